@@ -1,0 +1,1 @@
+"""rlaif: constitutions, AI-labelled preferences, trainers and self-improvement loops."""

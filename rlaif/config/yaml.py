@@ -1,0 +1,144 @@
+"""YAML with positions: plain data, and where in the file each part of it stands.
+
+YAML 1.2 (``no`` is text, not false), safe tags only, duplicate keys are errors. One reader for
+settings and constitutions, so that every message can say file:line:column.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from rlaif.errors import InputError
+
+Place = tuple[str | int, ...]
+"""A path into the data, such as ("judges", 0, "model")."""
+
+_MOST_NODES = 200_000  # aliases can blow a small file up; no honest file comes near this
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Plain data and the positions of its parts."""
+
+    path: Path
+    data: Any
+    positions: Mapping[Place, tuple[int, int]]
+    """Line and column, both from 1, of each key (mappings) or item (sequences)."""
+
+    def where(self, place: Place = ()) -> str:
+        """Return file:line:column of the nearest known part at or above ``place``."""
+        while place and place not in self.positions:
+            place = place[:-1]
+        line, column = self.positions.get(place, (1, 1))
+        return f"{self.path}:{line}:{column}"
+
+
+def read_text(path: Path, error: Callable[..., InputError]) -> str:
+    """Read a UTF-8 text file; ``error`` is raised with one clear line when that fails."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise error(f"{path}: is a folder, not a file") from None
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        raise error(
+            f"{path}: not UTF-8 text (byte {problem.start} is 0x{problem.object[problem.start]:02x})",
+            hint="save the file as UTF-8",
+        ) from None
+
+
+def load_yaml(path: Path, error: Callable[..., InputError]) -> Document:
+    """Read one YAML file.
+
+    Args:
+        path: The file.
+        error: The class to raise; it gets the message and a ``hint``.
+
+    Raises:
+        InputError: The given class: unreadable, empty, malformed, several documents, unknown tag.
+    """
+    text = read_text(path, error)
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        nodes = [node for node in yaml.compose_all(text) if node is not None]
+    except MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise error(f"{where}: not valid YAML: {problem.problem or problem.context}") from None
+    except YAMLError as problem:
+        line = str(problem).strip().splitlines()[0]
+        raise error(f"{path}: not valid YAML: {line}") from None
+    if not nodes:
+        raise error(f"{path}: the file is empty")
+    if len(nodes) > 1:
+        raise error(f"{path}: holds {len(nodes)} YAML documents; one is expected")
+    positions: dict[Place, tuple[int, int]] = {}
+    data = _Builder(path, positions, error).build(nodes[0], ())
+    return Document(path, data, positions)
+
+
+class _Builder:
+    """Turns nodes into plain data and notes positions."""
+
+    def __init__(
+        self,
+        path: Path,
+        positions: dict[Place, tuple[int, int]],
+        error: Callable[..., InputError],
+    ) -> None:
+        self._path = path
+        self._positions = positions
+        self._error = error
+        self._active: set[int] = set()
+        self._count = 0
+        self._scalars = YAML(typ="safe", pure=True).constructor
+
+    def build(self, node: Node, place: Place) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES or id(node) in self._active:
+            raise self._fail(node, "aliases refer to themselves or expand too far")
+        self._positions.setdefault(place, self._mark(node))
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+        self._active.add(id(node))
+        try:
+            if isinstance(node, SequenceNode):
+                return [self.build(item, (*place, i)) for i, item in enumerate(node.value)]
+            assert isinstance(node, MappingNode)
+            return self._mapping(node, place)
+        finally:
+            self._active.discard(id(node))
+
+    def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str):
+                raise self._fail(key_node, f"a key must be text, not {key!r}")
+            if key in data:
+                raise self._fail(key_node, f"the key {key!r} is given twice")
+            self._positions[(*place, key)] = self._mark(key_node)
+            data[key] = self.build(value_node, (*place, key))
+        return data
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        try:
+            return self._scalars.construct_object(node, deep=True)
+        except (YAMLError, ValueError) as problem:
+            message = getattr(problem, "problem", None) or str(problem)
+            raise self._fail(node, message) from None
+
+    def _mark(self, node: Node) -> tuple[int, int]:
+        return node.start_mark.line + 1, node.start_mark.column + 1
+
+    def _fail(self, node: Node, message: str) -> InputError:
+        line, column = self._mark(node)
+        return self._error(f"{self._path}:{line}:{column}: {message}")

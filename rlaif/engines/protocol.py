@@ -1,0 +1,207 @@
+"""The engine protocol: the one door to models.
+
+An engine answers three kinds of request: *generate* text, give the log-probabilities of a few
+*labels* as the next token, and *score* a given continuation. It declares which it can do; callers
+check before a run starts. Whatever wraps an engine (the recorder with its ledger, for one) speaks
+the same protocol.
+
+Requests are frozen and JSON-compatible through `request_key`, which is what makes every call a
+content-addressed fact: equal keys mean the same question to the same model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
+
+from rlaif.errors import EngineMissing
+from rlaif.records import Message, content_id
+
+
+class Capability(Enum):
+    """What an engine can do beyond plain text."""
+
+    GENERATE = "generate"
+    SAMPLES = "samples"
+    """Several samples of one prompt in one call (one reply per seed)."""
+
+    TOP_LOGPROBS = "top-logprobs"
+    """Log-probabilities of the few most likely next tokens: a label outside them is unknown."""
+
+    LABEL_LOGPROBS = "label-logprobs"
+    """Exact log-probabilities of any label, whatever its rank."""
+
+    SCORE = "score"
+    """Log-probability of a given continuation."""
+
+    STRUCTURED = "structured"
+    """Replies constrained to a JSON schema or a list of choices."""
+
+    PREFILL = "prefill"
+    """The assistant's reply can be started by the caller (``stub``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw from the model. Always sent in full: servers have defaults of their own."""
+
+    temperature: float = 1.0
+    """≥ 0; 0 takes the most likely token."""
+
+    top_p: float = 1.0
+    """In (0, 1]."""
+
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    """Strings that end the reply; not part of it."""
+
+    extra: tuple[tuple[str, Any], ...] = ()
+    """Further server parameters, passed through and part of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Ask for text. One reply per seed."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    seeds: tuple[int, ...]
+    """One per sample, derived from content. Engines that cannot seed ignore the values."""
+
+    stub: str = ""
+    """Text the assistant's reply starts with; not repeated in the reply. Needs PREFILL."""
+
+    choices: tuple[str, ...] = ()
+    """The only allowed replies. Needs STRUCTURED."""
+
+    schema: str = ""
+    """JSON Schema, as canonical JSON text, that the reply must satisfy. Needs STRUCTURED."""
+
+    purpose: str = ""
+    """What it is for, such as ``sample`` or ``judge``: for counting, never part of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Ask how likely each label is as the next token of the assistant's reply. One reply."""
+
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...]
+    """Two or more, such as ("A", "B"). A label counts with and without a leading space."""
+
+    stub: str = ""
+    """Text the assistant's reply starts with. Needs PREFILL."""
+
+    purpose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Ask for the summed log-probability of a continuation as the assistant's reply. One reply."""
+
+    messages: tuple[Message, ...]
+    continuation: str
+    purpose: str = ""
+
+
+Request = Generate | Label | Score
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one reply; zero when the engine did not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    """The part of ``prompt_tokens`` that was served from a prefix cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, before anything parses it."""
+
+    text: str = ""
+    finish: str = "stop"
+    """``stop``, ``length``, ``refusal`` (the server's own filter) or the server's word."""
+
+    label_logprobs: tuple[float | None, ...] = ()
+    """Natural logarithms, one per label of the request; None where the server did not report it.
+    With and without a leading space are summed as probabilities."""
+
+    logprob: float | None = None
+    """Summed natural log-probability of the continuation (Score)."""
+
+    scored_tokens: int | None = None
+    """Tokens of the continuation (Score)."""
+
+    usage: Usage = Usage()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary; `Reply.from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Reply":
+        """Read what `to_json` wrote."""
+        fields = dict(data)
+        fields["usage"] = Usage(**fields.get("usage", {}))
+        fields["label_logprobs"] = tuple(fields.get("label_logprobs", ()))
+        return cls(**fields)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model that can be asked. Safe to call concurrently from one event loop."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Whatever can change an answer: engine, model, revision or weights hash, base_url, dtype.
+
+        JSON-compatible, without secrets; part of every ledger key.
+        """
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this engine can do; known before the first call."""
+        ...
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Answer: one reply per seed for Generate, exactly one for Label and Score.
+
+        Raises:
+            CallFailed: This call failed for good (after the engine's own retries).
+            EngineUnavailable: The model or server is down; nothing else will succeed either.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release the model or connections. Safe to call twice."""
+        ...
+
+
+def request_key(identity: Mapping[str, Any], request: Request, seed: int | None = None) -> str:
+    """Return the ledger key of one reply: everything that can change it, nothing else.
+
+    ``seed`` picks one sample of a Generate request; ``purpose`` is left out on purpose.
+    """
+    fields = {name: value for name, value in asdict(request).items() if name != "purpose"}
+    if isinstance(request, Generate):
+        fields["seeds"] = [seed]
+    return content_id("call", type(request).__name__, dict(identity), fields)
+
+
+def require(engine: Engine, *needed: Capability, who: str) -> None:
+    """Check that an engine can do what a role needs.
+
+    Raises:
+        EngineMissing: Names the role, what it needs and what the engine can do.
+    """
+    missing = [capability.value for capability in needed if capability not in engine.capabilities]
+    if missing:
+        can = ", ".join(sorted(capability.value for capability in engine.capabilities))
+        raise EngineMissing(
+            f"{who} needs {', '.join(missing)}, which its engine cannot do (it can: {can})",
+            hint="choose another engine or another method for this role",
+        )

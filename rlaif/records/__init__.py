@@ -1,0 +1,29 @@
+"""The nouns of the framework: frozen values, content-addressed, without any I/O."""
+
+from rlaif.records.identity import canonical_json, content_id, content_seed, content_uniform
+from rlaif.records.judgment import Choice, Comparison, Judgment, Order, Verdict
+from rlaif.records.pair import Drop, Failure, PreferencePair
+from rlaif.records.prompt import Message, Prompt
+from rlaif.records.response import Critique, Response, Revision
+from rlaif.records.row import Row
+
+__all__ = [
+    "Choice",
+    "Comparison",
+    "Critique",
+    "Drop",
+    "Failure",
+    "Judgment",
+    "Message",
+    "Order",
+    "PreferencePair",
+    "Prompt",
+    "Response",
+    "Revision",
+    "Row",
+    "Verdict",
+    "canonical_json",
+    "content_id",
+    "content_seed",
+    "content_uniform",
+]
