@@ -7,7 +7,7 @@
     │   ├── TemplateError            a Jinja template or the variables given to it
     │   └── RecordError              a prompt file, data set or exported file
     ├── EngineError       exit 1     a model or server could not do what was asked
-    │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: found before starting
+    │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
     │   ├── CallFailed               one call failed for good; becomes a `Failure`, the run goes on
     │   └── EngineUnavailable exit 3 the server is down: the run stops and can be resumed
     ├── RunError          exit 1     the run directory: damaged, full, read-only

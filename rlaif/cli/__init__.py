@@ -1,1 +1,1 @@
-
+"""The command line: one file per verb; parses, calls, prints; no logic."""

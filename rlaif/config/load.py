@@ -75,9 +75,8 @@ def load_config(
         document = load_yaml(Path(source), ConfigError)
         base = Path(source).resolve().parent
     if not isinstance(document.data, dict):
-        raise ConfigError(
-            f"{document.where()}: expected keys and values, found {document.data!r:.40}"
-        )
+        found = f"{document.data!r:.40}"
+        raise ConfigError(f"{document.where()}: expected keys and values, found {found}")
     data = document.data
     for dotted, value in (overrides or {}).items():
         _override(data, dotted, _mark_strings(value))

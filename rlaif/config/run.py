@@ -41,9 +41,7 @@ class EngineConfig(Settings):
     """One model behind one engine."""
 
     engine: Literal["transformers", "openai", "scripted"]
-    model: NameOrPath = Field(
-        description="A shipped name, a folder, a hub id or a served model's name."
-    )
+    model: NameOrPath = Field(description="A shipped name, a folder, a hub id or a served name.")
     revision: str | None = None
     base_url: str | None = None
     api_key_env: str | None = Field(

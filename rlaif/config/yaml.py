@@ -49,8 +49,9 @@ def read_text(path: Path, error: Callable[..., InputError]) -> str:
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError as problem:
+        byte = f"byte {problem.start} is 0x{problem.object[problem.start]:02x}"
         raise error(
-            f"{path}: not UTF-8 text (byte {problem.start} is 0x{problem.object[problem.start]:02x})",
+            f"{path}: not UTF-8 text ({byte})",
             hint="save the file as UTF-8",
         ) from None
 

@@ -1,1 +1,1 @@
-
+"""Generation: the student samples responses; a critic critiques and revises them."""

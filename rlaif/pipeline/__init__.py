@@ -1,1 +1,1 @@
-
+"""The pipeline: the work on one prompt, and the executors that spread it."""

@@ -35,7 +35,7 @@ class Prompt:
         cls,
         content: str | Sequence[Mapping[str, Any]],
         *,
-        id: str | None = None,  # noqa: A002 - the column is called id
+        id: str | None = None,
         tags: Sequence[str] = (),
         source: str = "",
     ) -> "Prompt":

@@ -1,1 +1,1 @@
-
+"""Runs: the only door to run data on disk (ledger, shards, manifest, lock, log)."""
