@@ -12,7 +12,7 @@ content-addressed fact: equal keys mean the same question to the same model.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, assert_never, runtime_checkable
 
 from rlaif.errors import EngineMissing
 from rlaif.records import Message, content_id
@@ -186,10 +186,16 @@ def request_key(identity: Mapping[str, Any], request: Request, seed: int | None 
 
     ``seed`` picks one sample of a Generate request; ``purpose`` is left out on purpose.
     """
-    fields = {name: value for name, value in asdict(request).items() if name != "purpose"}
-    if isinstance(request, Generate):
-        fields["seeds"] = [seed]
-    return content_id("call", type(request).__name__, dict(identity), fields)
+    match request:
+        case Generate(messages, sampling, _, stub, choices, schema):
+            asked: tuple[Any, ...] = (messages, sampling, seed, stub, choices, schema)
+        case Label(messages, labels, stub):
+            asked = (messages, labels, stub)
+        case Score(messages, continuation):
+            asked = (messages, continuation)
+        case _:
+            assert_never(request)
+    return content_id("call", type(request).__name__, identity, asked)
 
 
 def require(engine: Engine, *needed: Capability, who: str) -> None:
