@@ -1,0 +1,113 @@
+"""Tokenizers made ready for training: a chat template where there is none, and a pad token.
+
+A policy is trained on conversations, so its tokenizer must know how a conversation looks. Base
+models come without a template; the built-in one needs no new tokens, hence no resized embeddings:
+role markers are ordinary text where the vocabulary lacks them, and every turn ends with the
+tokenizer's own end-of-sequence token, so generation stops by itself.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlaif.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+TEMPLATES = {"chatml": _CHATML}
+"""Built-in chat templates by name."""
+
+NO_TEMPLATE = "none"
+"""Names the wish to train on plain strings, without any template."""
+
+_PAD_NAMES = (
+    "<|finetune_right_pad_id|>",
+    "<pad>",
+    "<|pad|>",
+    "[PAD]",
+    "<|endoftext|>",
+    "<|reserved_special_token_0|>",
+)
+
+
+def set_chat_template(tokenizer: "PreTrainedTokenizerBase", wanted: str | None) -> None:
+    """Give the tokenizer a chat template; it is saved with the tokenizer.
+
+    Args:
+        tokenizer: Changed in place.
+        wanted: A built-in name, the path of a Jinja file, ``none`` (plain strings), or None to
+            keep the tokenizer's own.
+
+    Raises:
+        InputError: The tokenizer has no template and none is wanted, or no such template exists.
+    """
+    if wanted == NO_TEMPLATE:
+        return
+    if wanted is None:
+        if tokenizer.chat_template is None:
+            raise InputError(
+                f"{tokenizer.name_or_path}: the tokenizer has no chat template",
+                hint="set chat_template to chatml, to a .jinja file, or to none for plain strings",
+            )
+        return
+    if wanted in TEMPLATES:
+        tokenizer.chat_template = _start_token(tokenizer) + TEMPLATES[wanted]
+        return
+    path = Path(wanted)
+    if not path.is_file():
+        raise InputError(
+            f"chat_template {wanted!r} is neither a built-in name nor a file",
+            hint=f"built-in: {', '.join(sorted(TEMPLATES))}, none",
+        )
+    tokenizer.chat_template = path.read_text(encoding="utf-8")
+
+
+def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) -> bool:
+    """Choose a pad token that is not the end-of-sequence token, where the vocabulary has one.
+
+    Padding that looks like the end of a reply makes masks by token equality wrong. Our own code
+    masks by length throughout, so this protects other readers of the checkpoint.
+
+    Args:
+        tokenizer: Changed in place.
+        add: Add ``<|pad|>`` to the vocabulary when nothing in it can serve. Scorers need this:
+            transformers finds the last token of a sequence by comparing with the pad token.
+
+    Returns:
+        Whether the vocabulary grew, so that embeddings must be resized.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token",
+            hint="a policy needs one to learn where a response ends",
+        )
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != eos:
+        return False
+    vocabulary = tokenizer.get_vocab()
+    template = str(tokenizer.chat_template or "")
+    unknown = tokenizer.unk_token
+    for name in (*_PAD_NAMES, *([unknown] if isinstance(unknown, str) else [])):
+        if name in vocabulary and vocabulary[name] != eos and name not in template:
+            tokenizer.pad_token = name
+            return False
+    if add:
+        return bool(tokenizer.add_special_tokens({"pad_token": "<|pad|>"}))
+    tokenizer.pad_token = tokenizer.eos_token
+    return False
+
+
+def _start_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The part of a template that writes the start token, for tokenizers that always add one.
+
+    Templates are tokenised without special tokens, so it would be missing otherwise.
+    """
+    ids = tokenizer("a").input_ids
+    return "{{ bos_token }}" if ids and ids[0] == tokenizer.bos_token_id else ""

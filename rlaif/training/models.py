@@ -1,0 +1,297 @@
+"""Models for training: policies and scorers, whole or with low-rank adapters, on CPU or GPU.
+
+A *policy* is a causal language model with a tokenizer that has a chat template. A *scorer* is the
+same trunk with one number on top (``AutoModelForSequenceClassification`` with one label): a reward
+model, or the start of a value model. Models are returned on the CPU, except quantised ones;
+trainers place them.
+"""
+
+import importlib
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from rlaif.errors import EngineMissing, InputError
+from rlaif.training.chat import set_chat_template, set_pad_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SMALL = 500_000_000
+"""Parameters up to which bf16 log-probabilities are too coarse: importance ratios of models this
+small explode in bf16, and their fp32 weights fit anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Low-rank adapters (LoRA, arXiv 2106.09685); ``quantize`` makes it QLoRA (2305.14314)."""
+
+    r: int = 16
+    alpha: int = 32
+    """The update is scaled by alpha / r."""
+
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """``all-linear`` is every linear layer but the output head."""
+
+    quantize: bool = False
+    """Hold the base in 4 bits (NF4). Needs CUDA and bitsandbytes."""
+
+
+def load_policy(
+    model: str,
+    *,
+    dtype: str = "auto",
+    revision: str | None = None,
+    lora: LoraSettings | None = None,
+    chat_template: str | None = None,
+    frozen: bool = False,
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        model: A shipped name, a folder, or a hub id.
+        dtype: ``float32``, ``bfloat16`` or ``auto``: fp32 on CPU, for models up to 500M
+            parameters, and for full fine-tuning (a step of 1e-6 vanishes in a bf16 weight; the
+            trainer then computes in bf16 autocast); bf16 on a GPU for bigger models that are
+            frozen or adapted.
+        revision: Branch, tag or commit on the hub.
+        lora: Wrap the model in new adapters; only these will be trained.
+        chat_template: See `rlaif.training.chat.set_chat_template`.
+        frozen: The model is only read (a reference): no gradients, eval mode.
+
+    Raises:
+        InputError: Not a model, no chat template, or ``lora`` trains nothing.
+        EngineMissing: QLoRA without CUDA or bitsandbytes.
+    """
+    folder = _resolve(model)
+    keep_bf16 = frozen or lora is not None
+    options = _load_options(folder, dtype, revision, keep_bf16=keep_bf16)
+    if lora is not None and lora.quantize:
+        options |= _four_bits()
+    policy = _from_pretrained(AutoModelForCausalLM, folder, options)
+    tokenizer = load_tokenizer(model, revision=revision, chat_template=chat_template)
+    _agree_on_tokens(policy, tokenizer)
+    if lora is not None:
+        policy = _adapt(policy, lora, task="CAUSAL_LM")
+    return _settle(policy, frozen=frozen), tokenizer
+
+
+def load_scorer(
+    model: str,
+    *,
+    dtype: str = "auto",
+    revision: str | None = None,
+    lora: LoraSettings | None = None,
+    chat_template: str | None = None,
+    frozen: bool = False,
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load a scorer: a saved reward model, or a policy whose head is replaced by one number.
+
+    A new head is drawn from N(0, 1/(d+1)), d the hidden size (Stiennon et al. 2020, 2009.01325);
+    the draw uses torch's global generator, so seed it first. Arguments are those of `load_policy`.
+
+    Raises:
+        InputError: Not a model, one with several labels, or no chat template.
+        EngineMissing: QLoRA without CUDA or bitsandbytes.
+    """
+    folder = _resolve(model)
+    options = _load_options(folder, dtype, revision, keep_bf16=frozen or lora is not None)
+    config = _read_config(folder, revision)
+    architectures = getattr(config, "architectures", None) or []
+    trained = any("SequenceClassification" in name for name in architectures)
+    if trained and config.num_labels != 1:
+        raise InputError(
+            f"{model}: a classifier of {config.num_labels} labels is no scorer",
+            hint="a reward model has exactly one label",
+        )
+    if lora is not None and lora.quantize:
+        options |= _four_bits()
+    scorer = _from_pretrained(
+        AutoModelForSequenceClassification, folder, options | {"num_labels": 1}
+    )
+    if not trained:
+        _draw_head(scorer)
+    tokenizer = load_tokenizer(
+        model, revision=revision, chat_template=chat_template, separate_pad=True
+    )
+    if len(tokenizer) > scorer.get_input_embeddings().num_embeddings:
+        scorer.resize_token_embeddings(len(tokenizer))
+    _agree_on_tokens(scorer, tokenizer)
+    if lora is not None:
+        scorer = _adapt(scorer, lora, task="SEQ_CLS")
+    return _settle(scorer, frozen=frozen), tokenizer
+
+
+def load_tokenizer(
+    model: str,
+    *,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    separate_pad: bool = False,
+) -> "PreTrainedTokenizerBase":
+    """Load a tokenizer with a chat template and a pad token.
+
+    ``separate_pad`` adds a pad token when the vocabulary has none but end-of-sequence.
+    """
+    folder = _resolve(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError, KeyError) as problem:
+        raise InputError(f"{model}: no tokenizer there: {_first_line(problem)}") from problem
+    set_chat_template(tokenizer, chat_template)
+    set_pad_token(tokenizer, add=separate_pad)
+    return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def count_parameters(model: torch.nn.Module, *, trainable: bool = False) -> int:
+    """Count parameters; with ``trainable`` only those that receive gradients."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+
+
+def device_kind() -> str:
+    """``cuda`` where a GPU is usable, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def quiet_telemetry() -> None:
+    """Turn off the libraries' telemetry unless the user has set the variable to something else."""
+    if os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1") == "1":
+        from huggingface_hub import constants
+
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # read once, at that module's import
+
+
+def _resolve(model: str) -> str:
+    quiet_telemetry()
+    try:
+        from rlaif.embedded import resolve_model
+    except ImportError:
+        return model
+    return str(resolve_model(model))
+
+
+def _read_config(folder: str, revision: str | None) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError, KeyError) as problem:
+        raise InputError(
+            f"{folder}: no model there: {_first_line(problem)}",
+            hint="give a folder with config.json, a hub id, or a shipped name",
+        ) from problem
+
+
+def _load_options(
+    folder: str, dtype: str, revision: str | None, *, keep_bf16: bool
+) -> dict[str, Any]:
+    config = _read_config(folder, revision)
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype != "auto" and dtype not in named:
+        raise InputError(f"dtype {dtype!r} is not allowed", hint="auto, float32 or bfloat16")
+    if dtype == "auto":
+        coarse = keep_bf16 and device_kind() == "cuda" and _size_of(config) > _SMALL
+        chosen = torch.bfloat16 if coarse else torch.float32
+    else:
+        chosen = named[dtype]
+    return {"dtype": chosen, "revision": revision}
+
+
+def _size_of(config: Any) -> int:
+    """Parameters of the model this configuration describes, without allocating them."""
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return count_parameters(empty)
+
+
+def _from_pretrained(kind: Any, folder: str, options: dict[str, Any]) -> Any:
+    try:
+        return kind.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError) as problem:
+        raise InputError(f"{folder}: cannot be loaded: {_first_line(problem)}") from problem
+
+
+def _four_bits() -> dict[str, Any]:
+    if device_kind() != "cuda":
+        raise EngineMissing(
+            "QLoRA needs a CUDA device and there is none", hint="set lora.quantize to false"
+        )
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError:
+        raise EngineMissing(
+            "QLoRA needs bitsandbytes, which is not installed", hint="pip install bitsandbytes"
+        ) from None
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+
+
+def _adapt(model: Any, lora: LoraSettings, *, task: str) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if lora.quantize:
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            model, use_gradient_checkpointing=False
+        )
+    targets = lora.target_modules
+    settings = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type=task,
+        modules_to_save=["score"] if task == "SEQ_CLS" else None,
+    )
+    try:
+        adapted = get_peft_model(model, settings)
+    except ValueError as problem:
+        raise InputError(f"lora: {_first_line(problem)}") from problem
+    if count_parameters(adapted, trainable=True) == 0:
+        raise InputError("lora: these settings leave nothing to train")
+    return adapted
+
+
+def _draw_head(scorer: Any) -> None:
+    head = next((module for name, module in scorer.named_children() if name == "score"), None)
+    if not isinstance(head, torch.nn.Linear):
+        return  # another architecture keeps the library's own initialisation
+    torch.nn.init.normal_(head.weight, std=1.0 / math.sqrt(head.in_features + 1))
+    if head.bias is not None:
+        torch.nn.init.zeros_(head.bias)
+
+
+def _agree_on_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the tokenizer's pad and end tokens where transformers looks for them."""
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        generation.pad_token_id = tokenizer.pad_token_id
+        if generation.eos_token_id is None:
+            generation.eos_token_id = tokenizer.eos_token_id
+
+
+def _settle(model: Any, *, frozen: bool) -> Any:
+    if frozen:
+        return model.eval().requires_grad_(False)
+    if count_parameters(model, trainable=True) == 0:
+        raise InputError("the model has no trainable parameters")
+    return model
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
