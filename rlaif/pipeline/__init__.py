@@ -1,1 +1,17 @@
 """The pipeline: the work on one prompt, and the executors that spread it."""
+
+from rlaif.pipeline.export import Exported, export
+from rlaif.pipeline.generate import Progress, agenerate, generate
+from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.recorded import RecordedEngine
+
+__all__ = [
+    "Exported",
+    "Progress",
+    "PromptSource",
+    "RecordedEngine",
+    "agenerate",
+    "export",
+    "generate",
+    "read_prompts",
+]

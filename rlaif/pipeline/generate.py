@@ -1,0 +1,232 @@
+"""Generate: from a run file to a finished run directory; repeating it goes on where it stopped."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlaif.config import RunConfig, load_config
+from rlaif.errors import RlaifError
+from rlaif.pipeline.build import Parts, build_parts
+from rlaif.pipeline.executor import Interrupted, run_all
+from rlaif.pipeline.prompts import check_source, count_records, read_prompts
+from rlaif.records import Failure, Prompt
+from rlaif.runs import Run, RunWriter, open_run
+
+ResultT = TypeVar("ResultT")
+
+_TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    total: int | None
+    """Records in the input; None while it is not known."""
+
+    rows: int
+    """Rows in the run, earlier ones included."""
+
+    failures: int
+    asked: int
+    """Model calls made since this start."""
+
+    remembered: int
+    """Replies that came from a ledger since this start."""
+
+    price: float | None
+    """Spent since this start, as far as prices are known; None when none is."""
+
+    rate: float
+    """Prompts finished per second since this start."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary."""
+        return asdict(self)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def generate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Carry every prompt of a run file through sampling, judging and pairing.
+
+    Works in scripts and in notebooks (where an event loop is already running). Calling it again
+    with the same settings does only what is missing.
+
+    Args:
+        config: The run file, or the same as a mapping.
+        overrides: Dotted keys to values, such as ``{"prompts.limit": 50}``.
+        retry_failed: Try prompts again that are recorded as failures.
+        on_progress: Called about twice a second.
+
+    Raises:
+        InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
+        EngineUnavailable: A server is down; what was done is kept.
+        KeyboardInterrupt: Stopped by a signal, after everything finished was written.
+    """
+    return run_sync(
+        lambda: agenerate(
+            config, overrides=overrides, retry_failed=retry_failed, on_progress=on_progress
+        )
+    )
+
+
+async def agenerate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """The same as `generate`, to be awaited."""
+    settings = load_config(RunConfig, config, overrides)
+    parts = build_parts(settings)
+    try:
+        check_source(parts.source)
+        with RunWriter(settings.out, parts.manifest, reuse=settings.reuse,
+                       rows_per_shard=settings.shard_rows) as writer:
+            await _Job(settings, parts, writer, retry_failed, on_progress).run()
+    finally:
+        await parts.aclose()
+    return open_run(settings.out)
+
+
+class _Job:
+    """One start of a run: what is there already, what is added, what to show."""
+
+    def __init__(
+        self,
+        settings: RunConfig,
+        parts: Parts,
+        writer: RunWriter,
+        retry_failed: bool,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._writer = writer
+        self._work = parts.work(writer.ledger)
+        self._on_progress = on_progress
+        self._done = writer.done_ids()
+        self._failed = set() if retry_failed else writer.failed_ids()
+        self._rows, self._failures = len(self._done), len(self._failed)
+        self._finished = 0
+        self._read = 0
+        self._total: int | None = None
+        self._started = time.monotonic()
+
+    async def run(self) -> None:
+        log = self._writer.log
+        log("started", rows=self._rows, failures=self._failures)
+        self._total = await asyncio.to_thread(count_records, self._parts.source)
+        ticker = asyncio.create_task(self._tick())
+        try:
+            await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
+            log("input", prompts=self._read)
+            self._writer.flush()
+            log("finished", rows=self._rows, failures=self._failures, **self._counts())
+        except Interrupted:
+            self._writer.flush()
+            log("interrupted", rows=self._rows, failures=self._failures)
+            raise KeyboardInterrupt from None
+        except RlaifError as problem:
+            with suppress(RlaifError):
+                self._writer.flush()
+                log("stopped", error=problem.message)
+            raise
+        finally:
+            ticker.cancel()
+            self._show()
+
+    def _missing(self) -> Iterator[Prompt | Failure]:
+        """Yield what is neither a row nor a failure yet. Runs in a reader thread."""
+        for item in read_prompts(self._parts.source):
+            self._read += 1
+            if isinstance(item, Failure):
+                if item.record_id not in self._failed:
+                    yield item
+            elif (
+                bytes.fromhex(self._work.row_id(item)) not in self._done
+                and item.id not in self._failed
+            ):
+                yield item
+
+    async def _one(self, item: Prompt | Failure) -> None:
+        outcome = item if isinstance(item, Failure) else await self._work.row(item)
+        if isinstance(outcome, Failure):
+            self._writer.add_failure(outcome)
+            self._failures += 1
+        else:
+            self._writer.add_row(outcome)
+            self._rows += 1
+        self._finished += 1
+
+    async def _tick(self) -> None:
+        while True:
+            self._show()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _show(self) -> None:
+        if self._on_progress is None:
+            return
+        engines = self._parts.recorded
+        prices = [engine.spent for engine in engines if engine.spent is not None]
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        self._on_progress(
+            Progress(
+                total=self._total,
+                rows=self._rows,
+                failures=self._failures,
+                asked=sum(engine.asked.total() for engine in engines),
+                remembered=sum(engine.remembered.total() for engine in engines),
+                price=sum(prices) if prices else None,
+                rate=self._finished / elapsed,
+            )
+        )
+
+    def _counts(self) -> dict[str, Any]:
+        asked: Counter[str] = Counter()
+        remembered: Counter[str] = Counter()
+        for engine in self._parts.recorded:
+            asked += engine.asked
+            remembered += engine.remembered
+        return {"asked": dict(asked), "remembered": dict(remembered)}
+
+
+def run_sync(start: Callable[[], Any]) -> Any:
+    """Run a coroutine to its end, also where an event loop is already running.
+
+    In a running loop (a notebook) it gets a loop of its own in another thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    outcome: list[Any] = []
+    problem: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(start()))
+        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
+            problem.append(error)
+
+    thread = threading.Thread(target=target, name="rlaif")
+    thread.start()
+    thread.join()
+    if problem:
+        raise problem[0]
+    return outcome[0]

@@ -1,0 +1,176 @@
+"""The work on one prompt, start to finish: sample, revise, compare, judge, pair.
+
+Every executor runs this same code. It touches no disk: engines are recorded by whoever built them,
+and the finished row goes back to the caller.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlaif.constitution import Constitution, HowMany, choose_principles
+from rlaif.engines import Engine, Sampling
+from rlaif.generation import Reviser, sample_responses
+from rlaif.judging import Judge, aggregate_verdicts, judge_rules
+from rlaif.pipeline.pairing import choose_comparisons, pair_judgments
+from rlaif.records import (
+    Comparison,
+    Critique,
+    Drop,
+    Failure,
+    Judgment,
+    Prompt,
+    Response,
+    Revision,
+    Row,
+    Verdict,
+    content_id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """The model whose responses are judged, and how it is sampled."""
+
+    engine: Engine
+    sampling: Sampling
+    n: int
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the plan decides about comparisons, principles and pairs."""
+
+    comparisons: str
+    principles: HowMany
+    strategy: str
+    min_margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything one prompt needs. Call `row` once per prompt, concurrently as you like."""
+
+    plan_id: str
+    seed: int
+    constitution: Constitution
+    student: Student
+    judges: tuple[tuple[Judge, float], ...]
+    """Each with its weight."""
+
+    choices: Choices
+    reviser: Reviser | None = None
+
+    def row_id(self, prompt: Prompt) -> str:
+        """The id of this prompt's row: prompt and plan, nothing else."""
+        return content_id("row", self.plan_id, prompt.id, prompt.messages, prompt.tags)
+
+    async def row(self, prompt: Prompt) -> Row | Failure:
+        """Carry one prompt through all stages.
+
+        Returns:
+            A Failure when not a single response could be had; otherwise a row, in which smaller
+            troubles are kept as failures and every dropped thing has its reason.
+        """
+        student = self.student
+        sampled, failures = await sample_responses(
+            student.engine,
+            prompt,
+            n=student.n,
+            sampling=student.sampling,
+            seed=self.seed,
+            system=student.system,
+        )
+        if not sampled:
+            return _none_left(prompt, failures)
+        responses, critiques, revisions, more = await self._revise(prompt, sampled)
+        judgments, dropped = await self._judge(prompt, responses)
+        pairs, unpaired = pair_judgments(
+            responses,
+            judgments,
+            strategy=self.choices.strategy,
+            min_margin=self.choices.min_margin,
+            seed=self.seed,
+        )
+        return Row(
+            id=self.row_id(prompt),
+            prompt=prompt,
+            responses=responses,
+            critiques=critiques,
+            revisions=revisions,
+            judgments=judgments,
+            pairs=tuple(pairs),
+            drops=(*dropped, *unpaired),
+            failures=(*failures, *more, *_judge_failures(judgments)),
+        )
+
+    async def _revise(
+        self, prompt: Prompt, drafts: Sequence[Response]
+    ) -> tuple[
+        tuple[Response, ...], tuple[Critique, ...], tuple[Revision, ...], tuple[Failure, ...]
+    ]:
+        if self.reviser is None:
+            return tuple(drafts), (), (), ()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.reviser.revise(prompt, draft)) for draft in drafts]
+        done = [task.result() for task in tasks]
+        return (
+            (*drafts, *(response for one in done for response in one.responses)),
+            tuple(critique for one in done for critique in one.critiques),
+            tuple(revision for one in done for revision in one.revisions),
+            tuple(failure for one in done for failure in one.failures),
+        )
+
+    async def _judge(
+        self, prompt: Prompt, responses: Sequence[Response]
+    ) -> tuple[tuple[Judgment, ...], tuple[Drop, ...]]:
+        comparisons, dropped = choose_comparisons(
+            responses, strategy=self.choices.comparisons, seed=self.seed
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._judgment(prompt, one)) for one in comparisons]
+        return tuple(task.result() for task in tasks), tuple(dropped)
+
+    async def _judgment(self, prompt: Prompt, comparison: Comparison) -> Judgment:
+        rules = tuple(p for p in self.constitution.rules() if p.applies(prompt.tags))
+        verdicts: list[Verdict] = list(judge_rules(rules, comparison))
+        weights = {("rules", principle.id): principle.weight for principle in rules}
+        drawn = choose_principles(
+            self.constitution.judged(),
+            how_many=self.choices.principles,
+            seed=self.seed,
+            subject=comparison.id,
+            prompt_tags=prompt.tags,
+        )
+        # Drawing already favours heavy principles; only when all of them speak do weights count.
+        everyone = self.choices.principles == "all"
+        if drawn and self.judges:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(judge.judge(prompt, comparison, drawn))
+                    for judge, _ in self.judges
+                ]
+            for task, (judge, weight) in zip(tasks, self.judges, strict=True):
+                verdicts.extend(task.result())
+                for principle in drawn:
+                    own = principle.weight if everyone else 1.0
+                    weights[judge.name, principle.id] = weight * own
+        return aggregate_verdicts(comparison, verdicts, weights=weights)
+
+
+def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:
+    first = failures[0]
+    attempts = sum(failure.attempts for failure in failures)
+    return Failure("sample", prompt.id, first.kind, first.message, attempts)
+
+
+def _judge_failures(judgments: Sequence[Judgment]) -> list[Failure]:
+    failures = []
+    for judgment in judgments:
+        for verdict in judgment.verdicts:
+            if verdict.reason == "failed":
+                kind, _, message = verdict.raw.partition(": ")
+                subject = f"{verdict.judge}/{verdict.principle}/{verdict.order.value}"
+                failures.append(Failure("judge", judgment.id, kind, f"{subject}: {message}"))
+    return failures

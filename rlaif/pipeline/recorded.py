@@ -1,0 +1,141 @@
+"""The recorder: an engine whose every reply is a fact in the ledger.
+
+Before asking, it looks the reply up; after asking, it writes the raw reply down before anyone
+parses it. Equal questions that are in flight at the same time are asked once. It speaks the engine
+protocol, so nobody above knows whether a reply was paid for or remembered.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlaif.engines import Capability, Engine, Generate, Reply, Request, Usage, request_key
+from rlaif.records import content_id
+from rlaif.runs import Entry, Ledger
+
+Price = Callable[[Usage], float | None]
+"""What one reply's tokens cost, in the currency of the price list; None when unknown."""
+
+
+class RecordedEngine:
+    """One engine behind the ledger.
+
+    Attributes:
+        asked: How many replies were asked of the engine, by purpose.
+        remembered: How many came from the ledger (or from an equal call in flight), by purpose.
+    """
+
+    def __init__(
+        self, engine: Engine, ledger: Ledger, *, label: str, price: Price | None = None
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._label = label
+        self._price = price
+        # The identity is hashed once: it is the same for every call of this engine.
+        self._identity_id = {"engine": content_id("engine", dict(engine.identity))}
+        self._in_flight: dict[str, asyncio.Future[Reply]] = {}
+        self.asked: Counter[str] = Counter()
+        self.remembered: Counter[str] = Counter()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The engine's own."""
+        return self._engine.identity
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The engine's own."""
+        return self._engine.capabilities
+
+    def key(self, request: Request, seed: int | None = None) -> str:
+        """The ledger key of one reply to this request."""
+        return request_key(self._identity_id, request, seed)
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Answer from the ledger where possible, else ask the engine and write the reply down."""
+        seeds: tuple[int | None, ...]
+        seeds = request.seeds if isinstance(request, Generate) else (None,)
+        keys = [self.key(request, seed) for seed in seeds]
+        found: dict[str, Reply] = {}
+        waiting: dict[str, asyncio.Future[Reply]] = {}
+        missing: dict[str, int | None] = {}
+        for key, seed in zip(keys, seeds, strict=True):
+            entry = self._ledger.get(key)
+            if entry is not None:
+                found[key] = Reply.from_json(entry.reply)
+            elif key in self._in_flight:
+                waiting[key] = self._in_flight[key]
+            else:
+                missing[key] = seed
+        self.remembered[request.purpose] += len(found) + len(waiting)
+        if missing:
+            found.update(await self._ask_engine(request, missing))
+        for key, future in waiting.items():
+            found[key] = await self._wait(request, key, future)
+        return [found[key] for key in keys]
+
+    async def _wait(self, request: Request, key: str, future: asyncio.Future[Reply]) -> Reply:
+        """Wait for an equal call; should its asker be cancelled, ask in its place."""
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not future.cancelled() or (task is not None and task.cancelling()):
+                raise
+        seeds = request.seeds if isinstance(request, Generate) else ()
+        again = next((seed for seed in seeds if self.key(request, seed) == key), None)
+        if isinstance(request, Generate) and again is not None:
+            request = replace(request, seeds=(again,))
+        return (await self.ask(request))[0]
+
+    async def _ask_engine(
+        self, request: Request, missing: Mapping[str, int | None]
+    ) -> dict[str, Reply]:
+        loop = asyncio.get_running_loop()
+        futures = {key: loop.create_future() for key in missing}
+        self._in_flight.update(futures)
+        asked = request
+        if isinstance(request, Generate):
+            asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
+        try:
+            replies = await self._engine.ask(asked)
+        except BaseException as problem:
+            for future in futures.values():
+                if isinstance(problem, Exception):
+                    future.set_exception(problem)
+                    future.exception()  # retrieved: nobody else may be waiting for it
+                else:
+                    future.cancel()
+            raise
+        else:
+            self.asked[request.purpose] += len(replies)
+            answered = dict(zip(missing, replies, strict=True))
+            for key, reply in answered.items():
+                self._ledger.put(self._entry(key, request.purpose, reply))
+                futures[key].set_result(reply)
+            return answered
+        finally:
+            for key in futures:
+                self._in_flight.pop(key, None)
+
+    def _entry(self, key: str, purpose: str, reply: Reply) -> Entry:
+        return Entry(
+            key=key,
+            purpose=purpose,
+            engine=self._label,
+            reply=reply.to_json(),
+            prompt_tokens=reply.usage.prompt_tokens,
+            completion_tokens=reply.usage.completion_tokens,
+            cached_tokens=reply.usage.cached_tokens,
+            price=None if self._price is None else self._price(reply.usage),
+            reused=False,
+            created=time.time(),
+        )
+
+    async def aclose(self) -> None:
+        """Close the engine; the ledger belongs to whoever opened it."""
+        await self._engine.aclose()
