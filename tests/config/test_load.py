@@ -1,0 +1,153 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
+from rlaif.errors import ConfigError
+
+GOOD = """\
+name: demo
+prompts: {path: prompts.jsonl}
+constitution: concise
+student: {engine: scripted, model: echo}
+out: runs/demo
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "run.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def problem(folder: Path, text: str | bytes, overrides: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(RunConfig, write(folder, text), overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(str(folder), "")
+
+
+def test_relative_paths_start_at_the_file_that_names_them(tmp_path: Path):
+    config = load_config(RunConfig, write(tmp_path, GOOD))
+    assert config.out == tmp_path / "runs/demo"
+    assert config.prompts.path == tmp_path / "prompts.jsonl"
+
+
+def test_paths_given_on_the_command_line_start_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    config = load_config(RunConfig, write(tmp_path, GOOD), {"out": "here"})
+    assert config.out == elsewhere / "here"
+
+
+def test_a_constitution_is_a_file_where_there_is_one_and_a_name_else(tmp_path: Path):
+    path = write(tmp_path, GOOD)
+    assert load_config(RunConfig, path).constitution == "concise"
+    (tmp_path / "concise").write_text("x")
+    assert load_config(RunConfig, path).constitution == str(tmp_path / "concise")
+
+
+def test_an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one(tmp_path: Path):
+    message = problem(tmp_path, GOOD.replace("path:", "pth:"))
+    assert "/run.yaml:2:11: unknown key 'prompts.pth'; did you mean 'path'?" in message
+
+
+def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path):
+    message = problem(tmp_path, GOOD.replace("scripted", "scriptd").replace("name: demo", "nam: 1"))
+    assert "did you mean 'name'?" in message
+    assert "did you mean 'scripted'?" in message
+    assert "'name' is missing" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the file is empty"),
+        ("# only a comment\n", "the file is empty"),
+        ("- a\n- b\n", "expected keys and values"),
+        ("a: 1\na: 2\n", ":2:1: the key 'a' is given twice"),
+        ("a: [1, 2\nb: 3\n", ":2:2: not valid YAML"),
+        (
+            "a: !!python/object/apply:os.system [x]\n",
+            "expected keys and values|unknown key|missing",
+        ),
+        ("a: &x [*x]\n", "aliases refer to themselves"),
+        ("a: 1\n---\nb: 2\n", "2 YAML documents"),
+        (b"name: \xff\xfe\n", "not UTF-8"),
+        ("1: a\n", ":1:1: a key must be text"),
+    ],
+)
+def test_what_is_no_settings_file_is_told_in_one_line(tmp_path: Path, text: str, words: str):
+    import re
+
+    assert re.search(words, problem(tmp_path, text))
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(RunConfig, tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(RunConfig, tmp_path)
+
+
+def test_small_files_that_expand_to_billions_are_refused(tmp_path: Path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    path = write(tmp_path, "\n".join(lines))
+    with pytest.raises(ConfigError, match="expand too far"):
+        load_yaml(path, ConfigError)
+
+
+def test_no_is_text_and_not_false(tmp_path: Path):
+    assert load_yaml(write(tmp_path, "a: no\n"), ConfigError).data == {"a": "no"}
+
+
+def test_overrides_reach_into_lists_and_create_what_is_missing(tmp_path: Path):
+    text = GOOD + "judges: [{engine: scripted, model: judge-longer}]\n"
+    overrides = parse_overrides(["judges.0.model=judge-random", "judging.orders=one", "seed=7"])
+    config = load_config(RunConfig, write(tmp_path, text), overrides)
+    assert config.judges[0].model == "judge-random"
+    assert config.judging.orders == "one"
+    assert config.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"judges.3.model": "x"}, "not one of the 0 items"),
+        ({"name.x": 1}, "has no parts"),
+        ({"prompts.lmit": 1}, "did you mean 'limit'"),
+    ],
+)
+def test_an_override_that_fits_nowhere_is_told(
+    tmp_path: Path, overrides: dict[str, Any], words: str
+):
+    assert words in problem(tmp_path, GOOD + "judges: []\n", overrides)
+
+
+@pytest.mark.parametrize("text", ["novalue", "=3", " =3"])
+def test_an_assignment_needs_a_key_and_an_equals_sign(text: str):
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_overrides([text])
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b.c", "d.0"]), st.integers() | st.booleans()))
+def test_json_values_survive_being_given_as_text(values: dict[str, Any]):
+    texts = [f"{key}={str(value).lower()}" for key, value in values.items()]
+    assert parse_overrides(texts) == values
+
+
+def test_two_judges_of_one_name_are_refused(tmp_path: Path):
+    judge = "{name: a, engine: scripted, model: judge-longer}"
+    assert "named 'a'" in problem(tmp_path, GOOD + f"judges: [{judge}, {judge}]\n")
+
+
+def test_a_judge_names_its_engine_or_is_the_student(tmp_path: Path):
+    assert "same-as-student" in problem(tmp_path, GOOD + "judges: [{model: x}]\n")
+    config = load_config(RunConfig, write(tmp_path, GOOD + "judges: [{model: same-as-student}]\n"))
+    assert config.judges[0].engine is None
