@@ -1,0 +1,104 @@
+r"""Fences: how text that a model or a user wrote is shown to a model without speaking for us.
+
+Two steps, both deterministic. *Neutralising* takes away what a tokenizer or a reader could take
+for the frame of a conversation: control characters, special tokens, role headers at the start of a
+line. *Fencing* puts the neutralised text between an opening and a closing tag whose name carries
+digits that occur in none of the texts shown, so nothing inside can close the fence.
+
+What neutralising changes, and nothing else:
+
+- ``\r\n``, ``\r``, U+2028 and U+2029 become ``\n``; lone surrogates become U+FFFD;
+- other control characters, bidirectional overrides, zero-width spaces and tag characters go
+  (joiners stay: scripts and emoji need them);
+- a special token is broken by one space after its first character: ``< |im_start|>``, ``< s>``,
+  ``[ INST]``, ``< < SYS>>``;
+- a line that starts like a turn (``Human:``, ``### Assistant``) gets ``> `` in front, as a quote.
+
+Neutralising twice is neutralising once.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from rlaif.records import content_id
+
+_DIGITS = 6
+"""Hexadecimal digits of a fence; more are taken only against text that holds every try."""
+
+_LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
+_GONE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    "\U000e0000-\U000e007f]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_ANGLE_NAMES = (
+    r"s|bos|eos|eot|eom|pad|unk|mask|cls|sep|sys|think|thinking|tools?|tool_\w+|image|img|"
+    r"im_\w+|fim_\w+|function_calls|(?:start|end|begin|beginning|eos|bos)_of_\w+|"
+    r"(?:unused|extra_id_|special_|reserved_)\w*|0x[0-9a-f]{2}"
+)
+_SQUARE_NAMES = (
+    r"inst|sys|system|system_prompt|available_tools|tool_\w+|bos|eos|cls|sep|pad|mask|unk|gmask"
+)
+_SPECIAL = re.compile(
+    r"[<＜](?=[|｜])"  # <|im_start|>, <|eot_id|>, <｜User｜>
+    rf"|[<＜](?=/?(?:{_ANGLE_NAMES})[>＞])"  # <s>, </think>, <start_of_turn>, <unused7>
+    r"|[<＜](?=[<＜]/?sys)"  # <<SYS>>
+    rf"|\[(?=/?(?:{_SQUARE_NAMES})\])",  # [INST], [/INST]
+    re.IGNORECASE,
+)
+_ROLES = r"(?:human|user|assistant|system|developer|tool|model|ai|bot|judge|instructions?|response)"
+_TURN = re.compile(
+    rf"^(?=[ \t]*(?:#{{1,6}}[ \t]*{_ROLES}\b|[*_]{{0,2}}{_ROLES}[*_]{{0,2}}[ \t]*[:：]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NOT_TAG = re.compile(r"[^a-z0-9_]+")
+
+
+class Fenced(str):
+    """Text that stands in its fence already."""
+
+    __slots__ = ()
+
+
+def neutralise(text: str) -> str:
+    """Take away what could pass for the frame of a conversation (see the top of this file)."""
+    plain = _LINE_ENDS.sub("\n", text)
+    plain = _SURROGATE.sub("\ufffd", _GONE.sub("", plain))
+    return _TURN.sub("> ", _SPECIAL.sub(r"\g<0> ", plain))
+
+
+def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
+    """Neutralise a text and put it between tags that it cannot close.
+
+    Args:
+        text: What a model or a user wrote.
+        tag: What it is, such as ``response_a``; reduced to lower-case letters, digits and ``_``.
+        shown: Every other text shown beside it, neutralised; the digits occur in none of them.
+
+    Returns:
+        ``<tag_digits>``, the neutralised text and ``</tag_digits>``, each from a new line. The
+        digits come from the text alone, so the same text has the same fence wherever it stands.
+    """
+    inside = neutralise(text)
+    name = _NOT_TAG.sub("_", tag.lower()).strip("_") or "text"
+    attempt = 0
+    while True:
+        digits = content_id("fence", inside, attempt)[: _DIGITS + attempt // 8]
+        if digits not in inside and digits not in shown:
+            break
+        attempt += 1
+    return Fenced(f"<{name}_{digits}>\n{inside}\n</{name}_{digits}>")
+
+
+def all_texts(values: object) -> Iterable[str]:
+    """Yield every text inside nested mappings and sequences."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from all_texts(key)
+            yield from all_texts(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from all_texts(value)
