@@ -1,1 +1,6 @@
 """Generation: the student samples responses; a critic critiques and revises them."""
+
+from rlaif.generation.revise import NO_FAULT, Revised, Reviser, parse_found
+from rlaif.generation.sample import REFUSED, sample_responses
+
+__all__ = ["NO_FAULT", "REFUSED", "Revised", "Reviser", "parse_found", "sample_responses"]

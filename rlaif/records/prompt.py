@@ -62,6 +62,19 @@ class Prompt:
         """The last user message."""
         return self.messages[-1]["content"]
 
+    def with_system(self, system: str) -> tuple[Message, ...]:
+        """Return the messages under a system message.
+
+        A conversation that brings its own keeps it, below ours in the same message: most chat
+        templates allow only one.
+        """
+        if not system:
+            return self.messages
+        own, rest = "", self.messages
+        if rest[0]["role"] == "system":
+            own, rest = f"\n\n{rest[0]['content']}", rest[1:]
+        return ({"role": "system", "content": f"{system}{own}"}, *rest)
+
 
 def _read_message(message: Mapping[str, Any]) -> Message:
     if not isinstance(message, Mapping):

@@ -1,0 +1,43 @@
+"""Asking for several things at once, so that one failed call costs nobody else anything."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from rlaif.engines.protocol import Engine, Reply, Request
+from rlaif.errors import CallFailed
+
+T = TypeVar("T")
+
+
+async def run_together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines side by side; results in their order.
+
+    Raises:
+        Exception: What the first of them raised, as itself and not in a group, after the others
+            were cancelled. So a server that is down is one `EngineUnavailable`, however deep.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as problems:
+        raise problems.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def ask_all(
+    engine: Engine, requests: Sequence[Request]
+) -> list[Sequence[Reply] | CallFailed]:
+    """Ask everything concurrently; a call that failed for good is returned in its place.
+
+    Raises:
+        EngineUnavailable: The model or server is down.
+    """
+
+    async def ask(request: Request) -> Sequence[Reply] | CallFailed:
+        try:
+            return await engine.ask(request)
+        except CallFailed as problem:
+            return problem
+
+    return await run_together([ask(request) for request in requests])

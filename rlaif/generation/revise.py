@@ -1,0 +1,187 @@
+"""Critique and revision (SL-CAI): a critic names the faults of a response, then rewrites it.
+
+Bai et al. 2022 (arXiv 2212.08073), section 3: per round one principle is drawn, the response is
+criticised under it and rewritten in the light of the critique; every step is kept. Deviations:
+
+- Chat turns with fences in place of a transcript that the model continues.
+- Exemplars come from the drawn principle's own examples (worse → better), not from one fixed list.
+- ``only_if_found`` leaves a response alone in a round whose critique found nothing. The paper
+  always revises.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlaif.constitution import Principle, choose_principles
+from rlaif.engines import Engine, Generate, Reply, Sampling, request_key
+from rlaif.errors import CallFailed
+from rlaif.generation.sample import REFUSED, to_response
+from rlaif.records import (
+    Critique,
+    Failure,
+    Message,
+    Prompt,
+    Response,
+    Revision,
+    content_id,
+    content_seed,
+)
+from rlaif.templates import TemplateSet
+
+NO_FAULT = "NO FAULT FOUND"
+"""What the critic is asked to reply when there is nothing to mend."""
+
+_NO_FAULT = re.compile(r"[\W_]*no[\W_]+faults?[\W_]+found[\W_]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """What came of one draft, in the order it happened."""
+
+    responses: tuple[Response, ...] = ()
+    """The revisions, without the draft; ``origin`` is ``revision-<round>``."""
+
+    critiques: tuple[Critique, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    """At most one: a failed step ends the chain, and what was reached before it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reviser:
+    """A critic and how it is asked. Rounds follow one another; different drafts are independent."""
+
+    engine: Engine
+    templates: TemplateSet
+    principles: tuple[Principle, ...]
+    """Those to draw from: the constitution's judged principles."""
+
+    rounds: int
+    sampling: Sampling
+    seed: int
+    only_if_found: bool = False
+    exemplars: int = 2
+    """At most this many of the drawn principle's examples are shown."""
+
+    async def revise(self, prompt: Prompt, draft: Response) -> Revised:
+        """Carry one draft through all rounds.
+
+        A round for which no principle applies to the prompt changes nothing.
+
+        Raises:
+            EngineUnavailable: The model or server is down.
+        """
+        responses: list[Response] = []
+        critiques: list[Critique] = []
+        revisions: list[Revision] = []
+        failures: list[Failure] = []
+        current = draft
+        for number in range(1, self.rounds + 1):
+            drawn = self._draw(prompt, draft, number)
+            if drawn is None:
+                break
+            critique = await self._critique(prompt, current, drawn, number)
+            if isinstance(critique, Failure):
+                failures.append(critique)
+                break
+            critiques.append(critique)
+            if self.only_if_found and not critique.found:
+                continue
+            revised = await self._rewrite(prompt, current, drawn, critique)
+            if isinstance(revised, Failure):
+                failures.append(revised)
+                break
+            responses.append(revised)
+            revisions.append(Revision(current.id, revised.id, drawn.id, number))
+            current = revised
+        return Revised(tuple(responses), tuple(critiques), tuple(revisions), tuple(failures))
+
+    def _draw(self, prompt: Prompt, draft: Response, number: int) -> Principle | None:
+        drawn = choose_principles(
+            self.principles,
+            how_many="one",
+            seed=self.seed,
+            subject=content_id("revise", draft.id, number),
+            prompt_tags=prompt.tags,
+        )
+        return drawn[0] if drawn else None
+
+    async def _critique(
+        self, prompt: Prompt, response: Response, principle: Principle, number: int
+    ) -> Critique | Failure:
+        messages = self.templates.get("critique/critique").render(
+            statement=principle.statement,
+            critique_request=principle.critique_request,
+            no_fault=NO_FAULT,
+            exemplars=self._exemplars(prompt, principle),
+            conversation=prompt.messages,
+            response=response.text,
+        )
+        where = f"round {number}, {principle.id}, response {response.id}"
+        answer = await self._ask(prompt, messages, "critique", where)
+        if isinstance(answer, Failure):
+            return answer
+        reply, call = answer
+        return Critique(
+            response_id=response.id,
+            principle=principle.id,
+            round=number,
+            text=reply.text,
+            found=parse_found(reply.text),
+            call=call,
+        )
+
+    async def _rewrite(
+        self, prompt: Prompt, response: Response, principle: Principle, critique: Critique
+    ) -> Response | Failure:
+        messages = self.templates.get("revise/revise").render(
+            statement=principle.statement,
+            revision_request=principle.revision_request,
+            exemplars=self._exemplars(prompt, principle),
+            conversation=prompt.messages,
+            response=response.text,
+            critique=critique.text,
+        )
+        where = f"round {critique.round}, {principle.id}, response {response.id}"
+        answer = await self._ask(prompt, messages, "revise", where)
+        if isinstance(answer, Failure):
+            return answer
+        reply, call = answer
+        origin = f"revision-{critique.round}"
+        return to_response(prompt, reply, index=response.index, origin=origin, call=call)
+
+    async def _ask(
+        self, prompt: Prompt, messages: Sequence[Message], stage: str, where: str
+    ) -> tuple[Reply, str] | Failure:
+        """Ask the critic once; blank and refused replies are failures, for nothing follows them."""
+        seed = content_seed(self.seed, stage, messages)
+        request = Generate(tuple(messages), self.sampling, (seed,), purpose=stage)
+        try:
+            reply = (await self.engine.ask(request))[0]
+        except CallFailed as problem:
+            message = f"{where}: {problem.message}"
+            return Failure(stage, prompt.id, problem.kind, message, problem.attempts)
+        if reply.finish == REFUSED:
+            return Failure(stage, prompt.id, "refused", f"{where}: refused by the server's filter")
+        if not reply.text.strip():
+            return Failure(stage, prompt.id, "empty", f"{where}: blank (finish: {reply.finish})")
+        return reply, request_key(self.engine.identity, request, seed)
+
+    def _exemplars(self, prompt: Prompt, principle: Principle) -> list[Mapping[str, str]]:
+        """The principle's first examples, never the one whose prompt is the live one."""
+        others = [e for e in principle.examples if e.prompt.strip() != prompt.text.strip()]
+        return [
+            {"prompt": e.prompt, "better": e.better, "worse": e.worse}
+            for e in others[: self.exemplars]
+        ]
+
+
+def parse_found(critique: str) -> bool:
+    """Whether a critique names something to mend.
+
+    False only when it is the words it was asked to say for "nothing", whatever marks stand around
+    them. Anything more ("no fault found, but …") and anything unreadable counts as found: a
+    needless revision costs one call, a missed one leaves the fault in.
+    """
+    return _NO_FAULT.fullmatch(critique) is None

@@ -1,0 +1,90 @@
+"""Sampling: n responses of the student to one prompt.
+
+Every sample has a seed of its own, derived from the messages and its place in the group. So sample
+3 is the same text whether 4 or 40 are drawn, in one call or in many, whatever other prompts run.
+"""
+
+from collections.abc import Sequence
+
+from rlaif.engines import Capability, Engine, Generate, Reply, Sampling, request_key
+from rlaif.engines.ask import ask_all
+from rlaif.errors import CallFailed
+from rlaif.records import Failure, Prompt, Response, content_seed
+
+REFUSED = "refusal"
+"""The finish of a reply that the server's own filter cut off: its words, not the model's."""
+
+
+async def sample_responses(
+    engine: Engine,
+    prompt: Prompt,
+    *,
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    system: str = "",
+    purpose: str = "sample",
+) -> tuple[tuple[Response, ...], tuple[Failure, ...]]:
+    """Draw n responses; each becomes a response or a failure, so the two add up to n.
+
+    A reply that the server's own filter refused is a response whose ``finish`` is ``refusal``; it
+    is kept as a fact and never compared. A blank reply is a failure of kind ``empty``.
+
+    Args:
+        engine: The student. One that can do SAMPLES is asked once; any other once per sample.
+        prompt: What to answer.
+        n: How many.
+        sampling: How to draw.
+        seed: The run's seed.
+        system: System message put before the conversation; empty for none.
+        purpose: What the calls are counted as.
+
+    Raises:
+        EngineUnavailable: The model or server is down.
+    """
+    messages = prompt.with_system(system)
+    seeds = tuple(content_seed(seed, "sample", messages, index) for index in range(n))
+    together = Capability.SAMPLES in engine.capabilities
+    requests = [
+        Generate(messages, sampling, some, purpose=purpose)
+        for some in ([seeds] if together else [(one,) for one in seeds])
+    ]
+    answers = await ask_all(engine, requests)
+    replies: list[Reply | CallFailed] = []
+    for request, answer in zip(requests, answers, strict=True):
+        replies.extend(_one_per_seed(answer, len(request.seeds)))
+    responses: list[Response] = []
+    failures: list[Failure] = []
+    for index, reply in enumerate(replies):
+        if isinstance(reply, CallFailed):
+            failures.append(Failure("sample", prompt.id, reply.kind, reply.message, reply.attempts))
+        elif not reply.text.strip() and reply.finish != REFUSED:
+            message = f"sample {index} is blank (finish: {reply.finish})"
+            failures.append(Failure("sample", prompt.id, "empty", message))
+        else:
+            key = request_key(
+                engine.identity, Generate(messages, sampling, (seeds[index],)), seeds[index]
+            )
+            responses.append(to_response(prompt, reply, index=index, origin="sample", call=key))
+    return tuple(responses), tuple(failures)
+
+
+def to_response(prompt: Prompt, reply: Reply, *, index: int, origin: str, call: str) -> Response:
+    """Keep a reply as a response, word for word."""
+    return Response.build(
+        prompt.id,
+        reply.text,
+        index=index,
+        origin=origin,
+        finish=reply.finish,
+        tokens=reply.usage.completion_tokens or None,
+        call=call,
+    )
+
+
+def _one_per_seed(answer: Sequence[Reply] | CallFailed, count: int) -> list[Reply | CallFailed]:
+    """Spread one answer over its samples; a sample that did not come back has failed."""
+    if isinstance(answer, CallFailed):
+        return [answer] * count
+    short = CallFailed(f"asked for {count} samples, got {len(answer)}", kind="missing-sample")
+    return [*answer[:count], *[short] * (count - len(answer))]
