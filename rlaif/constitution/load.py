@@ -1,0 +1,240 @@
+"""From YAML to a constitution: look-up, ``extends``, overrides, and every mistake at its place.
+
+Merging is per field: an entry for an id that was extended replaces the fields it gives and keeps
+the others, so that a new weight needs no copy of the wording. Lists and ``rule`` are replaced
+whole. A principle stays where it first stood; new ones come after.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rlaif.config import Document, load_yaml, nearest
+from rlaif.constitution.file_format import check_entry, check_file, check_principle
+from rlaif.constitution.findings import Finding, Spot
+from rlaif.constitution.models import Constitution, Principle
+from rlaif.constitution.shipped import find_constitution, shipped_names, suggest_shipped
+from rlaif.errors import ConstitutionError
+
+_HEAD = ("name", "version", "description")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A principle while its files are merged: what each field holds, and where that stands."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    spots: Mapping[str, Spot] = field(default_factory=dict)
+
+    def overridden(self, fields: Mapping[str, Any], spot: Spot) -> "Draft":
+        """Return this draft with the fields of one entry put over its own."""
+        spots = {name: spot.within(name) for name in fields}
+        return Draft({**self.fields, **fields}, {**self.spots, **spots})
+
+    def merged(self, later: "Draft") -> "Draft":
+        """Return this draft with everything a later one holds put over its own."""
+        return Draft({**self.fields, **later.fields}, {**self.spots, **later.spots})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading a constitution gave: the constitution, or the problems that prevent one."""
+
+    constitution: Constitution | None
+    problems: tuple[Finding, ...]
+    spots: Mapping[str, Mapping[str, Spot]]
+    """Where each given field of each principle stands, by id and field name."""
+
+    root: Spot
+    """The file that was asked for."""
+
+
+def load_constitution(source: str | Path) -> Constitution:
+    """Read a constitution.
+
+    Args:
+        source: A file; or the name of a shipped constitution, such as ``hhh``.
+
+    Raises:
+        ConstitutionError: With every problem on a line of its own: where, what, how to mend it.
+    """
+    return _finished(read_constitution(source))
+
+
+def constitution_from_mapping(data: Mapping[str, Any], *, base: Path | None = None) -> Constitution:
+    """Build a constitution from plain data with the keys of a file.
+
+    Args:
+        data: What a YAML file would hold; ``extends`` and overrides work as in a file.
+        base: The folder that ``extends`` starts from; the working directory when absent.
+
+    Raises:
+        ConstitutionError: With every problem on a line of its own, by key instead of line.
+    """
+    path = (base or Path()) / "<constitution>"
+    return _finished(_read(Document(path, _plain(data), {})))
+
+
+def read_constitution(source: str | Path) -> Reading:
+    """Read a constitution and keep its problems instead of raising them.
+
+    Raises:
+        ConstitutionError: The file itself cannot be found or is not YAML.
+    """
+    path = find_constitution(source, Path())
+    if path is None:
+        raise ConstitutionError(
+            f"{source!s:.200}: no such file, and no shipped constitution of that name",
+            hint=suggest_shipped(source),
+        )
+    return _read(load_yaml(path, ConstitutionError))
+
+
+def _finished(reading: Reading) -> Constitution:
+    if reading.constitution is None:
+        raise ConstitutionError("\n".join(str(problem) for problem in reading.problems))
+    return reading.constitution
+
+
+def _read(document: Document) -> Reading:
+    reader = _Reader()
+    root = Spot(document)
+    drafts = reader.file(document, ())
+    principles = tuple(reader.principles(drafts))
+    if not drafts and not reader.problems:
+        reader.add(
+            root.within("principles"),
+            "no-principles",
+            "there are no principles",
+            "add one under principles:, or extend a constitution",
+        )
+    spots = {principle_id: draft.spots for principle_id, draft in drafts.items()}
+    if reader.problems:
+        return Reading(None, _in_order(reader.problems, root), spots, root)
+    head = {key: document.data[key] for key in _HEAD if key in document.data}
+    return Reading(Constitution(**head, principles=principles), (), spots, root)
+
+
+def _in_order(problems: list[Finding], root: Spot) -> tuple[Finding, ...]:
+    """Each problem once: the file that was asked for first, then by line."""
+    asked = str(root.document.path)
+    return tuple(sorted(set(problems), key=lambda p: (p.file != asked, p.file, p.line, p.column)))
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects the problems of all files on the way."""
+
+    problems: list[Finding] = field(default_factory=list)
+
+    def file(self, document: Document, chain: tuple[Path, ...]) -> dict[str, Draft]:
+        """Return the drafts of one file after its ``extends`` and ``remove``, in order."""
+        root = Spot(document)
+        self.problems += check_file(document.data, root)
+        data = document.data if isinstance(document.data, dict) else {}
+        chain = (*chain, document.path.resolve())
+        drafts = self._extended(_texts(data.get("extends")), root.within("extends"), chain)
+        self._remove(_texts(data.get("remove")), root.within("remove"), drafts)
+        for entry, spot in self._entries(data.get("principles"), root.within("principles")):
+            drafts[entry["id"]] = drafts.get(entry["id"], Draft()).overridden(entry, spot)
+        return drafts
+
+    def principles(self, drafts: Mapping[str, Draft]) -> list[Principle]:
+        """Build the principles that are right; the others become problems."""
+        built = []
+        for draft in drafts.values():
+            mistakes = list(check_principle(draft.fields, draft.spots))
+            if "statement" not in draft.fields:
+                mistakes = [_perhaps_misspelt(mistake, drafts) for mistake in mistakes]
+            self.problems += mistakes
+            if not mistakes:
+                built.append(Principle.model_validate(draft.fields))
+        return built
+
+    def _extended(self, names: list[str], spot: Spot, chain: tuple[Path, ...]) -> dict[str, Draft]:
+        drafts: dict[str, Draft] = {}
+        for index, name in enumerate(names):
+            document = self._open(name, spot.within(index), chain)
+            if document is None:
+                continue
+            for principle_id, later in self.file(document, chain).items():
+                drafts[principle_id] = drafts.get(principle_id, Draft()).merged(later)
+        return drafts
+
+    def _open(self, name: str, spot: Spot, chain: tuple[Path, ...]) -> Document | None:
+        path = find_constitution(name, spot.document.path.parent)
+        if path is None:
+            message = f"extends {name!r}: no such file, and no shipped constitution of that name"
+            self.add(spot, "missing-file", message, suggest_shipped(name))
+        elif path.resolve() in chain:
+            start = chain.index(path.resolve())
+            circle = " → ".join(link.name for link in (*chain[start:], path))
+            self.add(spot, "cycle", f"extends goes in a circle: {circle}", _way_out(path))
+        else:
+            try:
+                return load_yaml(path, ConstitutionError)
+            except ConstitutionError as problem:
+                message = f"extends {name!r}: {problem.message}"
+                self.add(spot, "unreadable-file", message, problem.hint)
+        return None
+
+    def _remove(self, ids: list[str], spot: Spot, drafts: dict[str, Draft]) -> None:
+        for index, principle_id in enumerate(ids):
+            if drafts.pop(principle_id, None) is None:
+                near = nearest(principle_id, list(drafts)).removeprefix("; ")
+                message = f"remove: nothing that was extended has the id {principle_id!r}"
+                self.add(spot.within(index), "unknown-id", message, near or "take it out")
+
+    def _entries(self, entries: Any, spot: Spot) -> Iterator[tuple[dict[str, Any], Spot]]:
+        """Yield the entries that have an id of their own; report the others."""
+        seen: dict[str, Spot] = {}
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            here = spot.within(index)
+            if not isinstance(entry, dict):
+                continue  # reported with the keys of the file
+            self.problems += check_entry(entry, here)
+            principle_id = entry.get("id")
+            if principle_id is None:
+                self.add(here, "missing-key", "the principle has no id", "add id: such as be-brief")
+            elif isinstance(principle_id, str) and principle_id in seen:
+                first = seen[principle_id].finding("error", "duplicate-id", "").where
+                message = f"the id {principle_id!r} is taken by the principle at {first}"
+                self.add(here.within("id"), "duplicate-id", message, "give one another id")
+            elif isinstance(principle_id, str):
+                seen[principle_id] = here.within("id")
+                yield entry, here
+
+    def add(self, spot: Spot, code: str, message: str, mend: str) -> None:
+        """Note one problem."""
+        self.problems.append(spot.finding("error", code, message, mend))
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a list, or of a single text; anything else was reported already."""
+    if isinstance(value, str):
+        return [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _perhaps_misspelt(mistake: Finding, drafts: Mapping[str, Draft]) -> Finding:
+    """An entry without a statement may mean another id that was extended; then say which."""
+    whole = [other for other, draft in drafts.items() if "statement" in draft.fields]
+    near = nearest(mistake.principle, whole)
+    if mistake.code != "missing-key" or "did you mean" not in near:
+        return mistake
+    message = f"{mistake.message}, and nothing that was extended has the id {mistake.principle!r}"
+    return replace(mistake, message=message, mend=near.removeprefix("; "))
+
+
+def _way_out(path: Path) -> str:
+    if path.stem in shipped_names():
+        return f"take one link out; to extend the shipped constitution write {path.stem!r}"
+    return "take one link out"
+
+
+def _plain(value: Any) -> Any:
+    """Lists and dictionaries all the way down, as YAML would give them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
