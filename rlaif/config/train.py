@@ -1,0 +1,157 @@
+"""Training files: what `rlaif train sft|reward|dpo` is told. One style for all of them."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rlaif.config.load import FilePath, NameOrPath, Settings
+
+TRL_LOSSES = (
+    "sigmoid",
+    "hinge",
+    "exo_pair",
+    "nca_pair",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+)
+"""Losses of TRL that are passed through; they know no soft labels."""
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters instead of all weights."""
+
+    r: int = Field(16, ge=1, description="Rank.")
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="all-linear, or names of linear layers."
+    )
+    quantize: bool = Field(False, description="QLoRA: the base in 4 bits; needs CUDA.")
+
+
+class SamplesConfig(Settings):
+    """Replies of the policy shown and kept while it trains."""
+
+    every: int = Field(0, ge=0, description="Steps between samples; 0 turns them off.")
+    prompts: int = Field(2, ge=1, le=32, description="The first so many different prompts.")
+    max_tokens: int = Field(64, ge=1)
+
+
+class TrainConfig(Settings):
+    """What every trainer is told."""
+
+    model: NameOrPath = Field(description="A shipped name, a folder or a hub id.")
+    data: NameOrPath | None = Field(
+        None, description="An export folder, a Parquet or JSONL file, or a hub id."
+    )
+    out: FilePath = Field(description="The folder the checkpoint is written to.")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    chat_template: NameOrPath | None = Field(
+        None, description="chatml, a .jinja file, or none; absent: the tokenizer's own."
+    )
+    lora: LoraConfig | None = None
+    learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="Overrides epochs.")
+    batch_size: int = Field(8, ge=1, description="Rows per device and forward pass.")
+    accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps.")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(1024, ge=2, description="Tokens of prompt and response together.")
+    gradient_checkpointing: bool | None = Field(
+        None, description="Absent: off on CPU and for small models, on otherwise."
+    )
+    seed: int = Field(0, ge=0)
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="Share of the prompts kept for measuring, drawn by content."
+    )
+    log_every: int = Field(1, ge=1)
+    save_every: int = Field(200, ge=1, description="Steps between checkpoints to resume from.")
+    keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
+    samples: SamplesConfig = SamplesConfig()
+    report_to: tuple[Literal["wandb", "trackio"], ...] = ()
+
+
+class SftConfig(TrainConfig):
+    """Supervised fine-tuning on demonstrations; the loss is over responses only."""
+
+    learning_rate: float = Field(2e-5, gt=0, allow_inf_nan=False)
+    packing: bool = Field(False, description="Several short demonstrations in one row.")
+    turns: Literal["last", "all"] = Field(
+        "last", description="Which assistant turns of a conversation are learned."
+    )
+
+
+class RewardConfig(TrainConfig):
+    """A reward model on preference pairs."""
+
+    learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
+    held_out: float = Field(0.1, ge=0, lt=1)
+    labels: Literal["soft", "hard"] = Field("soft", description="hard takes chosen_prob as 1.")
+    margin_scale: float = Field(
+        0.0, ge=0, description="Scores must differ by this times the margin column."
+    )
+    centring: float = Field(0.0, ge=0, description="Pull of the two scores' sum to 0; 0.01 usual.")
+
+
+class DpoConfig(TrainConfig):
+    """Direct preference optimisation and its relatives."""
+
+    learning_rate: float = Field(1e-6, gt=0, allow_inf_nan=False)
+    beta: float = Field(0.1, gt=0, allow_inf_nan=False, description="Strength of the KL anchor.")
+    loss: Literal[
+        "soft",
+        "gdpo",
+        "ipo",
+        "robust",
+        "regression",
+        "sigmoid",
+        "hinge",
+        "exo_pair",
+        "nca_pair",
+        "bco_pair",
+        "sppo_hard",
+        "aot",
+        "aot_unpaired",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+    ] = Field("soft", description="soft to regression use chosen_prob; the rest are TRL's own.")
+    noise: float | None = Field(
+        None, gt=0, lt=0.5, description="robust and exo_pair: share of labels that are flipped."
+    )
+    logit_clip: float | None = Field(
+        None, gt=0, description="regression: largest log-odds taken from a label; 4 when absent."
+    )
+    length_normalised: bool = Field(
+        False, description="Mean instead of summed token log-ratios (ipo always does)."
+    )
+    nll: float = Field(0.0, ge=0, description="Weight of the chosen response's NLL; 1 is usual.")
+    reference: Literal["auto", "precomputed", "adapter-off", "second-model"] = "auto"
+    reference_model: NameOrPath | None = Field(
+        None, description="Another reference than the model that training starts from."
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_the_loss(self) -> "DpoConfig":
+        if self.noise is not None and self.loss not in ("robust", "exo_pair"):
+            raise ValueError(f"noise belongs to loss robust or exo_pair, not to {self.loss}")
+        if self.loss in ("robust", "exo_pair") and self.noise is None:
+            raise ValueError(f"loss {self.loss} needs noise, the share of flipped labels")
+        if self.logit_clip is not None and self.loss != "regression":
+            raise ValueError(f"logit_clip belongs to loss regression, not to {self.loss}")
+        if self.loss in TRL_LOSSES and self.length_normalised:
+            raise ValueError(f"length_normalised cannot be combined with TRL's loss {self.loss}")
+        if self.reference == "adapter-off" and self.lora is None:
+            raise ValueError("reference: adapter-off needs lora")
+        if self.reference == "adapter-off" and self.reference_model is not None:
+            raise ValueError("reference: adapter-off leaves no room for a reference_model")
+        return self
