@@ -32,10 +32,8 @@ class Finding:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}; {self.mend}" if self.mend else self._bare()
-
-    def _bare(self) -> str:
-        return f"{self.where}: {self.message}"
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"{self.where}: {self.message}{mend}"
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data, for one line of ``--json``."""

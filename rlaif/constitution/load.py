@@ -5,6 +5,7 @@ the others, so that a new weight needs no copy of the wording. Lists and ``rule`
 whole. A principle stays where it first stood; new ones come after.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,12 @@ from rlaif.config import Document, load_yaml, nearest
 from rlaif.constitution.file_format import check_entry, check_file, check_principle
 from rlaif.constitution.findings import Finding, Spot
 from rlaif.constitution.models import Constitution, Principle
-from rlaif.constitution.shipped import find_constitution, shipped_names, suggest_shipped
+from rlaif.constitution.shipped import (
+    find_constitution,
+    is_folder,
+    shipped_names,
+    suggest_shipped,
+)
 from rlaif.errors import ConstitutionError
 
 _HEAD = ("name", "version", "description")
@@ -49,6 +55,14 @@ class Reading:
     root: Spot
     """The file that was asked for."""
 
+    def sources(self, principle_id: str) -> dict[str, tuple[str, ...]]:
+        """Return the files a principle comes from, each with the fields it gave last."""
+        files: dict[str, tuple[str, ...]] = {}
+        for name, spot in self.spots[principle_id].items():
+            file = str(spot.document.path)
+            files[file] = (*files.get(file, ()), name)
+        return files
+
 
 def load_constitution(source: str | Path) -> Constitution:
     """Read a constitution.
@@ -59,7 +73,7 @@ def load_constitution(source: str | Path) -> Constitution:
     Raises:
         ConstitutionError: With every problem on a line of its own: where, what, how to mend it.
     """
-    return _finished(read_constitution(source))
+    return finish(read_constitution(source))
 
 
 def constitution_from_mapping(data: Mapping[str, Any], *, base: Path | None = None) -> Constitution:
@@ -73,25 +87,39 @@ def constitution_from_mapping(data: Mapping[str, Any], *, base: Path | None = No
         ConstitutionError: With every problem on a line of its own, by key instead of line.
     """
     path = (base or Path()) / "<constitution>"
-    return _finished(_read(Document(path, _plain(data), {})))
+    return finish(_read(Document(path, _plain(data), {})))
 
 
 def read_constitution(source: str | Path) -> Reading:
-    """Read a constitution and keep its problems instead of raising them.
-
-    Raises:
-        ConstitutionError: The file itself cannot be found or is not YAML.
-    """
+    """Read a constitution and keep its problems instead of raising them."""
     path = find_constitution(source, Path())
     if path is None:
-        raise ConstitutionError(
-            f"{source!s:.200}: no such file, and no shipped constitution of that name",
-            hint=suggest_shipped(source),
-        )
-    return _read(load_yaml(path, ConstitutionError))
+        message = "no such file, and no shipped constitution of that name"
+        if is_folder(source):
+            message = "is a folder, not a file"
+        return _unread(f"{source!s:.200}", "missing-file", message, suggest_shipped(source))
+    try:
+        return _read(load_yaml(path, ConstitutionError))
+    except ConstitutionError as problem:
+        return _unread(str(path), "unreadable-file", problem.message, problem.hint)
 
 
-def _finished(reading: Reading) -> Constitution:
+def _unread(file: str, code: str, message: str, mend: str) -> Reading:
+    """A file that gave no data at all; the position is taken out of the message again."""
+    message = message.removeprefix(f"{file}:").strip()
+    position = re.match(r"(\d+):(\d+): ", message)
+    line, column = (int(position[1]), int(position[2])) if position else (0, 0)
+    message = message[position.end() :] if position else message
+    problem = Finding(file, line, column, "error", code, message, mend)
+    return Reading(None, (problem,), {}, Spot(Document(Path(file), None, {})))
+
+
+def finish(reading: Reading) -> Constitution:
+    """Return the constitution of a reading.
+
+    Raises:
+        ConstitutionError: There is none; the message lists the problems.
+    """
     if reading.constitution is None:
         raise ConstitutionError("\n".join(str(problem) for problem in reading.problems))
     return reading.constitution

@@ -61,7 +61,7 @@ def explain_rule(rule: Rule, text: str) -> list[str]:
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text, as defined at the top of this file."""
-    return [word for word in _WORD.findall(text) if any(c.isalnum() for c in word)]
+    return [word for word in _WORD.findall(text) if _has_word(word)]
 
 
 def count_sentences(text: str) -> int:
@@ -166,10 +166,12 @@ def _count_in_block(block: str) -> int:
 
 
 def _has_word(text: str) -> bool:
-    return any(c.isalnum() for c in text)
+    return text.isalnum() or any(c.isalnum() for c in text)
 
 
 def _bare(word: str) -> str:
+    if word.isalnum():
+        return word.casefold()
     start, end = 0, len(word)
     while start < end and not word[start].isalnum():
         start += 1

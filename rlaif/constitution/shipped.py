@@ -44,6 +44,14 @@ def suggest_shipped(source: str | Path) -> str:
     return f"{meant}shipped are {', '.join(names)}"
 
 
+def is_folder(source: str | Path) -> bool:
+    """Whether ``source`` names a folder, which no constitution is."""
+    try:
+        return Path(source).expanduser().is_dir()
+    except OSError:
+        return False
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

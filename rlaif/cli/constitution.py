@@ -1,0 +1,213 @@
+"""`rlaif constitution`: lint, show and compare constitutions; the schema that editors use."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rlaif.constitution.findings import Finding
+    from rlaif.constitution.load import Reading
+    from rlaif.constitution.models import Principle
+
+app = typer.Typer(help="Wishes as code: lint, show, compare, schema.", no_args_is_help=True)
+
+Source = Annotated[str, typer.Argument(help="A file, or a shipped name such as hhh.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+
+
+@app.command()
+def lint(
+    source: Source,
+    prompt_tag: Annotated[
+        list[str] | None,
+        typer.Option(help="A tag that prompts carry (repeat for more); checks applies_to."),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Warnings fail too.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Say what to mend in a constitution, as file:line:column. Exit 2 on errors."""
+    from rlaif.constitution.lint import lint_constitution
+
+    findings = lint_constitution(source, prompt_tags=prompt_tag)
+    for finding in findings:
+        if json:
+            _print_json(finding.as_json())
+        else:
+            mend = f"; {finding.mend}" if finding.mend else ""
+            place, message = f"{finding.where}: {finding.severity}", f"{finding.message}{mend}"
+            print(f"{place}: {message} [{finding.code}]")
+    print(_counted(source, findings), file=sys.stderr)
+    severities = {finding.severity for finding in findings}
+    if "error" in severities or (strict and "warning" in severities):
+        raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    source: Source,
+    principle: Annotated[
+        str | None, typer.Argument(help="Id of one principle, to see all of it.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Print a constitution as it stands after extends, with where each principle comes from."""
+    from rich.console import Console
+
+    from rlaif.constitution.load import finish, read_constitution
+
+    reading = read_constitution(source)
+    constitution = finish(reading)
+    chosen = constitution.principles if principle is None else (_find(reading, principle),)
+    if json:
+        if principle is None:
+            head = constitution.model_dump(mode="json", include={"name", "version", "description"})
+            facts = {"fingerprint": constitution.fingerprint, "principles": len(chosen)}
+            _print_json({"type": "constitution", **head, **facts})
+        for each in chosen:
+            facts = {"fingerprint": each.fingerprint, "from": reading.sources(each.id)}
+            _print_json({"type": "principle", **each.model_dump(mode="json"), **facts})
+        return
+    console = Console(highlight=False)
+    if principle is not None:
+        console.print(_in_full(reading, chosen[0]))
+        return
+    console.print(
+        f"{constitution.name} {constitution.version}", style="bold", markup=False, end="  "
+    )
+    console.print(f"fingerprint {constitution.fingerprint}", style="dim")
+    console.print(constitution.description, markup=False)
+    console.print(_overview(reading, chosen))
+
+
+@app.command()
+def diff(
+    old: Source,
+    new: Source,
+    json: AsJson = False,
+) -> None:
+    """Say what changed between two constitutions, in their own terms."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from rlaif.constitution.diff import diff_constitutions, render_diff
+    from rlaif.constitution.load import load_constitution
+
+    difference = diff_constitutions(load_constitution(old), load_constitution(new))
+    if json:
+        for change in difference.changes:
+            _print_json(change.as_json())
+        return
+    console = Console(highlight=False)
+    styles = {"+": "green", "-": "red", "~": "yellow"}
+    for line in render_diff(difference):
+        console.print(Text(line, style=styles.get(line[:1], "")), soft_wrap=True)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write it here; else to stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of constitution files, for editors and other tools."""
+    from rlaif.constitution.schema import render_schema
+    from rlaif.errors import ConstitutionError
+
+    if out is None:
+        sys.stdout.write(render_schema())
+        return
+    try:
+        out.write_text(render_schema(), encoding="utf-8")
+    except OSError as problem:
+        raise ConstitutionError(f"{out}: cannot be written: {problem.strerror}") from None
+    print(f"wrote {out}", file=sys.stderr)
+
+
+def _counted(source: str, findings: "tuple[Finding, ...]") -> str:
+    if not findings:
+        return f"{source}: nothing to mend"
+    names = {"error": "error", "warning": "warning", "info": "note"}
+    parts = []
+    for severity, name in names.items():
+        count = sum(finding.severity == severity for finding in findings)
+        if count:
+            parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    return f"{source}: {', '.join(parts)}"
+
+
+def _find(reading: "Reading", principle_id: str) -> "Principle":
+    from rlaif.config import nearest
+    from rlaif.constitution.load import finish
+    from rlaif.errors import ConstitutionError
+
+    constitution = finish(reading)
+    try:
+        return constitution.principle(principle_id)
+    except KeyError:
+        ids = [principle.id for principle in constitution.principles]
+        hint = nearest(principle_id, ids).removeprefix("; ")
+        message = f"{constitution.name} has no principle {principle_id!r}"
+        raise ConstitutionError(message, hint=hint) from None
+
+
+def _overview(reading: "Reading", principles: "tuple[Principle, ...]") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("id", "statement", "polarity", "weight", "tags", "from"):
+        table.add_column(column, justify="right" if column == "weight" else "left")
+    for principle in principles:
+        statement = Text(principle.statement)
+        if principle.rule is not None:
+            checks = ", ".join(f"{check:.40}" for check in _checks(principle))
+            statement.append(f"  ({checks})", style="cyan")
+        if principle.applies_to:
+            statement.append(f"  (only for {', '.join(principle.applies_to)})", style="cyan")
+        files = [Path(file).name for file in reading.sources(principle.id)]
+        cells = (principle.polarity, f"{principle.weight:g}", ", ".join(principle.tags))
+        table.add_row(
+            Text(principle.id, style="bold"),
+            statement,
+            *(Text(cell) for cell in cells),
+            Text(" + ".join(files)),
+        )
+    return table
+
+
+def _in_full(reading: "Reading", principle: "Principle") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    plain = principle.model_dump(exclude={"rule", "examples"})
+    rows: list[tuple[str, str]] = [
+        (name, ", ".join(value) if isinstance(value, tuple) else str(value))
+        for name, value in plain.items()
+        if value not in ("", ())
+    ]
+    rows += [("rule", check) for check in _checks(principle)]
+    for example in principle.examples:
+        rows += [("prompt", example.prompt), ("better", example.better), ("worse", example.worse)]
+    for file, fields in reading.sources(principle.id).items():
+        rows.append(("from", f"{file} ({', '.join(fields)})"))
+    rows.append(("fingerprint", principle.fingerprint))
+    for name, value in rows:
+        table.add_row(Text(name, style="bold"), Text(value))
+    return table
+
+
+def _checks(principle: "Principle") -> list[str]:
+    if principle.rule is None:
+        return []
+    return [
+        f"{name} {value}" for name, value in principle.rule.model_dump(exclude_none=True).items()
+    ]
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")

@@ -1,0 +1,264 @@
+"""Lint: what in a constitution will make judges disagree or data worse, where, and how to mend it.
+
+A file that does not load gives its errors. One that loads is looked at as a whole, after
+``extends``; each finding stands at the file and line the words come from.
+
+Severities: an *error* is certain to be wrong; a *warning* is probably worth a change; an *info*
+names something that some methods could use.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+
+from rlaif.constitution import wording
+from rlaif.constitution.findings import Finding, Severity, Spot
+from rlaif.constitution.load import Reading, read_constitution
+from rlaif.constitution.models import Constitution, Principle
+from rlaif.constitution.rules import explain_rule
+
+ALIKE = 0.75
+"""Statements at least this alike are reported as near-duplicates."""
+
+_FEWEST_FOR_BALANCE = 4
+_LEAST_SHARE = 0.2
+_REQUESTS = {
+    "critique_request": "critique and revision cannot use this principle: say what to point out",
+    "revision_request": "critique and revision cannot use this principle: say how to rewrite",
+    "comparison": "judges are shown the bare statement: ask 'Which response ...?'",
+}
+
+
+def lint_constitution(
+    source: str | Path, *, prompt_tags: Collection[str] | None = None
+) -> tuple[Finding, ...]:
+    """Return everything worth mending, in the order of the file.
+
+    Args:
+        source: A file, or the name of a shipped constitution.
+        prompt_tags: The tags that prompts carry; when given, ``applies_to`` is checked against
+            them. None: not known.
+    """
+    reading = read_constitution(source)
+    if reading.constitution is None:
+        return reading.problems
+    linter = _Linter(reading.spots, reading.root)
+    found = [
+        *(finding for p in reading.constitution.principles for finding in linter.principle(p)),
+        *linter.repeats(reading.constitution),
+        *linter.balance(reading.constitution),
+        *linter.tags(reading.constitution),
+        *linter.reach(reading.constitution, prompt_tags),
+    ]
+    return _in_file_order(found, reading)
+
+
+def _in_file_order(found: list[Finding], reading: Reading) -> tuple[Finding, ...]:
+    asked = str(reading.root.document.path)
+    return tuple(sorted(found, key=lambda f: (f.file != asked, f.file, f.line, f.column, f.code)))
+
+
+class _Linter:
+    """Knows where each field stands."""
+
+    def __init__(self, spots: Mapping[str, Mapping[str, Spot]], root: Spot) -> None:
+        self._spots = spots
+        self._root = root
+
+    def principle(self, principle: Principle) -> Iterator[Finding]:
+        """What one principle alone shows."""
+        yield from self._statement(principle)
+        yield from self._polarity(principle)
+        yield from self._requests(principle)
+        yield from self._examples(principle)
+        yield from self._patterns(principle)
+        if principle.weight == 0:
+            mend = "give it a weight, or remove it"
+            code, what = "zero-weight", "the principle is never drawn"
+            yield self._say(principle, "weight", "warning", code, what, mend)
+
+    def repeats(self, constitution: Constitution) -> Iterator[Finding]:
+        """Statements that say the same thing twice."""
+        for first, later in combinations(constitution.principles, 2):
+            alike = wording.likeness(first.statement, later.statement)
+            where = self._at(first, "statement").finding("info", "", "").where
+            if alike == 1:
+                code, what = "duplicate-statement", f"the same words as {first.id!r} at {where}"
+                yield self._say(later, "statement", "warning", code, what, "remove one of the two")
+            elif alike >= ALIKE:
+                code, what = "near-duplicate", f"nearly the same as {first.id!r} at {where}"
+                mend = "remove one of the two, or say what sets them apart"
+                yield self._say(later, "statement", "warning", code, what, mend)
+
+    def balance(self, constitution: Constitution) -> Iterator[Finding]:
+        """Whether nearly all judged principles encourage, or nearly all forbid."""
+        judged = constitution.judged()
+        if len(judged) < _FEWEST_FOR_BALANCE:
+            return
+        avoid = sum(principle.polarity == "avoid" for principle in judged)
+        few = min(avoid, len(judged) - avoid)
+        if few / len(judged) < _LEAST_SHARE:
+            rare = "avoid" if avoid == few else "encourage"
+            yield self._root.within("principles").finding(
+                "warning",
+                "polarity-imbalance",
+                f"only {few} of {len(judged)} judged principles have polarity {rare}",
+                "prohibitions alone teach refusal, wishes alone are easily ignored: mix both",
+            )
+
+    def tags(self, constitution: Constitution) -> Iterator[Finding]:
+        """Tags that look misspelt, or that group nothing where others do."""
+        for name in ("tags", "applies_to"):
+            used = Counter(tag for p in constitution.principles for tag in getattr(p, name))
+            for principle in constitution.principles:
+                for index in range(len(getattr(principle, name))):
+                    yield from self._tag(principle, name, index, used)
+
+    def reach(
+        self, constitution: Constitution, prompt_tags: Collection[str] | None
+    ) -> Iterator[Finding]:
+        """Whether ``applies_to`` and the tags of the prompts meet."""
+        if prompt_tags is None:
+            return
+        for principle in constitution.principles:
+            for index, tag in enumerate(principle.applies_to):
+                if tag not in prompt_tags:
+                    code, what = "unmatched-applies-to", f"no prompt has the tag {tag!r}"
+                    mend = f"prompts have: {', '.join(sorted(prompt_tags)) or 'no tags'}"
+                    yield self._say(principle, f"applies_to.{index}", "warning", code, what, mend)
+        active = [principle for principle in constitution.principles if principle.weight > 0]
+        mentioned = {tag for principle in active for tag in principle.applies_to}
+        for tag in sorted(set(prompt_tags) - mentioned):
+            if any(principle.applies((tag,)) for principle in active):
+                severity: Severity = "info"
+                what = f"no applies_to names the prompt tag {tag!r}"
+                mend = "fine unless some principles are meant for these prompts"
+            else:
+                severity = "warning"
+                what = f"no principle applies to prompts tagged only {tag!r}"
+                mend = "add the tag to an applies_to, or leave applies_to out of a principle"
+            spot = self._root.within("principles")
+            yield spot.finding(severity, "unused-prompt-tag", what, mend)
+
+    def _statement(self, principle: Principle) -> Iterator[Finding]:
+        words = wording.vague_words(principle.statement)
+        if words:
+            code, what = "vague", f"{', '.join(map(repr, words))} can mean anything"
+            mend = "say what a reader would see in the response"
+            yield self._say(principle, "statement", "warning", code, what, mend)
+        if len(principle.statement.split()) < wording.FEWEST_WORDS:
+            code, what = "too-short", f"{principle.statement!r} leaves its meaning to the reader"
+            mend = "say who does what, and in which case"
+            yield self._say(principle, "statement", "warning", code, what, mend)
+        joined = wording.joined_demands(principle.statement)
+        if joined:
+            code, what = "double-barrelled", f"two demands in one statement ({joined!r})"
+            yield self._say(principle, "statement", "warning", code, what, "make it two principles")
+
+    def _polarity(self, principle: Principle) -> Iterator[Finding]:
+        expected = "avoid" if wording.forbids(principle.statement) else "encourage"
+        if principle.kind == "judged" and principle.polarity != expected:
+            how = "forbids" if expected == "avoid" else "asks for something"
+            code, what = (
+                "polarity-mismatch",
+                f"the statement {how}, but polarity is {principle.polarity}",
+            )
+            yield self._say(
+                principle, "polarity", "warning", code, what, f"write {expected}, or reword"
+            )
+
+    def _requests(self, principle: Principle) -> Iterator[Finding]:
+        if principle.kind == "rule":
+            return
+        for name, mend in _REQUESTS.items():
+            if not getattr(principle, name):
+                code = f"missing-{name.replace('_', '-')}"
+                yield self._say(principle, name, "warning", code, f"there is no {name}", mend)
+        if principle.comparison and not principle.comparison.endswith("?"):
+            code, what = "comparison-not-a-question", "it does not end with a question mark"
+            yield self._say(
+                principle, "comparison", "warning", code, what, "ask 'Which response ...?'"
+            )
+        if not principle.opposite:
+            mend = "contrastive methods need the statement turned round"
+            code, what = "missing-opposite", "there is no opposite"
+            yield self._say(principle, "opposite", "info", code, what, mend)
+
+    def _examples(self, principle: Principle) -> Iterator[Finding]:
+        if not principle.examples:
+            mend = "one prompt with a better and a worse response tests what you mean"
+            code, what = "missing-examples", "there are no examples"
+            yield self._say(principle, "examples", "info", code, what, mend)
+        for index, example in enumerate(principle.examples):
+            place = f"examples.{index}"
+            if example.better == example.worse:
+                code, what = "example-tie", "better and worse are the same text"
+                yield self._say(principle, place, "error", code, what, "change one of the two")
+            elif principle.rule is not None:
+                failed = explain_rule(principle.rule, example.better)
+                if failed:
+                    code, what = (
+                        "example-breaks-rule",
+                        f"better does not satisfy it ({'; '.join(failed)})",
+                    )
+                    yield self._say(
+                        principle, f"{place}.better", "error", code, what, "mend the example"
+                    )
+                if not explain_rule(principle.rule, example.worse):
+                    code, what = "example-breaks-rule", "worse satisfies the rule too"
+                    yield self._say(
+                        principle, f"{place}.worse", "error", code, what, "mend the example"
+                    )
+
+    def _patterns(self, principle: Principle) -> Iterator[Finding]:
+        for name in ("must_match", "must_not_match"):
+            pattern = getattr(principle.rule, name, None)
+            if pattern is not None and wording.repeats_a_repetition(pattern):
+                code, what = (
+                    "slow-pattern",
+                    "a repeated group repeats inside; some texts take very long",
+                )
+                mend = "bound one of the two, such as {1,50} in place of +"
+                yield self._say(principle, f"rule.{name}", "warning", code, what, mend)
+
+    def _tag(
+        self, principle: Principle, name: str, index: int, used: Counter[str]
+    ) -> Iterator[Finding]:
+        tag = getattr(principle, name)[index]
+        place = f"{name}.{index}"
+        if used[tag] > 1:
+            return
+        commoner = [other for other in used if used[other] > 1]
+        close = difflib.get_close_matches(tag, commoner, n=1, cutoff=0.8)
+        if close:
+            code, what = "misspelt-tag", f"{tag!r} looks like {close[0]!r}"
+            yield self._say(principle, place, "warning", code, what, f"write {close[0]!r}")
+        elif name == "tags" and commoner:
+            code, what = (
+                "unused-tag",
+                f"no other principle has the tag {tag!r}, so it groups nothing",
+            )
+            yield self._say(
+                principle, place, "info", code, what, "drop it, unless it will be shared"
+            )
+
+    def _at(self, principle: Principle, place: str) -> Spot:
+        name, *steps = place.split(".")
+        spots = self._spots[principle.id]
+        if name not in spots:
+            return spots["id"]
+        return spots[name].within(*(int(step) if step.isdigit() else step for step in steps))
+
+    def _say(
+        self,
+        principle: Principle,
+        place: str,
+        severity: Severity,
+        code: str,
+        message: str,
+        mend: str,
+    ) -> Finding:
+        spot = self._at(principle, place)
+        return spot.finding(severity, code, message, mend, principle=principle.id)
