@@ -128,8 +128,9 @@ class Judgment:
     """What was applied to ``raw_preference``, in order, each with its parameters."""
 
     agreement: float | None
-    """Share, in [0.5, 1], of opinions (judge × principle) on the side of the preference; an
-    opinion of exactly 0.5 counts half. None when every verdict abstained."""
+    """Share, in [0, 1], of opinions (judge × principle) on the side of the preference; an opinion
+    of exactly 0.5 counts half. Below 0.5 when a heavy or certain minority outweighs the others.
+    None when there is no preference."""
 
     position_bias: float | None
     """Mean log-odds that the judges add to whatever is shown first; None unless both orders

@@ -1,0 +1,179 @@
+"""From verdicts to a judgment: one probability, and what stands behind it.
+
+Verdicts of one judge under one principle make an *opinion*, a probability. Opinions are pooled
+linearly: a weighted mean of probabilities, not of log-odds, because
+
+- under ``choose: one`` the principle is drawn at random, and the mean over draws of what each
+  says *is* the linear pool of all principles, so one drawn and all asked aim at the same label;
+- a rule says 1 or 0, whose log-odds are infinite: in log-odds one rule would outvote everyone;
+- one overconfident judge moves a mean of probabilities by its weight and no further.
+
+Nothing is guessed: an opinion that lacks one of its orders is missing, not half there, because a
+single order carries the position bias; without any opinion there is no preference.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlaif.constitution import Principle
+from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_orders
+from rlaif.records import Choice, Comparison, Judgment, Order, Verdict
+
+Source = tuple[str, str]
+"""A judge's name and a principle's id: where an opinion comes from."""
+
+_POINTS = {Choice.A: 1.0, Choice.TIE: 0.5, Choice.B: 0.0}
+_EVEN = 1e-12  # what rounding leaves of ½ when weights are summed in another order
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one judge thinks under one principle."""
+
+    judge: str
+    principle: str
+    probability: float
+    """That the comparison's first response is better, in [0, 1]."""
+
+    bias: float | None
+    """Log-odds it adds to what is shown first; None unless both orders gave a number."""
+
+
+def aggregate_verdicts(
+    comparison: Comparison,
+    verdicts: Sequence[Verdict],
+    *,
+    weights: Mapping[Source, float] | None = None,
+    logit_cap: float = LOGIT_CAP,
+) -> Judgment:
+    """Combine all verdicts on one comparison.
+
+    Log-odds are capped at ± ``logit_cap`` before orders are averaged; where that changes anything
+    it is recorded as a transform, and ``raw_preference`` is without it.
+
+    Args:
+        comparison: What was judged.
+        verdicts: All verdicts on it. An order that has a verdict was asked for; if all verdicts of
+            one asked-for order abstain, that opinion is missing.
+        weights: Of opinions, ≥ 0, relative; 1 where none is given.
+        logit_cap: > 0; infinity turns the cap off.
+    """
+    weights = weights or {}
+    opinions = read_opinions(verdicts, logit_cap=logit_cap)
+    uncapped = read_opinions(verdicts, logit_cap=math.inf)
+    capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
+    preference = _pool(opinions, weights)
+    biases = [opinion.bias for opinion in opinions if opinion.bias is not None]
+    return Judgment(
+        first_id=comparison.first.id,
+        second_id=comparison.second.id,
+        preference=preference,
+        raw_preference=_pool(uncapped, weights),
+        transforms=(f"cap-logit({logit_cap:g})",) if capped else (),
+        agreement=_agreement(preference, opinions, weights),
+        position_bias=sum(biases) / len(biases) if biases else None,
+        abstained=sum(verdict.choice is Choice.ABSTAIN for verdict in verdicts),
+        verdicts=tuple(verdicts),
+    )
+
+
+def read_opinions(
+    verdicts: Sequence[Verdict], *, logit_cap: float = LOGIT_CAP
+) -> tuple[Opinion, ...]:
+    """Return every opinion that the verdicts hold, by judge and principle; missing ones left out.
+
+    Several verdicts of the same order (repetitions) are averaged first.
+    """
+    by_source: dict[Source, dict[Order, list[Verdict]]] = {}
+    for verdict in verdicts:
+        orders = by_source.setdefault((verdict.judge, verdict.principle), {})
+        orders.setdefault(verdict.order, []).append(verdict)
+    opinions = []
+    for (judge, principle), orders in by_source.items():
+        spoken = {order: _speaking(some) for order, some in orders.items()}
+        if all(spoken.values()):
+            probability, bias = _combine(spoken, logit_cap)
+            opinions.append(Opinion(judge, principle, probability, bias))
+    return tuple(opinions)
+
+
+def weigh_principles(
+    drawn: Sequence[Principle], candidates: Sequence[Principle]
+) -> dict[str, float]:
+    """Return the weight of each drawn principle's opinion.
+
+    Drawing already favours heavy principles, so drawn ones share the weight of all candidates
+    equally: whoever speaks, the judged principles together weigh the same against the rules. Only
+    when every candidate speaks does each keep its own weight.
+    """
+    if len(drawn) == len(candidates):
+        return {principle.id: principle.weight for principle in candidates}
+    total = sum(principle.weight for principle in candidates)
+    return {principle.id: total / len(drawn) for principle in drawn}
+
+
+def _speaking(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.choice is not Choice.ABSTAIN]
+
+
+def _combine(
+    orders: Mapping[Order, Sequence[Verdict]], logit_cap: float
+) -> tuple[float, float | None]:
+    """Return probability and bias: in log-odds where all orders have numbers, else in points."""
+    logits: dict[Order, float] = {}
+    for order, verdicts in orders.items():
+        numbers = [v.content_logit() for v in verdicts]
+        known = [cut(number, logit_cap) for number in numbers if number is not None]
+        if len(known) == len(numbers):
+            logits[order] = sum(known) / len(known)
+    if len(logits) < len(orders):
+        points = [
+            sum(_probability(v, logit_cap) for v in verdicts) / len(verdicts)
+            for verdicts in orders.values()
+        ]
+        return sum(points) / len(points), None
+    if Order.AB in logits and Order.BA in logits:
+        split = split_orders(logits[Order.AB], logits[Order.BA], cap=logit_cap)
+        return sigmoid(split.content), split.bias
+    return sigmoid(sum(logits.values()) / len(logits)), None
+
+
+def _probability(verdict: Verdict, logit_cap: float) -> float:
+    logit = verdict.content_logit()
+    if logit is None:
+        return _POINTS[verdict.content_choice()]
+    return sigmoid(cut(logit, logit_cap))
+
+
+def _pool(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
+    weighed = [(_weight(opinion, weights), opinion.probability) for opinion in opinions]
+    total = sum(weight for weight, _ in weighed)
+    if total <= 0.0:
+        return None
+    mean = sum(weight * probability for weight, probability in weighed) / total
+    return min(1.0, max(0.0, mean))
+
+
+def _agreement(
+    preference: float | None, opinions: Sequence[Opinion], weights: Mapping[Source, float]
+) -> float | None:
+    """Share of opinions on the side of the preference; one of exactly ½ counts half."""
+    if preference is None:
+        return None
+    counted = [o.probability for o in opinions if _weight(o, weights) > 0.0]
+    sides = [_side(probability) for probability in counted]
+    for_first = sum(sides) / len(sides)
+    if _side(preference) == 0.5:
+        return max(for_first, 1.0 - for_first)
+    return for_first if preference > 0.5 else 1.0 - for_first
+
+
+def _side(probability: float) -> float:
+    if abs(probability - 0.5) < _EVEN:
+        return 0.5
+    return 1.0 if probability > 0.5 else 0.0
+
+
+def _weight(opinion: Opinion, weights: Mapping[Source, float]) -> float:
+    return weights.get((opinion.judge, opinion.principle), 1.0)
