@@ -1,0 +1,243 @@
+"""Transports: two ways to carry bytes to an OpenAI-compatible server and back.
+
+``sdk`` is the official client on its aiohttp transport; ``fast`` is aiohttp alone, for one's own
+servers. Both take the same body bytes and return the same `Answer` or raise the same `NoAnswer`, so
+everything above them (retries, limits, reading replies) is one piece of code. Neither repeats a
+request or follows a redirect: a retry hidden in a client is one the limits never see, and a
+redirect could carry the key to another host.
+"""
+
+import asyncio
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from rlaif.errors import EngineMissing
+
+if TYPE_CHECKING:
+    import aiohttp
+
+KEEP_ALIVE_S = 4.0
+"""Shorter than the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a request
+written just as the server closes is lost."""
+
+NoAnswerKind = Literal["unreachable", "connection", "timeout", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Case-insensitive."""
+
+    body: bytes
+
+
+class NoAnswer(Exception):  # noqa: N818 - an outcome of sending, handled by the retry loop
+    """No complete answer came back.
+
+    Args:
+        kind: ``unreachable`` (no connection was made), ``connection`` (it broke before an answer),
+            ``timeout`` or ``truncated`` (it broke inside the answer).
+        words: What happened, in one line.
+    """
+
+    def __init__(self, kind: NoAnswerKind, words: str) -> None:
+        super().__init__(f"{kind}: {words}")
+        self.kind = kind
+        self.words = words
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a transport connects. ``headers`` hold the key: never shown."""
+
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float
+    """For the whole exchange."""
+
+    connect_timeout_s: float
+    connections: int
+
+
+class Transport(Protocol):
+    """Carries one request at a time per call; many calls at once."""
+
+    async def post(self, url: str, body: bytes) -> Answer:
+        """Send JSON bytes.
+
+        Raises:
+            NoAnswer: Nothing complete came back.
+        """
+        ...
+
+    async def get(self, url: str, timeout_s: float) -> Answer:
+        """Fetch; the same errors as `post`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections. Safe to call twice."""
+        ...
+
+
+def open_transport(kind: Literal["sdk", "fast"], wiring: Wiring) -> Transport:
+    """Return a transport of the running event loop.
+
+    Raises:
+        EngineMissing: The ``openai`` extra is not installed.
+    """
+    check_installed(kind)
+    return FastTransport(wiring) if kind == "fast" else SdkTransport(wiring)
+
+
+def check_installed(kind: Literal["sdk", "fast"]) -> None:
+    """Find out early whether the client is there.
+
+    Raises:
+        EngineMissing: Names the extra to install.
+    """
+    try:
+        import aiohttp  # noqa: F401
+
+        if kind == "sdk":
+            import httpx2  # noqa: F401
+            import openai  # noqa: F401
+    except ImportError as missing:
+        raise EngineMissing(
+            f"engine openai needs {missing.name}, which is not installed",
+            hint="pip install 'constitutional-rlaif[openai]'",
+        ) from None
+
+
+class FastTransport:
+    """aiohttp and nothing else."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        import aiohttp
+
+        self._timeout = aiohttp.ClientTimeout(
+            total=wiring.timeout_s, sock_connect=wiring.connect_timeout_s
+        )
+        self._client_timeout = aiohttp.ClientTimeout
+        self._session = aiohttp.ClientSession(
+            connector=_connector(wiring),
+            headers=wiring.headers,
+            timeout=self._timeout,
+            # Asking the environment on every request costs more than sending it.
+            trust_env=bool(urllib.request.getproxies()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def post(self, url: str, body: bytes) -> Answer:
+        """Send JSON bytes."""
+        try:
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
+                return Answer(response.status, response.headers, await response.read())
+        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+            raise _no_answer(error) from None
+
+    async def get(self, url: str, timeout_s: float) -> Answer:
+        """Fetch."""
+        timeout = self._client_timeout(total=timeout_s)
+        try:
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                return Answer(response.status, response.headers, await response.read())
+        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+            raise _no_answer(error) from None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+class SdkTransport:
+    """`openai.AsyncOpenAI` on aiohttp; replies are taken as bytes, before pydantic sees them."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        import httpx2
+        import openai
+
+        self._timeout_s = wiring.timeout_s
+        self._as_is = httpx2.Response
+        self._status_error = openai.APIStatusError
+        self._lost = openai.APIConnectionError
+        self._client = openai.AsyncOpenAI(
+            base_url=wiring.base_url,
+            api_key="unused",  # the real one travels in the headers, as on the fast path
+            default_headers=dict(wiring.headers),
+            max_retries=0,
+            timeout=httpx2.Timeout(
+                wiring.timeout_s, connect=wiring.connect_timeout_s, pool=wiring.timeout_s
+            ),
+            http_client=openai.DefaultAioHttpClient(
+                follow_redirects=False,
+                limits=httpx2.Limits(
+                    max_connections=wiring.connections, keepalive_expiry=KEEP_ALIVE_S
+                ),
+            ),
+        )
+        # The client fills these from the environment; they belong to OpenAI, not to every server.
+        self._client.organization = self._client.project = self._client.admin_api_key = None
+
+    async def post(self, url: str, body: bytes) -> Answer:
+        """Send JSON bytes."""
+        return await self._send(
+            self._client.post(url, content=body, cast_to=self._as_is), self._timeout_s
+        )
+
+    async def get(self, url: str, timeout_s: float) -> Answer:
+        """Fetch."""
+        return await self._send(self._client.get(url, cast_to=self._as_is), timeout_s)
+
+    async def _send(self, sending: Any, timeout_s: float) -> Answer:
+        try:
+            # The client's own timeout is per read: a server that drips would never time out.
+            async with asyncio.timeout(timeout_s):
+                response = await sending
+        except self._status_error as refused:
+            response = refused.response
+        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+            raise _no_answer(error, self._lost) from None
+        return Answer(response.status_code, response.headers, response.content)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+def _connector(wiring: Wiring) -> "aiohttp.TCPConnector":
+    import aiohttp
+
+    return aiohttp.TCPConnector(limit=wiring.connections, keepalive_timeout=KEEP_ALIVE_S)
+
+
+def _no_answer(error: BaseException, lost: type[BaseException] | None = None) -> BaseException:
+    """Sort an exception of aiohttp, bare or wrapped by the SDK, into a `NoAnswer`.
+
+    ``lost`` is the SDK's own word for a broken connection. Anything else comes back unchanged.
+    """
+    import aiohttp
+
+    inner = error
+    while inner.__cause__ is not None and not isinstance(inner, aiohttp.ClientError | OSError):
+        inner = inner.__cause__
+    words = f"{type(inner).__name__}: {inner}".removesuffix(": ")
+    match inner:
+        case aiohttp.InvalidURL():
+            return error
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return NoAnswer("unreachable", str(inner) or words)
+        case TimeoutError():
+            return NoAnswer("timeout", "no complete answer in time")
+        case aiohttp.ClientPayloadError():
+            return NoAnswer("truncated", words)
+        case aiohttp.ClientError() | OSError():
+            return NoAnswer("connection", words)
+        case _ if lost and isinstance(error, lost):
+            return NoAnswer("connection", words)
+        case _:
+            return error

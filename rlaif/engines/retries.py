@@ -1,0 +1,231 @@
+"""Retries: the one place where a call is sent again, and where it is decided that it will not be.
+
+`rlaif.engines.outcomes` sorts what came back; `Sender.send` acts on it. A 429 or 503 says nothing
+about the call, so it is delayed and spends no attempt; a connection that cannot be made waits for
+the server; a 5xx, a timeout, a broken connection or a reply that cannot be read spends an attempt;
+anything else ends the call at once.
+
+tenacity and stamina count every repetition as an attempt and decide per call. Here the delays are
+free, and the decision to go on belongs to the server's circuit that all calls share, so the loop is
+written out.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rlaif.engines.http import NoAnswer, Transport
+from rlaif.engines.lanes import Lane
+from rlaif.engines.outcomes import Done, Later, Outcome, Refused, Trouble, explain, read_answer
+from rlaif.errors import CallFailed, EngineUnavailable
+
+T = TypeVar("T")
+
+BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+
+
+class Sender:
+    """Sends calls through lanes, again where that can help.
+
+    Args:
+        transport: Carries the bytes.
+        lanes: One per base_url, all with the same model.
+        max_attempts: How often one call is tried; delays by 429, 503 or an outage do not count.
+        probe_timeout_s: How long a server may take to answer a probe.
+        redact: Takes secrets out of the server's words.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        lanes: Sequence[Lane],
+        *,
+        max_attempts: int,
+        probe_timeout_s: float,
+        redact: Callable[[str], str],
+    ) -> None:
+        self.transport = transport
+        self.lanes = tuple(lanes)
+        self._max_attempts = max_attempts
+        self._probe_timeout_s = probe_timeout_s
+        self._redact = redact
+        # Jitter only spreads calls in time; it never reaches a result.
+        self._jitter = random.Random()
+
+    async def send(
+        self, path: str, body: bytes | None, read: Callable[[dict[str, Any]], T], tokens: float
+    ) -> T | Refused:
+        """Send until it is answered, refused or hopeless.
+
+        Args:
+            path: Below the base_url, with its slash; a leading ``//`` starts at the server's root.
+            body: JSON to post; None fetches.
+            read: Makes the value from the reply, or raises `BadReply`.
+            tokens: Expected cost in tokens, for the rate limit.
+
+        Raises:
+            CallFailed: Every attempt ended in trouble; ``kind`` says which.
+            EngineUnavailable: The server is down, or has been refusing work for too long.
+        """
+        attempts = delays = 0
+        while True:
+            lane = await self._enter(tokens)
+            lane.requests += 1
+            lane.retries += attempts + delays > 0
+            spare = 0.0
+            try:
+                outcome = await self._exchange(lane, path, body, read)
+                if isinstance(outcome, Done):
+                    lane.succeed(first_try=attempts + delays == 0)
+                    spare = tokens - outcome.tokens if outcome.tokens else 0.0
+                    return outcome.value
+                wait = self._digest(lane, outcome, attempts, delays)
+            finally:
+                lane.release(spare)
+            match outcome:
+                case Refused():
+                    return outcome
+                case Later():
+                    delays += 1
+                case Trouble(unreachable=True):
+                    attempts += not await self._outlive(lane)
+                case Trouble():
+                    attempts += 1
+            if isinstance(outcome, Trouble) and attempts >= self._max_attempts:
+                words = self._redact(outcome.words)
+                raise CallFailed(f"{lane.base_url}: {words}", kind=outcome.kind, attempts=attempts)
+            await asyncio.sleep(wait)
+
+    async def _exchange(
+        self, lane: Lane, path: str, body: bytes | None, read: Callable[[dict[str, Any]], T]
+    ) -> Outcome[T]:
+        url = url_of(lane.base_url, path)
+        try:
+            if body is None:
+                answer = await self.transport.get(url, self._probe_timeout_s)
+            else:
+                answer = await self.transport.post(url, body)
+        except NoAnswer as nothing:
+            if nothing.kind == "truncated":
+                return Trouble("bad-reply", f"the reply broke off ({nothing.words})", failing=True)
+            return Trouble(
+                nothing.kind,
+                nothing.words,
+                failing=True,
+                unreachable=nothing.kind == "unreachable",
+            )
+        return read_answer(answer, read, time.time())
+
+    def _digest(self, lane: Lane, outcome: Outcome[T], attempts: int, delays: int) -> float:
+        """Tell the lane what happened; return how long to wait before the next try."""
+        spread = 0.5 + 0.5 * self._jitter.random()
+        match outcome:
+            case Later(retry_after=None):
+                wait = spread * min(BACKOFF_S * 2.0 ** min(delays + 1, 10), LONGEST_BACKOFF_S)
+                self._throttle(lane, wait, outcome, hold=False)
+            case Later():
+                # Never earlier than asked; a little later, so that not all come back at once.
+                named = min(outcome.retry_after or 0.0, lane.circuit.max_throttle_s)
+                floor = 0.05 * 2.0 ** min(delays, 6)  # some servers say 0 and mean "soon"
+                wait = max(named, floor) * (1.0 + 0.1 * self._jitter.random())
+                self._throttle(lane, wait, outcome, hold=True)
+            case Trouble():
+                if outcome.failing:
+                    lane.limit.troubled()
+                    lane.circuit.failed(
+                        lane.now(), self._redact(outcome.words), unreachable=outcome.unreachable
+                    )
+                wait = spread * min(BACKOFF_S * 2.0 ** min(attempts, 10), LONGEST_BACKOFF_S)
+            case _:
+                lane.circuit.answered()
+                wait = 0.0
+        return wait
+
+    def _throttle(self, lane: Lane, wait: float, outcome: Later, *, hold: bool) -> None:
+        lane.throttle(wait, hold=hold)
+        now = lane.now()
+        if all(other.circuit.exhausted(now) for other in self.lanes):
+            minutes = lane.circuit.max_throttle_s / 60.0
+            raise EngineUnavailable(
+                f"{lane.base_url} has refused every call for over {minutes:.3g} minutes "
+                f"({self._redact(outcome.words)})",
+                hint="wait for the quota, or raise options.max_throttle_s; "
+                "repeat the command to go on where it stopped",
+            )
+
+    async def _enter(self, tokens: float) -> Lane:
+        """Wait for a slot in the least loaded lane whose server is not suspected to be down."""
+        while True:
+            lane = await self._choose()
+            await lane.acquire(tokens)
+            if not lane.circuit.suspected:
+                return lane
+            lane.release(tokens)
+
+    async def _choose(self) -> Lane:
+        while True:
+            for lane in self.lanes:
+                # A lane that is down comes back through the calls that pass by.
+                if lane.circuit.suspected:
+                    await self._probe(lane)
+            well = [lane for lane in self.lanes if not lane.circuit.suspected]
+            if well:
+                return min(well, key=_load)
+            await self._outlive(self.lanes[0])
+
+    async def _outlive(self, lane: Lane) -> bool:
+        """Wait until some server answers again; return whether there was anything to outlive.
+
+        Raises:
+            EngineUnavailable: None did for as long as is worth waiting.
+        """
+        outage = False
+        while True:
+            for other in self.lanes:
+                if not other.circuit.suspected or await self._probe(other):
+                    return outage or other is not lane
+            now = lane.now()
+            if all(other.circuit.given_up(now) for other in self.lanes):
+                raise self._unavailable()
+            outage = True
+            due = min(other.circuit.next_probe for other in self.lanes)
+            await asyncio.sleep(max(0.01, due - now))
+
+    async def _probe(self, lane: Lane) -> bool:
+        """Ask a suspected server something every healthy one can answer, if it is time to."""
+        async with lane.probing:
+            circuit = lane.circuit
+            if not circuit.suspected or lane.now() < circuit.next_probe:
+                return not circuit.suspected
+            try:
+                answer = await self.transport.get(
+                    url_of(lane.base_url, "/models"), self._probe_timeout_s
+                )
+            except NoAnswer as nothing:
+                circuit.probed(lane.now(), alive=False, reason=self._redact(nothing.words))
+                return False
+            words = f"HTTP {answer.status}: {self._redact(explain(answer)[0])}"
+            circuit.probed(lane.now(), alive=answer.status < 500, reason=words)
+            return not circuit.suspected
+
+    def _unavailable(self) -> EngineUnavailable:
+        down = "; ".join(f"{lane.base_url} ({lane.circuit.reason})" for lane in self.lanes)
+        return EngineUnavailable(
+            f"no answer from {down}",
+            hint="see that the server runs and that base_url is right; "
+            "what was answered is kept: repeat the command to go on",
+        )
+
+
+def url_of(base_url: str, path: str) -> str:
+    """Join; ``//path`` lies beside the API version instead of below it (vLLM's /tokenize)."""
+    if path.startswith("//"):
+        return base_url.removesuffix("/v1") + path[1:]
+    return base_url + path
+
+
+def _load(lane: Lane) -> float:
+    return lane.load
