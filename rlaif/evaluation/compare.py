@@ -1,0 +1,278 @@
+"""Compare: several models on the same prompts with the same seeds, measured side by side.
+
+Nothing here touches a disk. Give it recorded engines and repeating it costs nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rlaif.engines import Capability, Engine, require
+from rlaif.errors import ConfigError, RecordError
+from rlaif.evaluation.diversity import measure_diversity
+from rlaif.evaluation.each import each
+from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts, to_estimate
+from rlaif.evaluation.judged import (
+    AT_EQUAL_LENGTH,
+    JudgedMatch,
+    explain_abstentions,
+    judge_matches,
+    measure_judged,
+)
+from rlaif.evaluation.lengths import measure_lengths
+from rlaif.evaluation.likelihood import measure_likelihood
+from rlaif.evaluation.measure import Group, Measured
+from rlaif.evaluation.plan import Plan
+from rlaif.evaluation.refusals import measure_refusals
+from rlaif.evaluation.rules import measure_rules
+from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
+from rlaif.evaluation.wins import length_controlled, match_responses, measure_rule_wins
+from rlaif.generation import sample_responses
+from rlaif.records import Failure, Prompt
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A scorecard and everything it was made from, by model."""
+
+    scorecard: Scorecard
+    groups: Mapping[str, tuple[Group, ...]]
+    measured: Mapping[str, tuple[Measured, ...]]
+    judged: Mapping[str, tuple[JudgedMatch, ...]]
+    failures: Mapping[str, tuple[Failure, ...]]
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What is known about one model so far."""
+
+    groups: tuple[Group, ...] = ()
+    measured: list[Measured] = field(default_factory=list)
+    wins: list[Measured] = field(default_factory=list)
+    judged: tuple[JudgedMatch, ...] = ()
+    failures: list[Failure] = field(default_factory=list)
+
+
+async def aevaluate(
+    plan: Plan,
+    prompts: Iterable[Prompt],
+    models: Mapping[str, Engine],
+    *,
+    name: str = "",
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Sample every model, measure the responses, and compare each model with the baseline.
+
+    Args:
+        plan: What is asked of every model alike.
+        prompts: Held-out prompts; kept in memory. A repeated id is an error.
+        models: Name to engine, opened by the caller and left open; the baseline among them.
+        name: What the scorecard is called.
+        on_progress: Called as work is finished.
+
+    Raises:
+        ConfigError: The baseline or the model for the likelihood is not among the models.
+        RecordError: There is no prompt, or an id is given twice.
+        EngineMissing: An engine cannot do what the plan needs of it.
+        EngineUnavailable: A model or server is down; recorded engines keep what was done.
+    """
+    asked = _check(plan, prompts, models)
+    work = _Work(plan, asked, on_progress or _ignore)
+    found = {model: await work.sample(model, engine) for model, engine in models.items()}
+    for model, findings in found.items():
+        await work.measure(model, findings, models)
+    for model, findings in found.items():
+        if model != plan.baseline:
+            await work.compare(model, found[plan.baseline], findings)
+    return Evaluation(
+        scorecard=_scorecard(plan, asked, models, found, name),
+        groups={model: findings.groups for model, findings in found.items()},
+        measured={model: (*f.measured, *f.wins) for model, f in found.items()},
+        judged={model: findings.judged for model, findings in found.items()},
+        failures={model: tuple(findings.failures) for model, findings in found.items()},
+    )
+
+
+def _check(plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]) -> list[Prompt]:
+    for role, model in (("baseline", plan.baseline), ("likelihood_under", plan.likelihood_under)):
+        if model is not None and model not in models:
+            raise ConfigError(f"{role}: {model!r} is none of the models ({', '.join(models)})")
+    for model, engine in models.items():
+        require(engine, Capability.GENERATE, who=f"the model {model!r}")
+    if plan.likelihood_under is not None:
+        require(models[plan.likelihood_under], Capability.SCORE, who="the likelihood measure")
+    asked = list(prompts)
+    if not asked:
+        raise RecordError("there is no prompt to evaluate on")
+    twice = [prompt_id for prompt_id, count in Counter(p.id for p in asked).items() if count > 1]
+    if twice:
+        raise RecordError(f"the prompt id {twice[0]!r} is given more than once")
+    return asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The stages of one evaluation."""
+
+    plan: Plan
+    prompts: Sequence[Prompt]
+    on_progress: OnProgress
+
+    async def sample(self, model: str, engine: Engine) -> _Findings:
+        plan = self.plan
+        tick = self._ticker(f"sample {model}", len(self.prompts))
+
+        async def one(prompt: Prompt) -> tuple[Group, tuple[Failure, ...]]:
+            responses, failures = await sample_responses(
+                engine,
+                prompt,
+                n=plan.n,
+                sampling=plan.sampling,
+                seed=plan.seed,
+                system=plan.system,
+                purpose="evaluate",
+            )
+            tick()
+            return Group(prompt, tuple(responses), plan.n), tuple(failures)
+
+        drawn = await each(self.prompts, one, concurrency=plan.concurrency)
+        return _Findings(
+            groups=tuple(group for group, _ in drawn),
+            failures=[failure for _, failures in drawn for failure in failures],
+        )
+
+    async def measure(self, model: str, findings: _Findings, models: Mapping[str, Engine]) -> None:
+        plan, groups = self.plan, findings.groups
+        findings.measured = [
+            *measure_rules(groups, plan.constitution.rules()),
+            *measure_lengths(groups),
+            *measure_diversity(groups),
+            *measure_refusals(groups),
+        ]
+        if plan.likelihood_under is None:
+            return
+        measured, failures = await measure_likelihood(
+            groups,
+            models[plan.likelihood_under],
+            under=plan.likelihood_under,
+            system=plan.system,
+            concurrency=plan.concurrency,
+            on_done=self._ticker(
+                f"likelihood of {model}", sum(len(group.own()) for group in groups)
+            ),
+        )
+        findings.measured.append(measured)
+        findings.failures.extend(failures)
+
+    async def compare(self, model: str, before: _Findings, after: _Findings) -> None:
+        plan = self.plan
+        matches = list(match_responses(before.groups, after.groups))
+        after.wins = list(measure_rule_wins(matches, plan.constitution.rules()))
+        if plan.panel is None:
+            return
+        after.judged = tuple(
+            await judge_matches(
+                matches,
+                plan.constitution,
+                plan.panel,
+                seed=plan.seed,
+                concurrency=plan.concurrency,
+                on_done=self._ticker(f"judge {model}", len(matches)),
+            )
+        )
+        after.wins += measure_judged(after.judged)
+
+    def _ticker(self, stage: str, total: int) -> Callable[[], None]:
+        done = 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            self.on_progress(stage, done, total)
+
+        self.on_progress(stage, 0, total)
+        return tick
+
+
+def _scorecard(
+    plan: Plan,
+    prompts: Sequence[Prompt],
+    models: Mapping[str, Engine],
+    found: Mapping[str, _Findings],
+    name: str,
+) -> Scorecard:
+    slices = slice_prompts(prompts)
+    baseline = found[plan.baseline]
+    estimates: list[Estimate] = []
+    changes: list[Estimate] = []
+    measures = {item.measure.name: item.measure for item in baseline.measured}
+    for model, findings in found.items():
+        estimates += estimate_all(
+            model, [*findings.measured, *findings.wins], slices, seed=plan.seed
+        )
+        measures |= {item.measure.name: item.measure for item in findings.wins}
+        if model == plan.baseline:
+            continue
+        changes += change_all(model, baseline.measured, findings.measured, slices, seed=plan.seed)
+        if plan.panel is not None:
+            estimates.append(_at_equal_length(model, findings, plan.seed))
+            measures[AT_EQUAL_LENGTH.name] = AT_EQUAL_LENGTH
+    return Scorecard(
+        name=name,
+        fingerprint=plan.fingerprint(prompts, models),
+        constitution=plan.constitution.label,
+        baseline=plan.baseline,
+        models=tuple(models),
+        slices={slice: len(prompt_ids) for slice, prompt_ids in slices.items()},
+        draws=plan.draws(),
+        measures=tuple(measures.values()),
+        estimates=tuple(estimates),
+        changes=tuple(changes),
+        failures=_count_failures(found),
+        notices=_notices(plan, found),
+    )
+
+
+def _at_equal_length(model: str, findings: _Findings, seed: int) -> Estimate:
+    preferences: dict[str, list[float | None]] = {}
+    longer_by: dict[str, list[float | None]] = {}
+    for item in findings.judged:
+        preferences.setdefault(item.match.prompt.id, []).append(item.preference)
+        longer_by.setdefault(item.match.prompt.id, []).append(item.match.longer_by)
+    interval = length_controlled(preferences, longer_by, seed=seed)
+    values = {key: tuple(row) for key, row in preferences.items()}
+    return to_estimate(model, AT_EQUAL_LENGTH.name, EVERYWHERE, interval, values)
+
+
+def _count_failures(found: Mapping[str, _Findings]) -> dict[str, int]:
+    return {
+        f"{model}: {failure_kind}": count
+        for model, findings in found.items()
+        for failure_kind, count in sorted(Counter(f.kind for f in findings.failures).items())
+    }
+
+
+def _notices(plan: Plan, found: Mapping[str, _Findings]) -> tuple[str, ...]:
+    notices = []
+    for model, findings in found.items():
+        asked = sum(group.asked for group in findings.groups)
+        missing = asked - sum(len(group.responses) for group in findings.groups)
+        if missing:
+            notices.append(
+                f"{model}: {missing} of {asked} samples failed; its numbers speak of the rest"
+            )
+        notices += explain_abstentions(model, findings.judged)
+    silent = plan.constitution.judged()
+    if silent and plan.panel is None:
+        notices.append(
+            f"{len(silent)} principles of {plan.constitution.name} need a judge and were not "
+            "measured: none is named"
+        )
+    return tuple(notices)
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    """Nobody is watching."""

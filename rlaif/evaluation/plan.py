@@ -1,0 +1,58 @@
+"""The plan of an evaluation: what is asked of every model alike, and its fingerprint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rlaif.constitution import Constitution
+from rlaif.engines import Engine, Sampling
+from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.scorecard import SCHEMA
+from rlaif.records import Prompt, content_id
+
+DEFINITIONS = 1
+"""Number of the measures' definitions; raised when one changes, so that old numbers are not
+taken for new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of every model alike."""
+
+    constitution: Constitution
+    baseline: str
+    """The model that all others are compared with."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    """Responses per prompt."""
+
+    seed: int = 0
+    system: str = ""
+    likelihood_under: str | None = None
+    """The model whose probabilities measure how natural the responses are; None leaves it out."""
+
+    panel: Panel | None = None
+    """Judges of the principles that are not rules; None leaves them out."""
+
+    concurrency: int = 64
+    """Prompts in flight at once; changes no number."""
+
+    def fingerprint(self, prompts: Sequence[Prompt], models: Mapping[str, Engine]) -> str:
+        """Return the hash of everything that can change a number of the scorecard."""
+        return content_id(
+            "evaluation",
+            SCHEMA,
+            DEFINITIONS,
+            [principle.model_dump(mode="json") for principle in self.constitution.principles],
+            self.baseline,
+            self.draws(),
+            self.likelihood_under,
+            None if self.panel is None else [self.panel.principles, dict(self.panel.identity)],
+            {name: dict(engine.identity) for name, engine in models.items()},
+            [[prompt.id, prompt.messages, prompt.tags] for prompt in prompts],
+        )
+
+    def draws(self) -> dict[str, Any]:
+        """How responses are drawn, JSON-compatible."""
+        return {"n": self.n, "seed": self.seed, "system": self.system, **asdict(self.sampling)}

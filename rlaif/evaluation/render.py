@@ -1,0 +1,160 @@
+"""Rendering a scorecard: Markdown for a file, a Rich table for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from rlaif.evaluation.measure import Measure
+from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
+
+UNKNOWN = "–"
+"""Shown where there is no number."""
+
+_BY_TAG = ("rules", "refusals", "wins/judges", "wins/rules")
+"""Measures whose meaning depends on the kind of prompt: shown for each tag."""
+
+
+def render_table(card: Scorecard, slice: str = EVERYWHERE) -> Table:
+    """Return the measures of one slice as a table for a terminal."""
+    table = Table(title=escape(_title(card, slice)), title_justify="left")
+    header, *rows = _rows(card, slice)
+    table.add_column(header[0], no_wrap=True)
+    for name in header[1:]:
+        table.add_column(escape(name), justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def render_markdown(card: Scorecard) -> str:
+    """Return the whole scorecard as Markdown, with how to read each number."""
+    draws = card.draws
+    parts = [
+        f"# Evaluation {card.name}".rstrip(),
+        f"{card.slices[EVERYWHERE]} prompts, {draws['n']} responses each, drawn with the same "
+        f"seeds for every model (temperature {draws['temperature']:g}, top_p {draws['top_p']:g}, "
+        f"at most {draws['max_tokens']} tokens). Baseline: {card.baseline}. "
+        f"Constitution: {card.constitution}.",
+        "Every number is a mean over prompts, with its 95 % interval over prompts in brackets; a "
+        "change is the model minus the baseline, paired by prompt. Shares are in per cent, their "
+        f"changes in percentage points. {UNKNOWN} means that nothing could be scored.",
+    ]
+    if card.notices:
+        parts.append("\n".join(f"- **Note:** {_cell(notice)}" for notice in card.notices))
+    parts += ["## All prompts", _markdown_table(_rows(card, EVERYWHERE))]
+    if len(card.slices) > 1:
+        parts += ["## By tag", _markdown_table(_rows_by_tag(card))]
+    parts += ["## What the measures say, and what they cannot tell", _glossary(card)]
+    if card.failures:
+        failed = [["what failed", "times"], *([k, str(n)] for k, n in card.failures.items())]
+        parts += ["## Failures", _markdown_table(failed)]
+    parts.append(f"Fingerprint: `{card.fingerprint}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def format_estimate(estimate: Estimate, measure: Measure, *, change: bool = False) -> str:
+    """Return a number with its interval, such as ``43.2 % [38.1, 48.0]`` or ``+15 [9, 21]``.
+
+    Values that could not be had are mentioned behind it.
+    """
+    without = f" ({estimate.unscored} unscored)" if estimate.unscored else ""
+    return _with_interval(estimate, measure, change=change) + without
+
+
+def _with_interval(estimate: Estimate, measure: Measure, *, change: bool) -> str:
+    if estimate.estimate is None:
+        return UNKNOWN
+    share = measure.kind == "share"
+    shown = _number(estimate.estimate, share=share, signed=change)
+    unit = " %" if share and not change else ""
+    if estimate.low is None or estimate.high is None:
+        return f"{shown}{unit}"
+    low, high = (_number(end, share=share, signed=change) for end in (estimate.low, estimate.high))
+    return f"{shown}{unit} [{low}, {high}]"
+
+
+def _number(value: float, *, share: bool, signed: bool) -> str:
+    sign = "+" if signed else ""
+    if share:
+        return f"{100 * value:{sign}.1f}"
+    return f"{value:{sign}.1f}" if abs(value) >= 10 else f"{value:{sign}.3f}"
+
+
+def _title(card: Scorecard, slice: str) -> str:
+    of = "" if slice == EVERYWHERE else f" tagged {slice}"
+    return f"{card.name}: {card.slices[slice]} prompts{of}, {card.draws['n']} responses each"
+
+
+def _rows(card: Scorecard, slice: str) -> list[list[str]]:
+    rows = [["measure", *_columns(card)]]
+    for measure in card.measures:
+        cells = _cells(card, measure, slice)
+        if any(cells):
+            rows.append([_arrow(measure), *(cell or UNKNOWN for cell in cells)])
+    return rows
+
+
+def _rows_by_tag(card: Scorecard) -> list[list[str]]:
+    rows = [["tag", "measure", *_columns(card)]]
+    shown = [measure for measure in card.measures if measure.name in _BY_TAG]
+    for slice, prompts in card.slices.items():
+        if slice == EVERYWHERE:
+            continue
+        for measure in shown:
+            cells = _cells(card, measure, slice)
+            if any(cells):
+                label = f"{slice} ({prompts})"
+                rows.append([label, _arrow(measure), *(cell or UNKNOWN for cell in cells)])
+    return rows
+
+
+def _columns(card: Scorecard) -> list[str]:
+    columns = [card.baseline]
+    for model in card.models:
+        if model != card.baseline:
+            columns += [model, f"change of {model}"]
+    return columns
+
+
+def _cells(card: Scorecard, measure: Measure, slice: str) -> list[str]:
+    """Return one cell per column; empty where the scorecard has no such estimate."""
+    cells = [_look_up(card.estimates, card.baseline, measure, slice, change=False)]
+    for model in card.models:
+        if model != card.baseline:
+            cells.append(_look_up(card.estimates, model, measure, slice, change=False))
+            cells.append(_look_up(card.changes, model, measure, slice, change=True))
+    return cells
+
+
+def _look_up(
+    items: Sequence[Estimate], model: str, measure: Measure, slice: str, *, change: bool
+) -> str:
+    for item in items:
+        if (item.model, item.measure, item.slice) == (model, measure.name, slice):
+            return format_estimate(item, measure, change=change)
+    return ""
+
+
+def _arrow(measure: Measure) -> str:
+    return measure.name + {"higher": " ↑", "lower": " ↓", "neither": ""}[measure.better]
+
+
+def _glossary(card: Scorecard) -> str:
+    return "\n".join(
+        f"- `{measure.name}`: {_cell(measure.says)}. Cannot tell {_cell(measure.cannot_tell)}."
+        for measure in card.measures
+    )
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    header, *body = rows
+    right = "|".join(" --: " for _ in header[1:])
+    lines = [f"| {' | '.join(map(_cell, header))} |", f"| --- |{right}|"]
+    lines += [f"| {' | '.join(map(_cell, row))} |" for row in body]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Keep text from breaking out of its line or table cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
