@@ -105,11 +105,13 @@ def weigh_principles(
 
     Drawing already favours heavy principles, so drawn ones share the weight of all candidates
     equally: whoever speaks, the judged principles together weigh the same against the rules. Only
-    when every candidate speaks does each keep its own weight.
+    when every candidate speaks does each keep its own weight. Candidates of weight 0, which are
+    never drawn, do not count.
     """
-    if len(drawn) == len(candidates):
-        return {principle.id: principle.weight for principle in candidates}
-    total = sum(principle.weight for principle in candidates)
+    possible = [principle for principle in candidates if principle.weight > 0.0]
+    if len(drawn) >= len(possible):
+        return {principle.id: principle.weight for principle in drawn}
+    total = sum(principle.weight for principle in possible)
     return {principle.id: total / len(drawn) for principle in drawn}
 
 

@@ -215,3 +215,9 @@ def test_drawn_principles_share_the_weight_of_all_candidates() -> None:
     assert weigh_principles(candidates[:1], candidates) == {"p0": 8.0}
     assert weigh_principles(candidates[:2], candidates) == {"p0": 4.0, "p1": 4.0}
     assert weigh_principles([], candidates) == {}
+
+
+def test_a_principle_of_weight_zero_changes_no_weight() -> None:
+    heavy, light, none = principles(3.0, 1.0, 0.0)
+    assert weigh_principles([heavy, light], [heavy, light, none]) == {"p0": 3.0, "p1": 1.0}
+    assert weigh_principles([heavy], [heavy, light, none]) == {"p0": 4.0}
