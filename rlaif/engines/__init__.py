@@ -1,5 +1,6 @@
 """The only doors to models: engines that generate, give label log-probabilities and score."""
 
+from rlaif.engines.open import open_engine
 from rlaif.engines.protocol import (
     Capability,
     Engine,
@@ -13,6 +14,7 @@ from rlaif.engines.protocol import (
     request_key,
     require,
 )
+from rlaif.engines.scripted import ScriptedEngine
 
 __all__ = [
     "Capability",
@@ -23,7 +25,9 @@ __all__ = [
     "Request",
     "Sampling",
     "Score",
+    "ScriptedEngine",
     "Usage",
+    "open_engine",
     "request_key",
     "require",
 ]

@@ -1,0 +1,72 @@
+"""Opening engines by name: one table, one entry each, nothing imported before it is needed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlaif.config import nearest
+from rlaif.engines.protocol import Engine
+from rlaif.errors import ConfigError, EngineMissing
+
+
+def open_engine(
+    engine: str,
+    *,
+    model: str,
+    revision: str | None = None,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Engine:
+    """Open a model behind an engine. Close it with ``await engine.aclose()``.
+
+    Args:
+        engine: ``transformers`` (in this process), ``openai`` (any compatible server) or
+            ``scripted`` (no model at all).
+        model: A shipped name, a folder or a hub id; the served name; or the scripted behaviour.
+        revision: Of a hub id: branch, tag or commit.
+        base_url: Of the server.
+        api_key_env: Name of the environment variable that holds the server's key.
+        options: The engine's own; unknown ones are errors.
+
+    Raises:
+        EngineMissing: No such engine or model, or an extra or a key is missing.
+        ConfigError: A wrong option, or an argument that this engine has no use for.
+    """
+    if engine not in _BUILDERS:
+        raise EngineMissing(f"no such engine as {engine!r}{nearest(engine, sorted(_BUILDERS))}")
+    given = {"revision": revision, "base_url": base_url, "api_key_env": api_key_env}
+    build, used = _BUILDERS[engine]
+    for name, value in given.items():
+        if value is not None and name not in used:
+            raise ConfigError(f"{name}: the {engine} engine has no use for it")
+    return build(model=model, options=options, **{name: given[name] for name in used})
+
+
+def _transformers(**arguments: Any) -> Engine:
+    try:
+        from rlaif.engines.local.engine import build_transformers_engine
+    except ModuleNotFoundError as problem:
+        raise EngineMissing(
+            f"the transformers engine needs {problem.name}, which is not installed",
+            hint="pip install 'constitutional-rlaif[local]'",
+        ) from None
+    return build_transformers_engine(**arguments)
+
+
+def _openai(**arguments: Any) -> Engine:
+    from rlaif.engines.openai import build_openai_engine
+
+    return build_openai_engine(**arguments)
+
+
+def _scripted(**arguments: Any) -> Engine:
+    from rlaif.engines.behaviours import build_scripted_engine
+
+    return build_scripted_engine(**arguments)
+
+
+_BUILDERS: Mapping[str, tuple[Callable[..., Engine], tuple[str, ...]]] = {
+    "openai": (_openai, ("base_url", "api_key_env")),
+    "scripted": (_scripted, ()),
+    "transformers": (_transformers, ("revision",)),
+}
