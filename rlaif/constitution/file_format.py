@@ -83,7 +83,8 @@ def check_principle(fields: Mapping[str, Any], spots: Mapping[str, Spot]) -> Ite
         place = tuple(error["loc"])
         name = {"rule_missing": "kind", "rule_unused": "rule"}.get(error["type"])
         name = name or (str(place[0]) if place else "id")
-        spot = spots.get(name, spots["id"]).within(*place[1:])
+        entry = Spot(spots["id"].document, spots["id"].place[:-1])
+        spot = spots.get(name, entry.within(name)).within(*place[1:])
         yield _finding(error, _owner(place), spot, place, _id_of(fields))
 
 

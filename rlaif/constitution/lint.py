@@ -25,9 +25,9 @@ ALIKE = 0.75
 _FEWEST_FOR_BALANCE = 4
 _LEAST_SHARE = 0.2
 _REQUESTS = {
-    "critique_request": "critique and revision cannot use this principle: say what to point out",
-    "revision_request": "critique and revision cannot use this principle: say how to rewrite",
-    "comparison": "judges are shown the bare statement: ask 'Which response ...?'",
+    "critique_request": "critics are only told the statement: say what to point out",
+    "revision_request": "critics are only told the statement: say how to rewrite",
+    "comparison": "judges are only told the statement: ask 'Which response ...?'",
 }
 
 

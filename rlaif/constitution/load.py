@@ -97,7 +97,7 @@ def read_constitution(source: str | Path) -> Reading:
         message = "no such file, and no shipped constitution of that name"
         if is_folder(source):
             message = "is a folder, not a file"
-        return _unread(f"{source!s:.200}", "missing-file", message, suggest_shipped(source))
+        return _unread(_on_one_line(source), "missing-file", message, suggest_shipped(source))
     try:
         return _read(load_yaml(path, ConstitutionError))
     except ConstitutionError as problem:
@@ -147,7 +147,8 @@ def _read(document: Document) -> Reading:
 def _in_order(problems: list[Finding], root: Spot) -> tuple[Finding, ...]:
     """Each problem once: the file that was asked for first, then by line."""
     asked = str(root.document.path)
-    return tuple(sorted(set(problems), key=lambda p: (p.file != asked, p.file, p.line, p.column)))
+    once = dict.fromkeys(problems)
+    return tuple(sorted(once, key=lambda p: (p.file != asked, p.file, p.line, p.column)))
 
 
 @dataclass(slots=True)
@@ -253,6 +254,11 @@ def _perhaps_misspelt(mistake: Finding, drafts: Mapping[str, Draft]) -> Finding:
         return mistake
     message = f"{mistake.message}, and nothing that was extended has the id {mistake.principle!r}"
     return replace(mistake, message=message, mend=near.removeprefix("; "))
+
+
+def _on_one_line(source: str | Path) -> str:
+    """The source as shown in messages: it may be a whole text given by mistake."""
+    return " ".join(str(source).split())[:200]
 
 
 def _way_out(path: Path) -> str:

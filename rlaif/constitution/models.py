@@ -3,7 +3,7 @@
 import re
 import warnings
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -48,8 +48,19 @@ Version = Annotated[
 Description = Annotated[Text, Field(description="What it is for, in a sentence or two.")]
 
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    def __copy__(self) -> Self:
+        """Copy the fields only: ``model_copy(update=...)`` must not keep the old fingerprint."""
+        return _without_memory(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy the fields only, as above."""
+        return _without_memory(super().__deepcopy__(memo))
 
 
 class Example(_Frozen):
@@ -213,6 +224,13 @@ class Constitution(_Frozen):
     def rules(self) -> tuple[Principle, ...]:
         """The principles decided without a model."""
         return tuple(p for p in self.principles if p.kind == "rule")
+
+
+def _without_memory(model: ModelT) -> ModelT:
+    """Forget what cached properties remembered; only fields are left in a fresh copy."""
+    for name in model.__dict__.keys() - type(model).model_fields.keys():
+        del model.__dict__[name]
+    return model
 
 
 def _data(principle: Principle) -> dict[str, Any]:

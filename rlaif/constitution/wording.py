@@ -119,4 +119,4 @@ def _plain_words(text: str) -> list[str]:
 
 
 def _stems(words: list[str]) -> set[str]:
-    return {re.sub(r"(?:ing|ed|es|s)$", "", word) for word in words if word not in _STOPWORDS}
+    return {re.sub(r"(?:ing|ed|es|e|s)$", "", word) for word in words if word not in _STOPWORDS}

@@ -1,0 +1,90 @@
+import pytest
+from hypothesis import given, strategies as st
+
+from rlaif.constitution.wording import (
+    forbids,
+    joined_demands,
+    likeness,
+    repeats_a_repetition,
+    vague_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("Be helpful, honest, and kind.", ["helpful", "honest"]),
+        ("Answer in an appropriate way.", ["appropriate"]),
+        ("Say which claims are uncertain.", []),
+        ("Do not goodwill anyone.", []),
+    ],
+)
+def test_words_that_judge_without_saying_what_would_be_seen_are_vague(statement, found):
+    assert vague_words(statement) == found
+
+
+@pytest.mark.parametrize(
+    ("statement", "where"),
+    [
+        ("Answer the question and cite the source.", "and cite"),
+        ("Be brief, but never omit a warning.", "but never"),
+        ("Do not flatter the person or agree with mistakes.", ""),  # agree is no listed verb
+        ("Do not insult people or mock them.", "or mock"),
+        ("Be clear and concise.", "Be clear and concise"),
+        ("Stay calm, polite, and not defensive.", "Stay calm, polite, and not defensive"),
+        ("Answer first; explain later.", "a second sentence"),
+        ("Answer first. Explain later.", "a second sentence"),
+        ("Answer the question as well as explain it.", "as well as explain"),
+    ],
+)
+def test_a_second_demand_is_found_where_it_begins(statement, where):
+    assert joined_demands(statement) == where
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "Give amounts, steps, or times.",
+        "Do not present invented names or numbers as real.",
+        "Do not withhold information or help.",
+        "Explain questions and answers in plain words.",
+        "Be honest about risks and side effects.",
+        "Answer in at most 60 words.",
+        "",
+    ],
+)
+def test_joined_nouns_are_one_demand(statement):
+    assert joined_demands(statement) == ""
+
+
+def test_prohibitions_are_known_by_their_beginning():
+    assert all(map(forbids, ("Do not lie.", "Don't lie.", "Never lie.", "Avoid lies.")))
+    assert not any(
+        map(forbids, ("Tell the truth.", "Say what you do not know.", "Nevertheless go."))
+    )
+
+
+def test_likeness_by_hand():
+    assert likeness("Cite your sources.", "cite your sources") == 1
+    # Words in matching runs: answer, in, at, words of 6 and 6: 2 * 4 / 12. Stems shared: 2 of 6.
+    assert likeness("Answer in at most 60 words.", "Answer in at least five words.") == 8 / 12
+    # Without function words and endings: {cite, sourc} both times.
+    assert likeness("Cite sources.", "Cite the source.") == 0.99
+    assert likeness("Warn of dangers.", "Answer in German.") == 0
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_likeness_is_a_share(one, other):
+    assert 0 <= likeness(one, other) <= 1
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", r"(\w+\s*)*$", "(?:x*){2,}", "(a|b+)+", r"(\d+,?)+x"])
+def test_repeated_repetitions_are_found(pattern):
+    assert repeats_a_repetition(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a+", "(ab)+", "(a+)", r"(\+)+", "([+*])+", "(a+){2}", "(a{1,9})+"]
+)
+def test_simple_repetitions_are_fine(pattern):
+    assert not repeats_a_repetition(pattern)
