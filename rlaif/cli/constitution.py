@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line o
 
 @app.command()
 def lint(
-    source: Source,
+    sources: Annotated[list[str], typer.Argument(help="Files, or shipped names such as hhh.")],
     prompt_tag: Annotated[
         list[str] | None,
         typer.Option(help="A tag that prompts carry (repeat for more); checks applies_to."),
@@ -30,19 +30,21 @@ def lint(
     strict: Annotated[bool, typer.Option(help="Warnings fail too.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Say what to mend in a constitution, as file:line:column. Exit 2 on errors."""
+    """Say what to mend in constitutions, as file:line:column. Exit 2 on errors."""
     from rlaif.constitution.lint import lint_constitution
 
-    findings = lint_constitution(source, prompt_tags=prompt_tag)
-    for finding in findings:
-        if json:
-            _print_json(finding.as_json())
-        else:
-            mend = f"; {finding.mend}" if finding.mend else ""
-            place, message = f"{finding.where}: {finding.severity}", f"{finding.message}{mend}"
-            print(f"{place}: {message} [{finding.code}]")
-    print(_counted(source, findings), file=sys.stderr)
-    severities = {finding.severity for finding in findings}
+    severities: set[str] = set()
+    for source in sources:
+        findings = lint_constitution(source, prompt_tags=prompt_tag)
+        for finding in findings:
+            if json:
+                _print_json(finding.as_json())
+            else:
+                mend = f"; {finding.mend}" if finding.mend else ""
+                place, message = f"{finding.where}: {finding.severity}", f"{finding.message}{mend}"
+                print(f"{place}: {message} [{finding.code}]")
+        print(_counted(source, findings), file=sys.stderr)
+        severities |= {finding.severity for finding in findings}
     if "error" in severities or (strict and "warning" in severities):
         raise typer.Exit(2)
 

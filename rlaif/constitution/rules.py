@@ -14,8 +14,8 @@ Definitions, so that a number can be argued about:
   sentence-final, not counting closing quotes, brackets, emphasis marks and symbols such as emoji.
 - Regular expressions are Python's, searched anywhere, case-sensitive unless the pattern says
   ``(?i)``. They see the first 20,000 characters: Python's engine cannot be stopped by a clock, and
-  the time of some patterns grows with the square of the length. (A few grow exponentially: lint
-  warns of nested repetition.)
+  the time of some patterns grows with the square of the length (seconds at that cap). A few grow
+  exponentially; lint warns of the repeated repetition that makes them.
 - *Language*: broken only when another language is at least ten times as probable, so that a short
   text, which tells little, passes. Ask for ``min_words`` too if an empty response must not.
 """

@@ -59,6 +59,14 @@ def test_lint_of_a_wrong_file_exits_2_and_says_where(tmp_path: Path):
     assert f"{path}:4:13: error: unknown key 'statment'; did you mean 'statement'?" in result.stdout
 
 
+def test_several_files_are_linted_at_once_and_the_worst_decides(tmp_path: Path):
+    result = run("lint", "hhh", write(tmp_path, "c.yaml", WRONG), "minimal")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"hhh: nothing to mend\n{tmp_path}/c.yaml: 2 errors\nminimal: nothing to mend\n"
+    )
+
+
 def test_lint_takes_the_tags_of_the_prompts(tmp_path: Path):
     text = WARNED.replace("good.", "good., applies_to: [code]")
     path = write(tmp_path, "c.yaml", text)
@@ -89,6 +97,16 @@ def test_show_prints_every_principle_with_its_origin():
     assert "harmless.yaml" in result.stdout
     for principle in hhh.principles:
         assert principle.id.split("-")[0] in result.stdout
+
+
+def test_show_says_which_prompts_a_principle_is_for_and_what_a_rule_checks(tmp_path: Path):
+    path = write(
+        tmp_path,
+        "c.yaml",
+        "name: n\nversion: v\nprinciples:\n  - id: a\n    statement: Answer in ten words.\n"
+        "    kind: rule\n    rule: {max_words: 10}\n    applies_to: [chat]\n",
+    )
+    assert "(max_words 10)  (only for chat)" in run("show", path).stdout
 
 
 def test_show_json_gives_the_constitution_then_its_principles(tmp_path: Path):

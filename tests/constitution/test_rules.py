@@ -147,10 +147,10 @@ def test_patterns_see_only_the_first_characters_of_a_very_long_response():
     assert not check_rule(Rule(must_not_match="b"), long[1:])
 
 
-def test_a_quadratic_pattern_on_a_huge_response_still_returns():
+def test_a_quadratic_pattern_on_a_huge_response_takes_seconds_not_hours():
     start = time.perf_counter()
-    check_rule(Rule(must_not_match=r"\s+$"), "a " + " " * 2_000_000 + "a")
-    assert time.perf_counter() - start < 20
+    assert check_rule(Rule(must_not_match=r"\s+b"), " " * 2_000_000)
+    assert time.perf_counter() - start < 30
 
 
 def test_degenerate_responses_take_little_time():
