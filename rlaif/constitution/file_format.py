@@ -158,7 +158,7 @@ _TYPES = {
 }
 
 _FIXED = {
-    "greater_than_equal": ("out-of-range", "{key} is {given}", "write {ge} or more"),
+    "greater_than_equal": ("out-of-range", "{key} is {given}", "write {ge:g} or more"),
     "string_too_short": ("empty-text", "{key} is empty", "write at least a word"),
     "bad_regex": (
         "bad-regex",

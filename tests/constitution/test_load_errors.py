@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies as st
 
-from rlaif.constitution import load_constitution
+from rlaif.constitution import (
+    Constitution,
+    Principle,
+    Rule,
+    constitution_from_mapping,
+    load_constitution,
+)
+from rlaif.constitution.file_format import ConstitutionFile
 from rlaif.errors import ConstitutionError
 from tests.constitution.factories import write
 
@@ -68,7 +76,7 @@ ONE_MISTAKE = {
         GOOD + "  - be brief\n",
         "6:5: principles.1 must be keys and values (found 'be brief'); mend or remove it",
     ),
-    "negative weight": (GOOD + "    weight: -1\n", "6:5: weight is -1; write 0.0 or more"),
+    "negative weight": (GOOD + "    weight: -1\n", "6:5: weight is -1; write 0 or more"),
     "infinite weight": (
         GOOD + "    weight: .inf\n",
         "6:5: weight must be a finite number (found inf); mend or remove it",
@@ -256,3 +264,34 @@ def test_a_mistake_in_a_field_that_is_overridden_is_still_reported(tmp_path: Pat
     )
     (line,) = problems(path)
     assert line.startswith(f"{tmp_path}/base.yaml:6:5: weight must be a number")
+
+
+KEYS = st.sampled_from(
+    [*ConstitutionFile.model_fields, *Principle.model_fields, *Rule.model_fields, "prompt", "x"]
+)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["a", "b", "minimal", "rule", "does-the-task", "("]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(KEYS, ANYTHING, max_size=4),
+    st.lists(st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING, max_size=3),
+)
+def test_any_data_at_all_loads_or_is_explained(head, principles):
+    data = {"name": "n", "version": "v", "principles": principles, **head}
+    try:
+        loaded = constitution_from_mapping(data)
+    except ConstitutionError as problem:
+        lines = str(problem).splitlines()
+        assert lines
+        assert all(line.startswith("<constitution>: ") for line in lines)
+    else:
+        assert isinstance(loaded, Constitution)
