@@ -9,7 +9,9 @@ trainers place them.
 import importlib
 import math
 import os
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -21,6 +23,7 @@ from transformers import (
 )
 
 from rlaif.errors import EngineMissing, InputError
+from rlaif.records import content_id
 from rlaif.training.chat import set_chat_template, set_pad_token
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 _SMALL = 500_000_000
 """Parameters up to which bf16 log-probabilities are too coarse: importance ratios of models this
 small explode in bf16, and their fp32 weights fit anywhere."""
+
+_TAIL = 65_536
+"""Bytes of each weight file that go into a fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,29 @@ def load_tokenizer(
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
+def context_length(model: str, *, revision: str | None = None) -> int | None:
+    """Most tokens the model can attend to, where its configuration says so."""
+    config = _read_config(_resolve(model), revision).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def model_fingerprint(model: str, *, revision: str | None = None) -> str:
+    """Name a model by what its weights are: sizes and tails of local files, else id and revision.
+
+    Cheap rather than cryptographic: it tells a retrained checkpoint from the one before.
+    """
+    folder = Path(_resolve(model))
+    if not folder.is_dir():
+        return content_id("model", str(folder), revision)
+    parts: list[Any] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+            parts.append([path.name, path.stat().st_size, file.read().hex()])
+    return content_id("model", parts)
+
+
 def count_parameters(model: torch.nn.Module, *, trainable: bool = False) -> int:
     """Count parameters; with ``trainable`` only those that receive gradients."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
@@ -258,7 +287,10 @@ def _adapt(model: Any, lora: LoraSettings, *, task: str) -> Any:
         modules_to_save=["score"] if task == "SEQ_CLS" else None,
     )
     try:
-        adapted = get_peft_model(model, settings)
+        with warnings.catch_warnings():
+            # PEFT asks for `is_gradient_checkpointing`, which transformers 5.23 has renamed
+            warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+            adapted = get_peft_model(model, settings)
     except ValueError as problem:
         raise InputError(f"lora: {_first_line(problem)}") from problem
     if count_parameters(adapted, trainable=True) == 0:

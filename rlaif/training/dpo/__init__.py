@@ -1,0 +1,1 @@
+"""Direct preference optimisation and its relatives, with one soft label per pair."""

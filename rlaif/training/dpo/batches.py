@@ -1,0 +1,111 @@
+"""Preference pairs as batches, in three layouts.
+
+``shared``  one row per pair, [prompt | chosen | rejected | padding]: the prompt is computed once.
+            The rejected response takes the positions right after the prompt and does not see the
+            chosen one, so every number is what two separate rows would give.
+``apart``   two rows per pair, all chosen first; only response positions go through the head.
+``trl``     TRL's own batch, for its fused GPU kernels and its own losses.
+
+Axes: B pairs, T tokens of a row, N response tokens of the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+Layout = Literal["shared", "apart", "trl"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PairCollator:
+    """Turns token rows into a batch, with ``chosen_prob`` and reference log-probabilities."""
+
+    pad_id: int
+    layout: Layout
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return the batch; see the module for what it holds."""
+        if self.layout == "trl":
+            batch: dict[str, Tensor] = DataCollatorForPreference(pad_token_id=self.pad_id)(rows)
+        else:
+            batch = _shared(rows, self.pad_id) if self.layout == "shared" else self._apart(rows)
+            for name in ("ref_chosen_logps", "ref_rejected_logps"):
+                if name in rows[0]:
+                    batch[name] = torch.tensor([row[name] for row in rows])
+        batch["chosen_prob"] = torch.tensor([row["chosen_prob"] for row in rows])
+        return batch
+
+    def _apart(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        sides = [(row["prompt_ids"], row[name]) for name in _REPLIES for row in rows]
+        width = max(len(prompt) + len(reply) for prompt, reply in sides)
+        ids_2BT = torch.full((len(sides), width), self.pad_id)
+        mask_2BT = torch.zeros((len(sides), width), dtype=torch.long)
+        scored = _Scored(width)
+        for place, (prompt, reply) in enumerate(sides):
+            end = len(prompt) + len(reply)
+            ids_2BT[place, :end] = torch.tensor([*prompt, *reply])
+            mask_2BT[place, :end] = 1
+            scored.add(place, place, range(len(prompt) - 1, end - 1), reply)
+        return {"input_ids": ids_2BT, "attention_mask": mask_2BT, **scored.tensors(len(sides))}
+
+
+_REPLIES = ("chosen_ids", "rejected_ids")
+
+
+def pair_length(row: Row, layout: Layout) -> int:
+    """Tokens a row costs, for batching rows of similar length."""
+    prompt, chosen, rejected = (len(row[name]) for name in ("prompt_ids", *_REPLIES))
+    return prompt + chosen + rejected if layout == "shared" else prompt + max(chosen, rejected)
+
+
+def _shared(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    width = max(pair_length(row, "shared") for row in rows)
+    ids_BT = torch.full((len(rows), width), pad_id)
+    positions_BT = torch.arange(width).repeat(len(rows), 1)
+    sees_BTT = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(rows), 1, 1)
+    scored = _Scored(width)
+    for place, row in enumerate(rows):
+        prompt, chosen, rejected = (row[name] for name in ("prompt_ids", *_REPLIES))
+        first, second = len(prompt), len(prompt) + len(chosen)
+        end = second + len(rejected)
+        ids_BT[place, :end] = torch.tensor([*prompt, *chosen, *rejected])
+        positions_BT[place, second:end] -= len(chosen)
+        sees_BTT[place, second:, first:second] = False
+        scored.add(place, place, range(first - 1, second - 1), chosen)
+        before = [first - 1, *range(second, end - 1)]  # both replies continue the same prompt
+        scored.add(place, len(rows) + place, before[: len(rejected)], rejected)
+    return {
+        "input_ids": ids_BT,
+        "position_ids": positions_BT,
+        "attention_mask": sees_BTT[:, None],
+        **scored.tensors(2 * len(rows)),
+    }
+
+
+class _Scored:
+    """Collects which positions predict which response tokens of which response."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._positions: list[int] = []
+        self._labels: list[int] = []
+        self._rows: list[int] = []
+
+    def add(self, row: int, reply: int, before: Sequence[int], labels: Sequence[int]) -> None:
+        self._positions += [row * self._width + column for column in before]
+        self._labels += labels
+        self._rows += [reply] * len(labels)
+
+    def tensors(self, replies: int) -> dict[str, Tensor]:
+        rows_N = torch.tensor(self._rows)
+        return {
+            "score_positions": torch.tensor(self._positions),
+            "score_labels": torch.tensor(self._labels),
+            "score_rows": rows_N,
+            "lengths": torch.bincount(rows_N, minlength=replies),
+        }

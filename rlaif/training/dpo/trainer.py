@@ -1,0 +1,209 @@
+"""The trainer: TRL's DPOTrainer with one soft label per pair, and losses from pure functions.
+
+From TRL: the training loop, distributed set-up, adapters as reference, logging, its own losses.
+Ours: what a batch is, log-probabilities on a CPU, the loss, metrics that know the label.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl.trainer.dpo_trainer import DPOTrainer
+from typing_extensions import override
+
+from rlaif.errors import InputError
+from rlaif.training.dpo.batches import Layout, PairCollator, Row, pair_length
+from rlaif.training.dpo.scoring import score_pairs
+from rlaif.training.losses.nll import chosen_nll
+from rlaif.training.losses.ratio import log_ratio_difference
+from rlaif.training.sampler import LengthSampler
+
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+"""``(h_B, p_B) -> losses_B``; see `rlaif.training.losses`."""
+
+
+class PreferenceTrainer(DPOTrainer):
+    """TRL's DPOTrainer, version 1.16, for token rows with ``chosen_prob``.
+
+    Args:
+        pair_loss: The loss; None uses the ``loss_type`` of TRL's configuration, which knows no
+            soft labels.
+        layout: From `rlaif.training.dpo.scoring.choose_layout`.
+        normalised: Whether h is a difference of mean token log-ratios.
+        nll: Weight of the chosen responses' NLL, ≥ 0 (own losses only; TRL's use ``sft``).
+        reference_file: Where precomputed reference log-probabilities are kept for a resume.
+        trl: Everything TRL's trainer takes; the rows are those of `tokenise_pairs`.
+    """
+
+    def __init__(
+        self,
+        *,
+        pair_loss: PairLoss | None,
+        layout: Layout,
+        normalised: bool = False,
+        nll: float = 0.0,
+        reference_file: Path | None = None,
+        **trl: Any,
+    ) -> None:
+        arguments = trl["args"]
+        if pair_loss is not None and not _is_plain(arguments):
+            raise InputError(
+                "soft labels cannot be combined with ld_alpha, f_divergence_type or use_weighting",
+                hint="their losses are no function of the plain log-ratio difference",
+            )
+        self._pair_loss = pair_loss
+        self._layout: Layout = layout
+        self._normalised = normalised
+        self._nll = nll
+        self._reference_file = reference_file
+        collator = PairCollator(trl["processing_class"].pad_token_id, layout)
+        super().__init__(data_collator=collator, **trl)
+        self._drop_reference_copy()
+
+    @override
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """Rows come tokenised and checked."""
+        return dataset
+
+    @override
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
+        columns: Any = self._signature_columns
+        if "chosen_prob" not in columns:
+            columns.append("chosen_prob")
+
+    @override
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        return LengthSampler(
+            [pair_length(row, self._layout) for row in rows],
+            batch=self.args.train_batch_size * self.args.world_size,
+            seed=self.args.seed,
+        )
+
+    @override
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Score every row under the reference, longest first, once per training folder."""
+        if self.accelerator.num_processes > 1:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        path = self._reference_file and self._reference_file.with_suffix(f".{name}.npy")
+        if path is not None and path.exists():
+            both = np.load(path, allow_pickle=False)
+        else:
+            both = self._score_reference(list(dataset), batch_size)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, both, allow_pickle=False)
+        columns = {"ref_chosen_logps": both[0], "ref_rejected_logps": both[1]}
+        return Dataset.from_dict({**dataset[:], **columns})
+
+    @override
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if "score_positions" not in inputs:
+            batch = {name: value for name, value in inputs.items() if name != "chosen_prob"}
+            return super().compute_ref_log_probs(model, batch)  # type: ignore[no-untyped-call]
+        with torch.no_grad(), self._as_reference():
+            logprobs_2B, _, _ = score_pairs(model, inputs)
+        return logprobs_2B.chunk(2)
+
+    @override
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        p_B = inputs.pop("chosen_prob")
+        if self._pair_loss is None:
+            return super()._compute_loss(  # type: ignore[no-untyped-call]
+                model, inputs, return_outputs
+            )
+        logprobs_2B, lengths_2B, output = score_pairs(model, inputs)
+        if "ref_chosen_logps" in inputs:
+            reference = (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
+        else:
+            reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+        ref_2B = torch.cat(reference)
+        h_B = log_ratio_difference(logprobs_2B, ref_2B, lengths_2B if self._normalised else None)
+        loss = self._pair_loss(h_B, p_B).mean()
+        if self._nll:
+            loss = loss + self._nll * chosen_nll(logprobs_2B, lengths_2B)
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * output.aux_loss
+        self._measure(logprobs_2B.detach(), ref_2B, lengths_2B, p_B)
+        if return_outputs:
+            raise NotImplementedError("compute_metrics is not supported: there are no logits")
+        return loss
+
+    def _drop_reference_copy(self) -> None:
+        """Our adapters are always new, so the reference is the base; TRL copies them to be safe."""
+        model: Any = self.model
+        if "ref" in getattr(model, "peft_config", {}):
+            model.delete_adapter("ref")
+
+    def _as_reference(self) -> Any:
+        """Adapters off while the policy's base serves as the reference."""
+        from accelerate.utils import is_peft_model
+        from trl.trainer.utils import use_adapter
+
+        if self.ref_model is not None or not is_peft_model(self.model):
+            return torch.no_grad()
+        return use_adapter(self.accelerator.unwrap_model(self.model), adapter_name=None)
+
+    def _score_reference(self, rows: list[Row], batch_size: int) -> Any:
+        order = sorted(range(len(rows)), key=lambda i: -pair_length(rows[i], self._layout))
+        both = np.zeros((2, len(rows)), dtype=np.float32)
+        reference = self.ref_model or self.model
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            batch = self._prepare_inputs(self.data_collator([dict(rows[i]) for i in places]))
+            for side, logprobs_B in enumerate(self.compute_ref_log_probs(reference, batch)):
+                both[side, places] = logprobs_B.float().cpu().numpy()
+        return both
+
+    def _measure(
+        self, logprobs_2B: Tensor, ref_2B: Tensor, lengths_2B: Tensor, p_B: Tensor
+    ) -> None:
+        """Log what TRL logs under its names, and how far the policy agrees with the labels.
+
+        ``rewards/agreement`` is the expected share of labels the policy's margin sides with: p
+        where it prefers chosen, 1 − p where not, ½ at an exact zero; at best the mean of p.
+        """
+        chosen_B, rejected_B = (self.beta * (logprobs_2B - ref_2B)).chunk(2)
+        side_B = (torch.sign(chosen_B - rejected_B) + 1) / 2
+        chosen_logprobs_B, rejected_logprobs_B = logprobs_2B.chunk(2)
+        values_BK = torch.stack(
+            (
+                chosen_B - rejected_B,
+                (chosen_B > rejected_B).float(),
+                side_B * p_B + (1 - side_B) * (1 - p_B),
+                chosen_B,
+                rejected_B,
+                chosen_logprobs_B,
+                rejected_logprobs_B,
+                chosen_logprobs_B / lengths_2B[: len(p_B)].clamp(min=1),
+                p_B,
+            ),
+            dim=1,
+        )
+        means = self.accelerator.gather_for_metrics(values_BK).mean(dim=0).tolist()
+        metrics = self._metrics["train" if torch.is_grad_enabled() else "eval"]
+        for name, value in zip(_NAMES, means, strict=True):
+            metrics[name].append(value)
+
+
+_NAMES = (
+    "rewards/margins",
+    "rewards/accuracies",
+    "rewards/agreement",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+    "logps/chosen_per_token",
+    "labels/chosen_prob",
+)
+
+
+def _is_plain(arguments: Any) -> bool:
+    plain = arguments.f_divergence_type == "reverse_kl" and not arguments.use_weighting
+    return plain and arguments.ld_alpha is None

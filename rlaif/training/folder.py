@@ -1,0 +1,222 @@
+"""The folder of one training: what it was asked, where it can resume, and what came of it.
+
+    out/
+      training.json            what was asked, and `running` or `finished`; finished is written last
+      model.safetensors, …     the final policy or reward model, with tokenizer and README.md
+      adapter/                 the adapter by itself, when one was trained
+      metrics.jsonl, curves.png, tensorboard/, samples.jsonl
+      checkpoints/checkpoint-N/complete.json   marks a checkpoint that is whole
+
+The same command in the same folder resumes; another plan is refused.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rlaif.errors import InputError, RunError, RunMismatch
+from rlaif.records import content_id
+from rlaif.runs.files import make_folder, write_whole
+from rlaif.runs.lock import RunLock
+
+SCHEMA = 1
+_PLAN = "training.json"
+_COMPLETE = "complete.json"
+_OURS = ("checkpoints", "tensorboard", "adapter", "metrics.jsonl", "samples.jsonl", "reference.npy")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a training did."""
+
+    out: Path
+    kind: str
+    """``sft``, ``reward``, ``dpo``, ``ppo``, ``rloo`` or ``grpo``."""
+
+    steps: int
+    """Optimiser steps in all, earlier processes included."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """The last values of what was measured, and what was measured at the end."""
+
+    seconds: float = 0.0
+    """Wall time of this process."""
+
+    resumed_from: int = 0
+    """The step it went on from; 0 for a fresh start."""
+
+    already_finished: bool = False
+    """True when nothing was done because the folder held the finished training."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+class TrainingFolder:
+    """Owns ``out`` while a training runs. Open with `open_training`; close it at the end."""
+
+    def __init__(self, out: Path, kind: str, plan: Mapping[str, Any], lock: RunLock | None) -> None:
+        self.out = out
+        self.kind = kind
+        self.checkpoints = out / "checkpoints"
+        self._plan = dict(plan)
+        self._lock = lock
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes; exactly one of a distributed training does."""
+        return self._lock is not None
+
+    def finished(self) -> TrainResult | None:
+        """The result that is already there, if the training has finished."""
+        found = _read_json(self.out / _PLAN)
+        if found is None or found["state"] != "finished":
+            return None
+        result = found["result"]
+        return TrainResult(
+            out=self.out,
+            kind=self.kind,
+            steps=result["steps"],
+            metrics=result["metrics"],
+            already_finished=True,
+        )
+
+    def last_checkpoint(self) -> tuple[int, Path] | None:
+        """Step and folder of the newest checkpoint that is whole."""
+        steps = [
+            (int(path.name.rpartition("-")[2]), path)
+            for path in self.checkpoints.glob("checkpoint-*")
+            if (path / _COMPLETE).exists()
+        ]
+        return max(steps, default=None)
+
+    def drop_partial(self) -> None:
+        """Remove checkpoints that a killed process left unfinished."""
+        for path in self.checkpoints.glob("checkpoint-*"):
+            if not (path / _COMPLETE).exists():
+                shutil.rmtree(path)
+
+    def mark_complete(self, step: int) -> None:
+        """Declare ``checkpoint-<step>`` whole."""
+        path = self.checkpoints / f"checkpoint-{step}"
+        write_whole(path / _COMPLETE, orjson.dumps({"step": step}))
+
+    def start(self) -> None:
+        """Write down what was asked."""
+        self._write({"state": "running"})
+
+    def finish(self, result: TrainResult, *, keep_checkpoints: bool) -> None:
+        """Write down what came of it, and drop what only a resume would need."""
+        self._write({"state": "finished", "result": result.to_json()})
+        if not keep_checkpoints:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let others write; safe to call twice."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        document = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "fingerprint": fingerprint(self.kind, self._plan),
+            "plan": self._plan,
+            **state,
+        }
+        data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        write_whole(self.out / _PLAN, data + b"\n")
+
+
+def open_training(
+    out: Path, kind: str, plan: Mapping[str, Any], *, force: bool = False, main: bool = True
+) -> TrainingFolder:
+    """Take a folder for a training, new or to be resumed.
+
+    Args:
+        out: The folder; created when absent.
+        kind: Which trainer.
+        plan: JSON-compatible; whatever changes the result. A resume needs an equal one.
+        force: Start over: what an earlier training left in the folder is removed.
+        main: False on all processes but the first, which only read.
+
+    Raises:
+        RunMismatch: The folder holds another training.
+        RunLocked: Another process trains into it.
+        InputError: The folder holds files that are no training of ours.
+    """
+    if not main:
+        return TrainingFolder(out, kind, plan, None)
+    if out.exists() and not (out / _PLAN).exists() and any(out.iterdir()):
+        raise InputError(
+            f"{out}: holds files that are no training", hint="choose an empty folder as out"
+        )
+    make_folder(out)
+    lock = RunLock(out)
+    try:
+        folder = TrainingFolder(out, kind, plan, lock)
+        if force:
+            _clear(out)
+        else:
+            _check_same(out, kind, plan)
+        folder.drop_partial()
+        if folder.finished() is None:
+            folder.start()
+    except BaseException:
+        lock.release()
+        raise
+    return folder
+
+
+def fingerprint(kind: str, plan: Mapping[str, Any]) -> str:
+    """Name a plan by its content."""
+    return content_id("training", SCHEMA, kind, dict(plan))
+
+
+def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
+    found = _read_json(out / _PLAN)
+    if found is None:
+        return
+    if found.get("schema") != SCHEMA:
+        raise RunMismatch(f"{out}: written by another version of this program")
+    if found["fingerprint"] == fingerprint(kind, plan):
+        return
+    if found["kind"] != kind:
+        changed = [f"kind ({found['kind']}, now {kind})"]
+    else:
+        before = found["plan"]
+        changed = [
+            f"{key} ({before.get(key)!r:.40}, now {plan.get(key)!r:.40})"
+            for key in sorted({*before, *plan})
+            if before.get(key) != plan.get(key)
+        ]
+    raise RunMismatch(
+        f"{out}: holds another training; what differs: {', '.join(changed)}",
+        hint="choose another out, or --force to start over",
+    )
+
+
+def _clear(out: Path) -> None:
+    for name in (_PLAN, *_OURS):
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, orjson.JSONDecodeError) as problem:
+        raise RunError(f"{path}: damaged: {problem}", hint="--force starts over") from problem
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: damaged", hint="--force starts over")
+    return found

@@ -1,0 +1,244 @@
+"""One training from start to end, whatever its loss: resume, watch, survive, save.
+
+SFT, reward models and the DPO family hand a ready transformers Trainer to `run_trainer`; it
+resumes from the newest whole checkpoint, stops cleanly on Ctrl-C, keeps what was reached when
+memory runs out, and leaves a checkpoint that plain transformers loads.
+"""
+
+import contextlib
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlaif.config.train import TrainConfig
+from rlaif.errors import TrainingError
+from rlaif.training.folder import TrainingFolder, TrainResult
+from rlaif.training.interrupts import Interrupts
+from rlaif.training.metrics import MetricsLog, drop_lines_after
+from rlaif.training.models import count_parameters, device_kind
+from rlaif.training.progress import Sample, Style
+from rlaif.training.samples import FILE as SAMPLES, sample_replies
+from rlaif.training.watch import TrainingWatch
+
+_BIG = 500_000_000
+"""Parameters above which activations are recomputed rather than kept, on a GPU."""
+
+
+def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -> dict[str, Any]:
+    """Return what every TRL config is built with, from our settings, the device and the size."""
+    on_gpu = device_kind() == "cuda"
+    size = count_parameters(model)
+    in_bf16 = on_gpu and size > _BIG
+    recompute = config.gradient_checkpointing
+    return {
+        "output_dir": str(folder.checkpoints),
+        "learning_rate": config.learning_rate,
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": config.batch_size,
+        "per_device_eval_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.accumulate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "max_length": config.max_length,
+        "seed": config.seed,
+        "use_cpu": not on_gpu,
+        "bf16": in_bf16,
+        "tf32": True if on_gpu else None,
+        "gradient_checkpointing": in_bf16 if recompute is None else recompute,
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,
+        "save_steps": config.save_every,
+        "save_total_limit": 2,
+        "report_to": list(config.report_to),
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+        "eval_strategy": "no",
+    }
+
+
+def run_trainer(
+    trainer: Any,
+    folder: TrainingFolder,
+    *,
+    style: Style = "quiet",
+    sample_prompts: Sequence[Any] = (),
+    sample_every: int = 0,
+    sample_tokens: int = 64,
+) -> TrainResult:
+    """Train to the end, from wherever the folder's last checkpoint stands, then measure.
+
+    Returns:
+        What was measured last and on the held-out rows (``held_out``), if there are any.
+
+    Raises:
+        TrainingError: Out of memory, or the loss is no number. What was reached is saved.
+        KeyboardInterrupt: Asked to stop; saved after the step that was going on.
+    """
+    from transformers import PrinterCallback
+
+    trainer.accelerator.wait_for_everyone()
+    last = folder.last_checkpoint()
+    step = last[0] if last else 0
+    began = time.monotonic()
+    log = MetricsLog(folder.out, resume_step=step, enabled=folder.is_main)
+    if folder.is_main:
+        drop_lines_after(folder.out / SAMPLES, step)
+    trainer.remove_callback(PrinterCallback)
+    with contextlib.closing(log), Interrupts() as interrupts:
+        watch = TrainingWatch(
+            folder,
+            log,
+            interrupts,
+            style=style,
+            sample=_sampler(trainer, sample_prompts, sample_tokens),
+            sample_every=sample_every if sample_prompts else 0,
+        )
+        trainer.add_callback(watch)
+        with contextlib.closing(watch):
+            _train(trainer, folder, watch, str(last[1]) if last else None)
+        if interrupts.asked:
+            raise KeyboardInterrupt
+    held_out = _evaluate(trainer)
+    return TrainResult(
+        out=folder.out,
+        kind=folder.kind,
+        steps=trainer.state.global_step,
+        metrics={**watch.last, **({"held_out": held_out} if held_out else {})},
+        seconds=time.monotonic() - began,
+        resumed_from=step,
+    )
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own bars, reports and deprecation notices off the screen."""
+    import datasets
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled()
+    logging.set_verbosity(40)  # logging.ERROR
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            # transformers 5.23 renames gradient checkpointing; TRL and PEFT still use the old name
+            warnings.filterwarnings(
+                "ignore", message=".*gradient_checkpointing", category=FutureWarning
+            )
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, numpy and torch: before a model is loaded, whose new parts are drawn."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def save_final(trainer: Any, tokenizer: Any, folder: TrainingFolder) -> None:
+    """Write model and tokenizer into ``out``; files appear whole, the weights last.
+
+    An adapter is written by itself into ``adapter/`` and merged into the model that plain
+    transformers loads. A quantised base cannot take it without loss: then only the adapter is
+    written, and the error of whoever loads ``out`` as a model names it.
+    """
+    staging = folder.out / ".saving"
+    adapted = hasattr(trainer.accelerator.unwrap_model(trainer.model), "peft_config")
+    if folder.is_main:
+        shutil.rmtree(staging, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(staging / "adapter" if adapted else staging))
+    if not folder.is_main:
+        return
+    if adapted:
+        _merge(trainer, staging)
+    tokenizer.save_pretrained(staging)
+    for path in staging.rglob("training_args.bin"):
+        path.unlink()  # a pickle; nothing of ours is unpickled
+    for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+        target = folder.out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    staging.rmdir()
+
+
+def _merge(trainer: Any, staging: Path) -> None:
+    """Write the model with its adapter merged in, unless the base is held in 4 bits."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if getattr(model, "is_loaded_in_4bit", False):
+        return
+    model.merge_and_unload().save_pretrained(staging)
+
+
+def _evaluate(trainer: Any) -> dict[str, float]:
+    """Measure on the held-out rows, under the names used in training."""
+    if trainer.eval_dataset is None:
+        return {}
+    found = trainer.evaluate()
+    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
+    return {
+        name.removeprefix("eval_"): float(value)
+        for name, value in found.items()
+        if name.startswith("eval_") and name not in skip
+    }
+
+
+def _sampler(trainer: Any, prompts: Sequence[Any], max_tokens: int) -> Callable[[], list[Sample]]:
+    def sample() -> list[Sample]:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        return sample_replies(model, trainer.processing_class, prompts, max_tokens=max_tokens)
+
+    return sample
+
+
+def _train(trainer: Any, folder: TrainingFolder, watch: TrainingWatch, resume: str | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+        if not _is_out_of_memory(problem):
+            raise
+        reached = trainer.state.global_step
+        kept = _save_reached(trainer, folder, watch)
+        raise TrainingError(
+            f"out of memory at step {reached + 1}; {kept}",
+            hint="lower batch_size (and raise accumulate), or max_length, or set lora; then repeat"
+            " the command with another out",
+        ) from problem
+
+
+def _is_out_of_memory(problem: BaseException) -> bool:
+    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(problem) or "out of memory" in str(problem).lower()
+
+
+def _save_reached(trainer: Any, folder: TrainingFolder, watch: TrainingWatch) -> str:
+    """Save the last finished step, unless memory ran out while weights were being changed."""
+    step = trainer.state.global_step
+    last = folder.last_checkpoint()
+    stands = f"the checkpoint of step {last[0]} is kept" if last else "no step was finished"
+    if step == 0 or watch.in_optimiser or (last and last[0] == step):
+        return stands
+    trainer.model.zero_grad(set_to_none=True)
+    try:
+        trainer._save_checkpoint(trainer.model, None)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError):
+        return stands
+    if folder.is_main:
+        folder.mark_complete(step)
+    return f"the checkpoint of step {step} is kept"

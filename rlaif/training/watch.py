@@ -1,0 +1,121 @@
+"""The watch: what happens beside a transformers Trainer's loop, between its steps."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
+
+from rlaif.errors import TrainingError
+from rlaif.training.folder import TrainingFolder
+from rlaif.training.interrupts import Interrupts
+from rlaif.training.metrics import MetricsLog
+from rlaif.training.progress import Sample, Style, TrainingProgress
+from rlaif.training.samples import keep_samples
+
+_FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
+"""Shown first, where measured."""
+
+
+class TrainingWatch(TrainerCallback):
+    """Logs, shows, samples, marks checkpoints whole; stops when asked to, or when it diverged."""
+
+    def __init__(
+        self,
+        folder: TrainingFolder,
+        log: MetricsLog,
+        interrupts: Interrupts,
+        *,
+        style: Style,
+        sample: Callable[[], list[Sample]] | None = None,
+        sample_every: int = 0,
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self._interrupts = interrupts
+        self._style: Style = style if folder.is_main else "quiet"
+        self._sample = sample
+        self._sample_every = sample_every
+        self.progress = TrainingProgress(0)
+        self.in_optimiser = False
+        """True while weights are being changed: nothing may be saved then."""
+
+        self.last: dict[str, float] = {}
+
+    @override
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the display, now that the number of steps is known."""
+        self.progress = TrainingProgress(state.max_steps, done=state.global_step, style=self._style)
+        self.progress.__enter__()
+
+    @override
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop the display."""
+        self.close()
+
+    @override
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Weights are about to change."""
+        self.in_optimiser = True
+
+    @override
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Weights are whole again: the moment to sample, or to stop if that was asked."""
+        self.in_optimiser = False
+        due = self._sample_every and state.global_step % self._sample_every == 0
+        if due and self._sample is not None:
+            samples = self._sample()
+            if self._folder.is_main:
+                keep_samples(self._folder.out, state.global_step, samples)
+            self.progress.show_samples(state.global_step, samples)
+        if self._interrupts.asked:
+            control.should_save = True
+            control.should_training_stop = True
+
+    @override
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep and show what was measured.
+
+        Raises:
+            TrainingError: The loss is no longer a number.
+        """
+        measured = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "loss" not in measured:
+            return  # the summary at the end, and what is measured on held-out rows
+        values = {name: measured[name] for name in _FIRST if name in measured} | measured
+        self._log.write(state.global_step, values)
+        self.last |= values
+        self.progress.update(state.global_step, values)
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"step {state.global_step}: the loss is {values['loss']}",
+                hint="lower learning_rate or raise beta; the last checkpoint is kept",
+            )
+
+    @override
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Everything of the checkpoint is written: say so."""
+        if self._folder.is_main:
+            self._folder.mark_complete(state.global_step)
+
+    def close(self) -> None:
+        """Stop the display; safe to call twice."""
+        self.progress.__exit__(None, None, None)
