@@ -1,1 +1,33 @@
-"""Runs: the only door to run data on disk (ledger, shards, manifest, lock, log)."""
+"""Runs: the only door to run data on disk: ledger, shards, manifest, lock."""
+
+from rlaif.runs import tables
+from rlaif.runs.entry import Entry, Total
+from rlaif.runs.ids import IdSet
+from rlaif.runs.ledger import Ledger
+from rlaif.runs.manifest import Manifest
+from rlaif.runs.run import JudgmentView, PairView, Run, open_run
+from rlaif.runs.schema import ROW_SCHEMA, row_from_dict, row_to_dict
+from rlaif.runs.shards import done_ids, read_rows, write_shard
+from rlaif.runs.status import RunStatus
+from rlaif.runs.writer import RunWriter
+
+__all__ = [
+    "ROW_SCHEMA",
+    "Entry",
+    "IdSet",
+    "JudgmentView",
+    "Ledger",
+    "Manifest",
+    "PairView",
+    "Run",
+    "RunStatus",
+    "RunWriter",
+    "Total",
+    "done_ids",
+    "open_run",
+    "read_rows",
+    "row_from_dict",
+    "row_to_dict",
+    "tables",
+    "write_shard",
+]

@@ -1,0 +1,99 @@
+"""Failures: the prompts that could not become a row, appended to ``failures.jsonl``.
+
+A line is durable when `append_failures` returns. A crash may tear the last line; that prompt is
+then simply tried again. The last record about a prompt counts, and a row counts more than any.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from rlaif.errors import RunError
+from rlaif.records import Failure
+from rlaif.runs.files import cannot_write, sync_folder
+from rlaif.runs.shards import read_batches
+from rlaif.runs.text import mend_json
+
+
+def append_failures(path: Path, failures: Iterable[Failure]) -> None:
+    """Append records and sync them to the disk, all or none.
+
+    Raises:
+        RunError: Disk full or read-only; the file is as it was before.
+    """
+    lines = b"".join(orjson.dumps(mend_json(asdict(failure))) + b"\n" for failure in failures)
+    if not lines:
+        return
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+                if before == 0:
+                    sync_folder(path.parent)
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def repair_failures(path: Path) -> bool:
+    """Cut off a last line that a crash tore; True when there was one. Only under the lock."""
+    if not path.is_file():
+        return False
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole == len(data):
+        return False
+    try:
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return True
+
+
+def read_failures(path: Path) -> dict[str, Failure]:
+    """Read the last failure of each record id, in the order in which they were first seen.
+
+    Raises:
+        RunError: A line other than a torn last one is not a failure record; names the line.
+    """
+    found: dict[str, Failure] = {}
+    if not path.is_file():
+        return found
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                failure = Failure(**orjson.loads(line))
+            except (orjson.JSONDecodeError, TypeError) as error:
+                raise RunError(
+                    f"{path}:{number}: not a failure record",
+                    hint="delete this line; if it stood for a prompt, the prompt is tried again",
+                ) from error
+            found[failure.record_id] = failure
+    return found
+
+
+def standing_failures(path: Path, shards: Path) -> dict[str, Failure]:
+    """Failures of prompts that have not become a row since.
+
+    Raises:
+        RunError: The file or a shard is damaged.
+    """
+    failures = read_failures(path)
+    if failures:
+        for batch in read_batches(shards, ["prompt.id"]):
+            for prompt in batch.column("prompt").to_pylist():
+                failures.pop(prompt["id"], None)
+    return failures

@@ -1,0 +1,41 @@
+"""Where everything lies in a run directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one run."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What was asked."""
+        return self.root / "manifest.json"
+
+    @property
+    def ledger(self) -> Path:
+        """Every model call."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def shards(self) -> Path:
+        """The folder of the rows."""
+        return self.root / "shards"
+
+    @property
+    def failures(self) -> Path:
+        """Prompts that could not become a row."""
+        return self.root / "failures.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What happened when."""
+        return self.root / "log.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while somebody writes."""
+        return self.root / "lock"

@@ -1,0 +1,293 @@
+"""The ledger's SQLite file: tables, statements, and errors in the user's words.
+
+``calls`` holds one reply a key, in the order of writing, with an index over the keys: measured
+against a table clustered by key this commits at less than half the cost, because keys are random
+and replies are long. ``accounts`` sums what was asked and paid by purpose and engine, so that
+nobody reads a million replies to know the spend.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from rlaif.errors import RunError, RunMismatch
+
+FORMAT_NUMBER = 1
+"""Kept in the file's ``user_version``. Raise it with every change of the tables."""
+
+_CHECKED_BYTES = 8 << 20
+"""Files up to this size are checked whole when opened, which takes milliseconds then; in larger
+ones damage is noticed where it is read."""
+
+_CACHE_KIB = 32768
+"""Enough for the index over a million keys."""
+
+_WAIT_SECONDS = 30.0
+"""How long to wait for another process that has the file in hand."""
+
+_TABLES = """
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY,
+    purpose TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    reused INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    price REAL NOT NULL,
+    unpriced INTEGER NOT NULL,
+    UNIQUE (purpose, engine, reused)
+);
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    account INTEGER NOT NULL,
+    reply BLOB NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    price REAL,
+    created REAL NOT NULL,
+    checksum INTEGER NOT NULL
+);
+"""
+
+_ADD_TO_ACCOUNT = """
+INSERT INTO accounts (purpose, engine, reused, calls, prompt_tokens, completion_tokens,
+                      cached_tokens, price, unpriced)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (purpose, engine, reused) DO UPDATE SET
+    calls = calls + excluded.calls,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens,
+    cached_tokens = cached_tokens + excluded.cached_tokens,
+    price = price + excluded.price,
+    unpriced = unpriced + excluded.unpriced
+RETURNING id
+"""
+
+_ACCOUNTS = """
+SELECT purpose, engine, reused, calls, prompt_tokens, completion_tokens, cached_tokens, price,
+       unpriced
+FROM accounts ORDER BY id
+"""
+
+_CALLS = """
+SELECT key, purpose, engine, reused, reply, calls.prompt_tokens, calls.completion_tokens,
+       calls.cached_tokens, calls.price, created, checksum, calls.id
+FROM calls JOIN accounts ON accounts.id = calls.account
+"""
+_ONE_CALL = f"{_CALLS} WHERE key = ?"
+_PAGE = f"{_CALLS} WHERE calls.id > ? ORDER BY calls.id LIMIT 500"
+
+
+class Account(NamedTuple):
+    """Who asked whom, and whether the reply was copied from another run."""
+
+    purpose: str
+    engine: str
+    reused: bool
+
+
+class Call(NamedTuple):
+    """One entry as the file holds it."""
+
+    key: bytes
+    purpose: str
+    engine: str
+    reused: bool
+    reply: bytes
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    price: float | None
+    created: float
+    checksum: int
+    place: int = 0
+    """Order of writing, from 1; 0 while it is not written."""
+
+    @property
+    def account(self) -> Account:
+        """Where it is counted."""
+        return Account(self.purpose, self.engine, bool(self.reused))
+
+
+@dataclass(slots=True)
+class Sums:
+    """What was put under one account. A reply put twice was paid twice, so it counts twice."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    price: float = 0.0
+    """Of the calls whose price is known."""
+
+    unpriced: int = 0
+    """Calls whose price is not known."""
+
+    def add(self, call: Call) -> None:
+        """Count one call."""
+        self.calls += 1
+        self.prompt_tokens += call.prompt_tokens
+        self.completion_tokens += call.completion_tokens
+        self.cached_tokens += call.cached_tokens
+        if call.price is None:
+            self.unpriced += 1
+        else:
+            self.price += call.price
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Open the file and check what can be checked cheaply; create it unless ``read_only``.
+
+    Raises:
+        RunError: Missing (``read_only``), damaged, unreadable, or no ledger.
+        RunMismatch: Written by a newer version.
+    """
+    if read_only and not path.is_file():
+        raise RunError(f"{path}: there is no ledger")
+    try:
+        connection = _connect_read_only(path) if read_only else _connect(path, "rwc")
+        try:
+            _check(connection, path, create=not read_only)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    return connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        uri=True,
+        timeout=_WAIT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    # Opened for writing where possible, because a reader that may not write leaves SQLite's side
+    # files behind; `query_only` keeps it from changing anything.
+    connection = _connect(path, "rw")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        journal = path.with_name(f"{path.name}-wal")
+        if journal.exists() and journal.stat().st_size:
+            raise
+        # No journal and no way to write one: nobody can change the file while it is read.
+        return _connect(path, "ro&immutable=1")
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+    number = connection.execute("PRAGMA user_version").fetchone()[0]
+    empty = connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    if number > FORMAT_NUMBER:
+        raise RunMismatch(
+            f"{path}: written by a newer version (ledger {number}, this one knows {FORMAT_NUMBER})",
+            hint="pip install --upgrade constitutional-rlaif",
+        )
+    if number == 0 and not (empty and create):
+        raise RunError(f"{path}: is no ledger", hint="choose another folder as `out`")
+    if create:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    if empty:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT_NUMBER}; COMMIT;"
+        )
+    elif path.stat().st_size <= _CHECKED_BYTES:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise damaged(path, found)
+
+
+def find_call(connection: sqlite3.Connection, key: bytes) -> Call | None:
+    """Look one call up."""
+    row = connection.execute(_ONE_CALL, (key,)).fetchone()
+    return None if row is None else Call(*row)
+
+
+def read_page(connection: sqlite3.Connection, after: int) -> list[Call]:
+    """Return some hundred calls in order of writing, after the place given; none at the end."""
+    return [Call(*row) for row in connection.execute(_PAGE, (after,))]
+
+
+def read_accounts(connection: sqlite3.Connection) -> dict[Account, Sums]:
+    """Return what was put so far, by account."""
+    return {
+        Account(purpose, engine, bool(reused)): Sums(*numbers)
+        for purpose, engine, reused, *numbers in connection.execute(_ACCOUNTS)
+    }
+
+
+def write_calls(connection: sqlite3.Connection, calls: Sequence[Call]) -> None:
+    """Commit calls and their accounts together. A key that is there keeps its reply."""
+    groups: dict[Account, Sums] = {}
+    for call in calls:
+        groups.setdefault(call.account, Sums()).add(call)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        accounts = {
+            account: connection.execute(_ADD_TO_ACCOUNT, (*account, *astuple(sums))).fetchone()[0]
+            for account, sums in groups.items()
+        }
+        # One statement for all rows: SQLite gives the interpreter back once a statement, so the
+        # event loop is not interrupted once a row.
+        connection.execute(
+            "INSERT INTO calls (key, account, reply, prompt_tokens, completion_tokens,"
+            " cached_tokens, price, created, checksum) VALUES "
+            + ",".join(["(?,?,?,?,?,?,?,?,?)"] * len(calls))
+            + " ON CONFLICT (key) DO NOTHING",
+            [value for call in calls for value in (call.key, accounts[call.account], *call[4:11])],
+        )
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def explain(path: Path, error: Exception) -> RunError:
+    """Say in the user's words what SQLite said."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return damaged(path, str(error))
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")):
+        return RunError(
+            f"{path}: the disk is full (or a size limit was reached)",
+            hint="make room and repeat the command; everything written before is kept",
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return RunError(
+            f"{path}: cannot be opened for writing ({error})",
+            hint="the folder must be writable, also to read a ledger after a crash",
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return RunError(f"{path}: another process keeps it locked", hint="repeat the command")
+    return RunError(f"{path}: {error} ({name or type(error).__name__})")
+
+
+def damaged(path: Path, why: str) -> RunError:
+    """Say that the file is damaged, and the way out."""
+    aside = path.with_name(f"{path.stem}.damaged")
+    return RunError(
+        f"{path}: damaged ledger: {why}",
+        hint=f"mkdir {aside} && mv {path}* {aside}/ and repeat the command: finished rows are safe "
+        "in the shards, only prompts without a row are asked again",
+    )

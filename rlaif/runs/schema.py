@@ -1,0 +1,202 @@
+"""The shape of a row on disk: one fixed, numbered Arrow schema, never inferred.
+
+A column that happens to be empty in one shard has the same type as in every other, so that shards
+can be read together by anything that reads Parquet. Raise `SCHEMA_NUMBER` with every change.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+
+from rlaif.records import (
+    Choice,
+    Critique,
+    Drop,
+    Failure,
+    Judgment,
+    Order,
+    PreferencePair,
+    Prompt,
+    Response,
+    Revision,
+    Row,
+    Verdict,
+)
+from rlaif.runs.text import mend_json
+
+SCHEMA_NUMBER = 1
+
+_TEXT, _REAL, _COUNT, _FLAG = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+
+def _struct(**fields: pa.DataType) -> pa.DataType:
+    return pa.struct(list(fields.items()))
+
+
+MESSAGES = pa.list_(_struct(role=_TEXT, content=_TEXT))
+"""A conversation."""
+
+_PROMPT = _struct(id=_TEXT, messages=MESSAGES, tags=pa.list_(_TEXT))
+_RESPONSE = _struct(
+    id=_TEXT,
+    prompt_id=_TEXT,
+    text=_TEXT,
+    index=_COUNT,
+    origin=_TEXT,
+    finish=_TEXT,
+    tokens=_COUNT,
+    call=_TEXT,
+)
+_CRITIQUE = _struct(
+    response_id=_TEXT, principle=_TEXT, round=_COUNT, text=_TEXT, found=_FLAG, call=_TEXT
+)
+_REVISION = _struct(from_id=_TEXT, to_id=_TEXT, principle=_TEXT, round=_COUNT)
+_VERDICT = _struct(
+    judge=_TEXT,
+    method=_TEXT,
+    principle=_TEXT,
+    order=_TEXT,
+    choice=_TEXT,
+    logit=_REAL,
+    mass=_REAL,
+    scores=pa.list_(_REAL),
+    reason=_TEXT,
+    raw=_TEXT,
+    calls=pa.list_(_TEXT),
+)
+VERDICTS = pa.list_(_VERDICT)
+"""Every reply of a judge about one comparison, as read."""
+
+_JUDGMENT = _struct(
+    first_id=_TEXT,
+    second_id=_TEXT,
+    preference=_REAL,
+    raw_preference=_REAL,
+    transforms=pa.list_(_TEXT),
+    agreement=_REAL,
+    position_bias=_REAL,
+    abstained=_COUNT,
+    verdicts=VERDICTS,
+)
+_PAIR = _struct(
+    prompt_id=_TEXT,
+    chosen_id=_TEXT,
+    rejected_id=_TEXT,
+    chosen_prob=_REAL,
+    margin=_REAL,
+    principles=pa.list_(_TEXT),
+    judges=pa.list_(_TEXT),
+    agreement=_REAL,
+    abstained=_COUNT,
+)
+_DROP = _struct(what=_TEXT, reason=_TEXT, ids=pa.list_(_TEXT))
+_FAILURE = _struct(stage=_TEXT, record_id=_TEXT, kind=_TEXT, message=_TEXT, attempts=_COUNT)
+
+ROW_SCHEMA = pa.schema(
+    {
+        "id": _TEXT,
+        "prompt": _PROMPT,
+        "responses": pa.list_(_RESPONSE),
+        "critiques": pa.list_(_CRITIQUE),
+        "revisions": pa.list_(_REVISION),
+        "judgments": pa.list_(_JUDGMENT),
+        "pairs": pa.list_(_PAIR),
+        "drops": pa.list_(_DROP),
+        "failures": pa.list_(_FAILURE),
+    }
+)
+
+
+RUN_KEY, NUMBER_KEY = "rlaif.run", "rlaif.schema"
+"""What the metadata of a shard says: the run's label and the number of the schema."""
+
+
+def _reader(kind: pa.DataType) -> Callable[[Any], dict[str, Any]]:
+    """A function from a record to its fields by name."""
+    names = tuple(field.name for field in kind)
+    get = attrgetter(*names)
+    return lambda record: dict(zip(names, get(record), strict=True))
+
+
+_read_response, _read_critique = _reader(_RESPONSE), _reader(_CRITIQUE)
+_read_revision, _read_pair, _read_drop = _reader(_REVISION), _reader(_PAIR), _reader(_DROP)
+_read_judgment, _read_verdict = _reader(_JUDGMENT), _reader(_VERDICT)
+_read_failure = _reader(_FAILURE)
+
+
+def row_to_dict(row: Row) -> dict[str, Any]:
+    """Return the row as JSON-compatible values, fields in the order of the schema.
+
+    Where the prompt was read (``source``) is left out: moving a file must not change a row.
+    """
+    prompt = row.prompt
+    return {
+        "id": row.id,
+        "prompt": {"id": prompt.id, "messages": prompt.messages, "tags": prompt.tags},
+        "responses": [_read_response(response) for response in row.responses],
+        "critiques": [_read_critique(critique) for critique in row.critiques],
+        "revisions": [_read_revision(revision) for revision in row.revisions],
+        "judgments": [judgment_to_dict(judgment) for judgment in row.judgments],
+        "pairs": [_read_pair(pair) for pair in row.pairs],
+        "drops": [_read_drop(drop) for drop in row.drops],
+        "failures": [_read_failure(failure) for failure in row.failures],
+    }
+
+
+def row_from_dict(data: Mapping[str, Any]) -> Row:
+    """Read what `row_to_dict` wrote."""
+    prompt = data["prompt"]
+    return Row(
+        id=data["id"],
+        prompt=Prompt(prompt["id"], tuple(prompt["messages"]), tuple(prompt["tags"])),
+        responses=tuple(Response(**fields) for fields in data["responses"]),
+        critiques=tuple(Critique(**fields) for fields in data["critiques"]),
+        revisions=tuple(Revision(**fields) for fields in data["revisions"]),
+        judgments=tuple(_judgment_from_dict(fields) for fields in data["judgments"]),
+        pairs=tuple(
+            PreferencePair(**_with_tuples(fields, "principles", "judges"))
+            for fields in data["pairs"]
+        ),
+        drops=tuple(Drop(**_with_tuples(fields, "ids")) for fields in data["drops"]),
+        failures=tuple(Failure(**fields) for fields in data["failures"]),
+    )
+
+
+def rows_to_batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    """Return rows as a record batch.
+
+    Text that is not valid Unicode is mended (`rlaif.runs.text.mend_text`).
+    """
+    values = [row_to_dict(row) for row in rows]
+    try:
+        return pa.RecordBatch.from_pylist(values, schema=ROW_SCHEMA)
+    except UnicodeEncodeError:
+        return pa.RecordBatch.from_pylist(mend_json(values), schema=ROW_SCHEMA)
+
+
+def judgment_to_dict(judgment: Judgment) -> dict[str, Any]:
+    """Return a judgment and its verdicts as JSON-compatible values."""
+    fields = _read_judgment(judgment)
+    verdicts = [_read_verdict(verdict) for verdict in judgment.verdicts]
+    for verdict in verdicts:
+        verdict["order"] = verdict["order"].value
+        verdict["choice"] = verdict["choice"].value
+    return fields | {"verdicts": verdicts}
+
+
+def _judgment_from_dict(data: Mapping[str, Any]) -> Judgment:
+    verdicts = tuple(_verdict_from_dict(fields) for fields in data["verdicts"])
+    return Judgment(**_with_tuples(data, "transforms") | {"verdicts": verdicts})
+
+
+def _verdict_from_dict(data: Mapping[str, Any]) -> Verdict:
+    fields = _with_tuples(data, "calls")
+    if fields["scores"] is not None:
+        fields["scores"] = tuple(fields["scores"])
+    return Verdict(**fields | {"order": Order(data["order"]), "choice": Choice(data["choice"])})
+
+
+def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return dict(data) | {name: tuple(data[name]) for name in names}

@@ -1,0 +1,173 @@
+"""Shards: immutable Parquet files of rows. What is in them is the progress of a run.
+
+A shard is whole or not there (`rlaif.runs.files`), its rows are sorted by id, and its name sorts by
+the time of writing. Whoever writes, in whatever process, writes files of its own; a row that two
+writers made counts once, the one written first. Pages carry checksums, so that damage is noticed
+rather than read.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlaif.errors import RunError, RunMismatch
+from rlaif.records import Row
+from rlaif.runs.files import list_whole, open_whole, write_whole
+from rlaif.runs.ids import IdSet
+from rlaif.runs.schema import (
+    NUMBER_KEY,
+    ROW_SCHEMA,
+    RUN_KEY,
+    SCHEMA_NUMBER,
+    row_from_dict,
+    rows_to_batch,
+)
+
+_SUFFIX = ".parquet"
+_GROUP_ROWS = 512
+"""Rows a reader holds at once."""
+
+_PORTION_ROWS = 128
+
+
+def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
+    """Write rows as one new shard, durable when this returns.
+
+    Args:
+        directory: The run's ``shards`` folder; must exist.
+        rows: At least one, ids differing.
+        run: Label of the run, kept in the file.
+
+    Raises:
+        RunError: Disk full, read-only, or another trouble; no file is left behind.
+    """
+    ordered = sorted(rows, key=lambda row: row.id)
+    # In portions, because pyarrow lets no other thread run while it converts one.
+    batches = [
+        rows_to_batch(ordered[start : start + _PORTION_ROWS])
+        for start in range(0, len(ordered), _PORTION_ROWS)
+    ]
+    marks = {NUMBER_KEY: str(SCHEMA_NUMBER), RUN_KEY: run}
+    table = pa.Table.from_batches(batches, ROW_SCHEMA).replace_schema_metadata(marks)
+    sink = pa.BufferOutputStream()
+    # Without dictionaries: ids and texts hardly repeat, and zstd finds what does.
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=_GROUP_ROWS,
+        compression="zstd",
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    path = directory / f"{now}-{secrets.token_hex(4)}{_SUFFIX}"
+    write_whole(path, memoryview(sink.getvalue()))
+    return path
+
+
+def shard_paths(directory: Path) -> list[Path]:
+    """Every shard, oldest first."""
+    return list_whole(directory, _SUFFIX)
+
+
+def read_rows(directory: Path, parts: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield every row once, a few hundred at a time in memory.
+
+    Args:
+        directory: The run's ``shards`` folder.
+        parts: Read only these fields of a row, such as ``responses``; the others are empty. The
+            prompt always comes along. All when None.
+
+    Raises:
+        RunError: A shard is damaged; names it and the way out.
+        RunMismatch: A shard was written by a newer version.
+    """
+    columns = None if parts is None else ["prompt", *parts]
+    absent = dict.fromkeys(ROW_SCHEMA.names, ())
+    for batch in read_batches(directory, columns):
+        for fields in batch.to_pylist():
+            yield row_from_dict(absent | fields)
+
+
+def read_batches(directory: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield record batches in which every row id occurs once over all shards.
+
+    Args:
+        directory: The run's ``shards`` folder.
+        columns: Only these, as Parquet paths such as ``pairs.list.element.margin``; ``id`` always
+            comes along. All when None.
+
+    Raises:
+        RunError: A shard is damaged.
+        RunMismatch: A shard was written by a newer version.
+    """
+    seen = IdSet()
+    for path in shard_paths(directory):
+        yield from read_shard(path, columns, seen)
+
+
+def read_shard(path: Path, columns: Sequence[str] | None, seen: IdSet) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of one shard without rows whose id is in ``seen``, and add theirs.
+
+    Raises:
+        RunError: The shard is damaged.
+        RunMismatch: The shard was written by a newer version.
+    """
+    for batch in _batches(path, None if columns is None else ["id", *columns]):
+        fresh = [seen.add(row_id) for row_id in _ids(path, batch)]
+        yield batch if all(fresh) else batch.filter(pa.array(fresh, pa.bool_()))
+
+
+def done_ids(directory: Path) -> IdSet:
+    """Ids of all rows, reading no other column.
+
+    Raises:
+        RunError: A shard is damaged.
+        RunMismatch: A shard was written by a newer version.
+    """
+    done = IdSet()
+    for path in shard_paths(directory):
+        batches = _batches(path, ["id"])
+        done.update(b"".join(row_id for batch in batches for row_id in _ids(path, batch)))
+    return done
+
+
+def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    try:
+        with open_whole(path) as source, _open(path, source) as file:
+            yield from file.iter_batches(batch_size=_GROUP_ROWS, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, str(error).strip().partition("\n")[0]) from error
+
+
+def _open(path: Path, source: pa.NativeFile) -> pq.ParquetFile:
+    file = pq.ParquetFile(source, page_checksum_verification=True)
+    marks: dict[bytes, bytes] = file.schema_arrow.metadata or {}
+    number = marks.get(NUMBER_KEY.encode(), b"").decode(errors="replace")
+    if not number.isdecimal():
+        raise _damaged(path, "it is no shard of a run")
+    if int(number) > SCHEMA_NUMBER:
+        raise RunMismatch(
+            f"{path}: written by a newer version (schema {number}, this one knows {SCHEMA_NUMBER})",
+            hint="pip install --upgrade constitutional-rlaif",
+        )
+    return file
+
+
+def _ids(path: Path, batch: pa.RecordBatch) -> Iterator[bytes]:
+    try:
+        yield from map(bytes.fromhex, batch.column("id").to_pylist())
+    except (TypeError, ValueError, KeyError) as error:
+        raise _damaged(path, f"a row has no readable id ({error})") from error
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(
+        f"{path}: damaged shard: {why}",
+        hint=f"mv {path} {path}.damaged and repeat the command: "
+        "its rows are made again from the ledger at no cost",
+    )

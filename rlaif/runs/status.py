@@ -1,0 +1,215 @@
+"""Status: what a run has done, dropped, failed and spent, read from its own directory."""
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rlaif.errors import RunError
+from rlaif.records import Choice, Failure
+from rlaif.runs.entry import Total
+from rlaif.runs.failures import read_failures
+from rlaif.runs.ids import IdSet
+from rlaif.runs.layout import Layout
+from rlaif.runs.ledger import Ledger
+from rlaif.runs.lock import is_locked
+from rlaif.runs.log import read_log
+from rlaif.runs.manifest import Manifest
+from rlaif.runs.shards import read_shard, shard_paths
+
+State = Literal["running", "finished", "interrupted"]
+
+_ABSTAIN = Choice.ABSTAIN.value
+_COLUMNS = (
+    "prompt.id",
+    "responses.list.element.id",
+    "pairs.list.element.prompt_id",
+    "drops.list.element.what",
+    "drops.list.element.reason",
+    "failures.list.element.kind",
+    "judgments.list.element.preference",
+    "judgments.list.element.verdicts.list.element.choice",
+    "judgments.list.element.verdicts.list.element.reason",
+)
+
+
+@dataclass(slots=True)
+class RunStatus:
+    """Counts over a whole run. Numbers are of what is on the disk at this moment."""
+
+    path: Path
+    name: str
+    label: str
+    state: State
+    """``interrupted``: nobody is writing, and the last start did not get to its end."""
+
+    expected: int | None
+    """Prompts in the input, unreadable ones included; None while that is not known."""
+
+    rows: int = 0
+    failed: int = 0
+    """Prompts that could not become a row."""
+
+    failures: Counter[str] = field(default_factory=Counter)
+    """The same by kind."""
+
+    call_failures: Counter[str] = field(default_factory=Counter)
+    """Calls that failed without making their prompt fail, by kind."""
+
+    responses: int = 0
+    judgments: int = 0
+    undecided: int = 0
+    """Judgments without a preference, because every verdict abstained."""
+
+    choices: Counter[str] = field(default_factory=Counter)
+    """Verdicts by what they chose, in the order shown to the judge."""
+
+    abstentions: Counter[str] = field(default_factory=Counter)
+    """Verdicts that abstained, by reason."""
+
+    pairs: int = 0
+    drops: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By what was dropped and why."""
+
+    calls: tuple[Total, ...] = ()
+    """Model calls and spend, by purpose and engine."""
+
+    notices: tuple[str, ...] = ()
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Files that cannot be read, with the reason and the way out. Their content is in no count."""
+
+    @property
+    def verdicts(self) -> int:
+        """All verdicts, those that abstained included."""
+        return self.choices.total()
+
+    @property
+    def abstained(self) -> int:
+        """Verdicts that abstained."""
+        return self.abstentions.total()
+
+    @property
+    def price(self) -> float | None:
+        """Spent so far, as far as prices are known; None when none is."""
+        known = [total.price for total in self.calls if total.price is not None]
+        return sum(known) if known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary."""
+        plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+        drops = [
+            {"what": what, "reason": reason, "count": count}
+            for (what, reason), count in sorted(self.drops.items())
+        ]
+        sums = {"verdicts": self.verdicts, "abstained": self.abstained, "price": self.price}
+        return plain | {"drops": drops} | sums
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Path():
+            return str(value)
+        case Counter():
+            return dict(value)
+        case tuple():
+            return [one.to_json() if isinstance(one, Total) else one for one in value]
+        case _:
+            return value
+
+
+def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunStatus:
+    """Count what is in a run directory; a damaged file is reported, not raised.
+
+    Args:
+        root: The run directory.
+        manifest: Its manifest.
+        verify: Read every shard to its last byte, to find damage wherever it is.
+    """
+    layout = Layout(root)
+    expected, at_end = _from_log(layout.log)
+    status = RunStatus(
+        root, manifest.name, manifest.label, "interrupted", expected, notices=manifest.notices
+    )
+    failures = _read_failures(layout, status)
+    seen = IdSet()
+    for path in shard_paths(layout.shards):
+        try:
+            for batch in read_shard(path, None if verify else _COLUMNS, seen):
+                _count(status, batch)
+                if failures:
+                    for prompt_id in batch.column("prompt").field("id").to_pylist():
+                        failures.pop(prompt_id, None)
+        except RunError as problem:
+            status.damaged[str(path)] = str(problem)
+    status.failed = len(failures)
+    status.failures = Counter(failure.kind for failure in failures.values())
+    _read_calls(layout, status)
+    complete = expected is None or status.rows + status.failed >= expected
+    if is_locked(root):
+        status.state = "running"
+    elif at_end and complete and not status.damaged:
+        status.state = "finished"
+    return status
+
+
+def _count(status: RunStatus, batch: pa.RecordBatch) -> None:
+    verdicts = _items(_items(batch.column("judgments")).field("verdicts"))
+    choices, drops = verdicts.field("choice"), _items(batch.column("drops"))
+    preferences = _items(batch.column("judgments")).field("preference")
+    status.rows += len(batch)
+    status.responses += len(_items(batch.column("responses")))
+    status.pairs += len(_items(batch.column("pairs")))
+    status.judgments += len(preferences)
+    status.undecided += preferences.null_count
+    _tally(status.choices, choices)
+    _tally(status.abstentions, verdicts.field("reason").filter(pc.equal(choices, _ABSTAIN)))
+    _tally(status.call_failures, _items(batch.column("failures")).field("kind"))
+    status.drops.update(
+        zip(drops.field("what").to_pylist(), drops.field("reason").to_pylist(), strict=True)
+    )
+
+
+def _items(lists: pa.Array) -> pa.Array:
+    return lists.flatten()
+
+
+def _tally(counter: Counter[str], values: pa.Array) -> None:
+    for found in values.value_counts().to_pylist():
+        counter[found["values"]] += found["counts"]
+
+
+def _read_failures(layout: Layout, status: RunStatus) -> dict[str, Failure]:
+    try:
+        return read_failures(layout.failures)
+    except RunError as problem:
+        status.damaged[str(layout.failures)] = str(problem)
+        return {}
+
+
+def _read_calls(layout: Layout, status: RunStatus) -> None:
+    if not layout.ledger.exists():
+        return
+    try:
+        with Ledger.open(layout.ledger, read_only=True) as ledger:
+            status.calls = ledger.totals()
+    except RunError as problem:
+        status.damaged[str(layout.ledger)] = str(problem)
+
+
+def _from_log(path: Path) -> tuple[int | None, bool]:
+    """Return the expected number of prompts, and whether the last start got to its end."""
+    expected, at_end = None, False
+    for event in read_log(path):
+        match event:
+            case {"event": "input", "prompts": int(prompts)}:
+                expected = prompts
+            case {"event": "started"}:
+                at_end = False
+            case {"event": "finished"}:
+                at_end = True
+            case _:
+                pass
+    return expected, at_end

@@ -1,0 +1,303 @@
+"""Flat records for export: what a row is exploded into, column by column.
+
+Conversations are lists of role and content, as TRL and every chat template take them. Everything
+streams; nothing here writes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from rlaif.records import Message, Response, Revision, Row
+from rlaif.runs.layout import Layout
+from rlaif.runs.schema import MESSAGES, VERDICTS, judgment_to_dict
+from rlaif.runs.shards import read_rows
+
+if TYPE_CHECKING:
+    from rlaif.runs.run import Run
+
+Record = dict[str, Any]
+
+_TEXT, _REAL, _COUNT = pa.string(), pa.float64(), pa.int64()
+_TEXTS = pa.list_(_TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One kind of record: its columns, and how to read them from a run."""
+
+    schema: pa.Schema
+    records: Callable[["Run"], Iterator[Record]]
+
+
+def pair_records(run: "Run") -> Iterator[Record]:
+    """Yield preference pairs in TRL's conversational format, with the soft label beside them."""
+    marks = _marks(run)
+    for pair in run.pairs():
+        yield {
+            "prompt": _messages(pair.prompt.messages),
+            "chosen": _reply(pair.chosen),
+            "rejected": _reply(pair.rejected),
+            "chosen_prob": pair.chosen_prob,
+            "margin": pair.margin,
+            "prompt_id": pair.prompt_id,
+            "chosen_id": pair.chosen_id,
+            "rejected_id": pair.rejected_id,
+            "principles": list(pair.principles),
+            "judges": list(pair.judges),
+            "agreement": pair.agreement,
+            "abstained": pair.abstained,
+            **marks,
+        }
+
+
+def response_records(run: "Run") -> Iterator[Record]:
+    """Yield every response, revisions included."""
+    marks = _marks(run)
+    for row in _rows(run, "responses"):
+        for response in row.responses:
+            yield {
+                "prompt": _messages(row.prompt.messages),
+                "completion": _reply(response),
+                "prompt_id": row.prompt.id,
+                "response_id": response.id,
+                "tags": list(row.prompt.tags),
+                "index": response.index,
+                "origin": response.origin,
+                "finish": response.finish,
+                "tokens": response.tokens,
+                **marks,
+            }
+
+
+def judgment_records(run: "Run") -> Iterator[Record]:
+    """Yield every judgment with its verdicts, those without a preference included."""
+    marks = _marks(run)
+    for view in run.judgments():
+        judgment = view.judgment
+        yield {
+            "prompt": _messages(view.prompt.messages),
+            "first": _reply(view.first),
+            "second": _reply(view.second),
+            "preference": judgment.preference,
+            "raw_preference": judgment.raw_preference,
+            "transforms": list(judgment.transforms),
+            "margin": judgment.margin,
+            "agreement": judgment.agreement,
+            "position_bias": judgment.position_bias,
+            "abstained": judgment.abstained,
+            "prompt_id": view.prompt.id,
+            "first_id": judgment.first_id,
+            "second_id": judgment.second_id,
+            "verdicts": judgment_to_dict(judgment)["verdicts"],
+            **marks,
+        }
+
+
+def demonstration_records(run: "Run") -> Iterator[Record]:
+    """Yield the best response to each prompt, for supervised fine-tuning.
+
+    Candidates are the revisions of the last round. Without any, they are the samples, unless a
+    critique or revision was tried and failed: an unmended draft is no demonstration. Responses
+    sampled to be bad (``contrast-against``) never are. The candidate whose mean preference over
+    its judgments is highest wins; the first of equals. Several candidates of which none was judged
+    give a revision (the first: they are alike as far as anyone knows) but never a sample, because
+    nobody said that it was good.
+    """
+    marks = _marks(run)
+    for row in _rows(run, "responses", "revisions", "judgments", "failures"):
+        best = _best(row)
+        if best is None:
+            continue
+        response, preference = best
+        yield {
+            "prompt": _messages(row.prompt.messages),
+            "completion": _reply(response),
+            "prompt_id": row.prompt.id,
+            "response_id": response.id,
+            "tags": list(row.prompt.tags),
+            "origin": response.origin,
+            "finish": response.finish,
+            "preference": preference,
+            **marks,
+        }
+
+
+def revision_records(run: "Run") -> Iterator[Record]:
+    """Yield each draft with what the last round made of it.
+
+    ``preference`` is P(revision is better) where a judge compared the two, else None: that a
+    revision is better than its draft is assumed by nobody here. ``changed`` is False where the
+    text is the same, which is no preference at all.
+    """
+    marks = _marks(run)
+    for row in _rows(run, "responses", "revisions", "judgments"):
+        for steps in _chains(row):
+            draft, revision = row.response(steps[0].from_id), row.response(steps[-1].to_id)
+            yield {
+                "prompt": _messages(row.prompt.messages),
+                "draft": _reply(draft),
+                "revision": _reply(revision),
+                "prompt_id": row.prompt.id,
+                "draft_id": draft.id,
+                "revision_id": revision.id,
+                "tags": list(row.prompt.tags),
+                "rounds": len(steps),
+                "principles": [step.principle for step in steps],
+                "changed": draft.text != revision.text,
+                "preference": _preferences(row).get((revision.id, draft.id)),
+                **marks,
+            }
+
+
+def _best(row: Row) -> tuple[Response, float | None] | None:
+    last = max((revision.round for revision in row.revisions), default=0)
+    revised = {revision.to_id for revision in row.revisions if revision.round == last}
+    if not revised and any(failure.stage in ("critique", "revise") for failure in row.failures):
+        return None
+    candidates = [
+        response
+        for response in row.responses
+        if (response.id in revised or not revised) and response.origin != "contrast-against"
+    ]
+    scores: dict[str, list[float]] = defaultdict(list)
+    for (better_id, _), preference in _preferences(row).items():
+        scores[better_id].append(preference)
+    judged = [one for one in candidates if one.id in scores]
+    if judged:
+        means = {one.id: sum(scores[one.id]) / len(scores[one.id]) for one in judged}
+        best = max(judged, key=lambda one: means[one.id])
+        return best, means[best.id]
+    if candidates and (revised or len(candidates) == 1):
+        return candidates[0], None
+    return None
+
+
+def _preferences(row: Row) -> Mapping[tuple[str, str], float]:
+    """P(the one is better than the other) for every judged pair, both ways round."""
+    found: dict[tuple[str, str], float] = {}
+    for judgment in row.judgments:
+        if judgment.preference is not None:
+            found[judgment.first_id, judgment.second_id] = judgment.preference
+            found[judgment.second_id, judgment.first_id] = 1.0 - judgment.preference
+    return found
+
+
+def _chains(row: Row) -> Iterator[list[Revision]]:
+    """Yield the steps of every draft to its last revision."""
+    onward = {revision.from_id: revision for revision in row.revisions}
+    reached = {revision.to_id for revision in row.revisions}
+    for revision in row.revisions:
+        if revision.from_id in reached:
+            continue
+        steps = [revision]
+        while steps[-1].to_id in onward:
+            steps.append(onward[steps[-1].to_id])
+        yield steps
+
+
+def _rows(run: "Run", *parts: str) -> Iterator[Row]:
+    return read_rows(Layout(run.path).shards, parts)
+
+
+def _marks(run: "Run") -> dict[str, str]:
+    return {"constitution": run.manifest.constitution_label, "run": run.manifest.label}
+
+
+def _messages(messages: tuple[Message, ...]) -> list[Record]:
+    return [dict(message) for message in messages]
+
+
+def _reply(response: Response) -> list[Record]:
+    return [{"role": "assistant", "content": response.text}]
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(columns | {"constitution": _TEXT, "run": _TEXT})
+
+
+TABLES: dict[str, Table] = {
+    "pairs": Table(
+        _schema(
+            prompt=MESSAGES,
+            chosen=MESSAGES,
+            rejected=MESSAGES,
+            chosen_prob=_REAL,
+            margin=_REAL,
+            prompt_id=_TEXT,
+            chosen_id=_TEXT,
+            rejected_id=_TEXT,
+            principles=_TEXTS,
+            judges=_TEXTS,
+            agreement=_REAL,
+            abstained=_COUNT,
+        ),
+        pair_records,
+    ),
+    "responses": Table(
+        _schema(
+            prompt=MESSAGES,
+            completion=MESSAGES,
+            prompt_id=_TEXT,
+            response_id=_TEXT,
+            tags=_TEXTS,
+            index=_COUNT,
+            origin=_TEXT,
+            finish=_TEXT,
+            tokens=_COUNT,
+        ),
+        response_records,
+    ),
+    "judgments": Table(
+        _schema(
+            prompt=MESSAGES,
+            first=MESSAGES,
+            second=MESSAGES,
+            preference=_REAL,
+            raw_preference=_REAL,
+            transforms=_TEXTS,
+            margin=_REAL,
+            agreement=_REAL,
+            position_bias=_REAL,
+            abstained=_COUNT,
+            prompt_id=_TEXT,
+            first_id=_TEXT,
+            second_id=_TEXT,
+            verdicts=VERDICTS,
+        ),
+        judgment_records,
+    ),
+    "demonstrations": Table(
+        _schema(
+            prompt=MESSAGES,
+            completion=MESSAGES,
+            prompt_id=_TEXT,
+            response_id=_TEXT,
+            tags=_TEXTS,
+            origin=_TEXT,
+            finish=_TEXT,
+            preference=_REAL,
+        ),
+        demonstration_records,
+    ),
+    "revisions": Table(
+        _schema(
+            prompt=MESSAGES,
+            draft=MESSAGES,
+            revision=MESSAGES,
+            prompt_id=_TEXT,
+            draft_id=_TEXT,
+            revision_id=_TEXT,
+            tags=_TEXTS,
+            rounds=_COUNT,
+            principles=_TEXTS,
+            changed=pa.bool_(),
+            preference=_REAL,
+        ),
+        revision_records,
+    ),
+}
+"""What can be exported: name to columns and records."""

@@ -1,0 +1,23 @@
+"""Text as files can hold it: half characters that no UTF-8 file can carry are replaced."""
+
+from typing import Any
+
+
+def mend_text(text: str) -> str:
+    """Join split surrogate pairs and replace lone surrogates by U+FFFD; other text is unchanged.
+
+    Models and servers do produce them (half an emoji at a token limit), and one must not stop the
+    writing of a thousand good rows.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def mend_json(value: Any) -> Any:
+    """The same for every string in a JSON-compatible value."""
+    if isinstance(value, str):
+        return mend_text(value)
+    if isinstance(value, dict):
+        return {mend_text(key): mend_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mend_json(item) for item in value]
+    return value

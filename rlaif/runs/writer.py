@@ -1,0 +1,218 @@
+"""The writing side of a run directory: one process, from the lock to the last shard.
+
+Rows wait in memory until a shard is due, and are then written by a thread of their own. What a
+crash takes with it costs no money: the calls behind it are in the ledger, and equal calls give
+equal rows.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from rlaif.errors import RunError
+from rlaif.records import Failure, Row
+from rlaif.runs.failures import append_failures, repair_failures, standing_failures
+from rlaif.runs.files import PARTIAL, make_folder, remove_partial, sync_folder
+from rlaif.runs.ids import IdSet
+from rlaif.runs.layout import Layout
+from rlaif.runs.ledger import Ledger, check_reuse
+from rlaif.runs.lock import RunLock
+from rlaif.runs.log import EventLog
+from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
+from rlaif.runs.shards import done_ids, write_shard
+
+_PATIENCE_SECONDS = 30.0
+_PATIENCE_SHARE = 0.02
+"""Rows wait for a full shard at most this long, or this share of the time the writer is open:
+slow runs become visible soon, and still a week of them makes hundreds of shards, not ten thousands.
+"""
+
+
+class RunWriter:
+    """A run directory open for writing: a new one, or one made under the same plan.
+
+    A context manager; leaving it writes what is finished, also when leaving by an exception.
+
+    Args:
+        directory: The run directory; created when missing.
+        manifest: What is asked now. One that is there already stays as it is.
+        reuse: Other run directories whose ledgers may answer, at no cost.
+        rows_per_shard: How many rows, or failures, make a shard due.
+
+    Attributes:
+        ledger: The run's ledger.
+        log: Call it with an event and fields to write a line of ``log.jsonl``.
+        manifest: The manifest in the directory.
+
+    Raises:
+        InputError: A directory of ``reuse`` has no ledger; nothing was written.
+        RunLocked: Another process writes to the run.
+        RunMismatch: The directory holds rows made under another plan, or by a newer version.
+        RunError: It cannot be written, is damaged, or holds something that is no run.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        reuse: Sequence[Path] = (),
+        rows_per_shard: int = 1000,
+    ) -> None:
+        check_reuse(reuse)
+        self._layout = layout = Layout(directory)
+        with ExitStack() as opened:
+            make_folder(directory)
+            opened.callback(RunLock(directory).release)
+            self.manifest = _settle_manifest(layout, manifest)
+            make_folder(layout.shards)
+            self.log = EventLog(layout.log)
+            opened.callback(self.log.close)
+            self._tidy_up()
+            self._done = done_ids(layout.shards)
+            self._failed = set(standing_failures(layout.failures, layout.shards))
+            self.ledger = opened.enter_context(Ledger.open(layout.ledger, reuse=reuse))
+            sync_folder(directory)
+            self._thread = opened.enter_context(ThreadPoolExecutor(1, "rlaif-shards"))
+            self._opened = opened.pop_all()
+        self._rows_per_shard = rows_per_shard
+        self._rows: list[Row] = []
+        self._failures: list[Failure] = []
+        self._writing: Future[None] | None = None
+        self._broken: RunError | None = None
+        self._closed = False
+        self._start = self._last_write = time.monotonic()
+
+    def _tidy_up(self) -> None:
+        """Remove what a crash left unfinished."""
+        for path in remove_partial(self._layout.root, self._layout.shards):
+            self.log("removed", file=path.name, reason="left unfinished by a crash")
+        if repair_failures(self._layout.failures):
+            self.log("repaired", file=self._layout.failures.name, reason="torn last line")
+
+    def done_ids(self) -> IdSet:
+        """Ids of all rows, those added just now included: the set grows with them."""
+        return self._done
+
+    def failed_ids(self) -> set[str]:
+        """Record ids of all failures that no row has made up for. A copy."""
+        return set(self._failed)
+
+    def add_row(self, row: Row) -> bool:
+        """Take a finished row; False, and nothing done, when its id is there already.
+
+        Raises:
+            RunError: Rows could not be written, now or before.
+        """
+        self._check()
+        if not self._done.add(bytes.fromhex(row.id)):
+            return False
+        self._failed.discard(row.prompt.id)
+        self._rows.append(row)
+        self._write_if_due()
+        return True
+
+    def add_failure(self, failure: Failure) -> None:
+        """Take a prompt that could not become a row.
+
+        Raises:
+            RunError: Rows could not be written, now or before.
+        """
+        self._check()
+        self._failed.add(failure.record_id)
+        self._failures.append(failure)
+        self._write_if_due()
+
+    def flush(self) -> None:
+        """Wait until every call, row and failure so far is on the disk.
+
+        Raises:
+            RunError: Something could not be written; what was written before is safe.
+        """
+        self._check()
+        self._start_writing()
+        self._finish_writing()
+
+    def close(self) -> None:
+        """Write what is left, close everything and let others write. Safe to call twice.
+
+        Raises:
+            RunError: Something could not be written; everything is closed all the same.
+        """
+        with self._opened:
+            if not self._closed and self._broken is None:
+                self.flush()
+            self._closed = True
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except RunError as second:
+            if error is None:
+                raise
+            error.add_note(str(second))
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise RunError(self._broken.message, hint=self._broken.hint)
+        if self._closed:
+            raise RunError(f"{self._layout.root}: the run is closed")
+
+    def _write_if_due(self) -> None:
+        now = time.monotonic()
+        patience = max(_PATIENCE_SECONDS, _PATIENCE_SHARE * (now - self._start))
+        waiting = len(self._rows) + len(self._failures)
+        if waiting >= self._rows_per_shard or now - self._last_write >= patience:
+            self._start_writing()
+
+    def _start_writing(self) -> None:
+        """Hand everything to the writing thread; waits for the shard before this one."""
+        self._finish_writing()
+        rows, self._rows = self._rows, []
+        failures, self._failures = self._failures, []
+        self._last_write = time.monotonic()
+        self._writing = self._thread.submit(self._write, rows, failures)
+
+    def _finish_writing(self) -> None:
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            writing.result()
+        except RunError as error:
+            self._broken = error
+            raise
+
+    def _write(self, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
+        # In this order, so that whatever a row was made from is in the ledger when it appears.
+        self.ledger.flush()
+        if rows:
+            write_shard(self._layout.shards, rows, run=self.manifest.label)
+        append_failures(self._layout.failures, failures)
+
+
+def _settle_manifest(layout: Layout, asked: Manifest) -> Manifest:
+    """Return the manifest that is there, if it asks the same; else write the new one."""
+    try:
+        there = load_manifest(layout.root)
+    except FileNotFoundError:
+        _refuse_strangers(layout)
+        write_manifest(layout.root, asked)
+        return asked
+    check_same_plan(layout.root, there, asked)
+    return there
+
+
+def _refuse_strangers(layout: Layout) -> None:
+    """A folder without a manifest must be as good as empty: a crash leaves no more than this."""
+    for path in sorted(layout.root.iterdir()):
+        if path != layout.lock and path.suffix != PARTIAL:
+            raise RunError(
+                f"{layout.root}: holds {path.name} but no {layout.manifest.name}, so it is no run",
+                hint="choose another folder as `out`, or restore the manifest",
+            )
