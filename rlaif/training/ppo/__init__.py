@@ -1,0 +1,1 @@
+"""Proximal policy optimisation for text, written to be read beside the papers."""

@@ -1,0 +1,167 @@
+"""One rollout: what was asked, what came back, and what every response token was worth.
+
+Shapes: B responses of this process, T token positions (right-padded).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlaif.training.ppo.actor_critic import ActorCritic
+from rlaif.training.ppo.gae import compute_gae
+from rlaif.training.ppo.kl import compute_k1
+from rlaif.training.ppo.rewards import compute_rewards
+from rlaif.training.ppo.sequences import Sequences, Tokens, lay_out, split_by_tokens
+from rlaif.training.ppo.whiten import AddUp, keep, whiten
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Prompts and the responses drawn for them, as token ids."""
+
+    prompts: Sequence[Tokens]
+    responses: Sequence[Tokens]
+    """At least one token each; a stop token counts."""
+
+    ended: Sequence[bool]
+    """Whether each response stopped by itself."""
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    def lengths(self) -> list[int]:
+        """Tokens of prompt and response together."""
+        return [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+
+    def lay_out(self, rows: Sequence[int], *, pad_id: int, device: torch.device) -> Sequences:
+        """Return some rows as one padded batch."""
+        prompts = [self.prompts[i] for i in rows]
+        responses = [self.responses[i] for i in rows]
+        return lay_out(prompts, responses, pad_id=pad_id, device=device)
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """How far rewards reach back."""
+
+    gamma: float = 1.0
+    lam: float = 0.95
+    """λ of the policy's advantages."""
+
+    critic_lam: float = 0.95
+    """λ of the value targets; VC-PPO (2503.01491) takes 1 here and 0.95 above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the models say about the tokens of a rollout, before any update."""
+
+    logprobs_BT: Tensor
+    """Recomputed with the training forward pass, so that ratios start at exactly 1."""
+
+    ref_logprobs_BT: Tensor | None
+    values_BT: Tensor
+    entropy_BT: Tensor
+
+    @property
+    def kl_BT(self) -> Tensor:  # noqa: N802 - the axes of a tensor are capitals
+        """k1 to the reference per token; zero when there is none."""
+        if self.ref_logprobs_BT is None:
+            return torch.zeros_like(self.logprobs_BT)
+        return compute_k1(self.logprobs_BT, self.ref_logprobs_BT)
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A rollout ready for the update. Rows without a score are masked out."""
+
+    drawn: Drawn
+    mask_BT: Tensor
+    old_logprobs_BT: Tensor
+    old_values_BT: Tensor
+    advantages_BT: Tensor
+    """Whitened over the valid tokens of all processes."""
+
+    returns_BT: Tensor
+
+    def rows(self) -> list[int]:
+        """Rows that are trained on."""
+        return self.mask_BT.any(dim=1).nonzero().flatten().tolist()
+
+
+@torch.no_grad()
+def measure(
+    models: ActorCritic, drawn: Drawn, *, pad_id: int, most_tokens: int, device: torch.device
+) -> Measured:
+    """Run policy, reference and value model over a rollout, ``most_tokens`` padded at a time."""
+    longest = max((len(response) for response in drawn.responses), default=1)
+    logprobs_BT, ref_BT, values_BT, entropy_BT = torch.zeros(4, len(drawn), longest)
+    has_reference = True
+    for group in split_by_tokens(drawn.lengths(), most_tokens):
+        batch = drawn.lay_out(group, pad_id=pad_id, device=device)
+        places = _places(drawn, group)
+        logprobs_N, entropy_N = models.logprobs(batch, entropy=True)
+        ref_N = models.ref_logprobs(batch)
+        has_reference = ref_N is not None
+        results = (logprobs_N, ref_N, models.values(batch), entropy_N)
+        for table_BT, result_N in zip(
+            (logprobs_BT, ref_BT, values_BT, entropy_BT), results, strict=True
+        ):
+            if result_N is not None:
+                table_BT[places] = result_N.cpu()
+    return Measured(logprobs_BT, ref_BT if has_reference else None, values_BT, entropy_BT)
+
+
+def assess(
+    drawn: Drawn,
+    measured: Measured,
+    scores: Sequence[float | None],
+    *,
+    beta: float,
+    discount: Discount,
+    whiten_rewards: bool = False,
+    add_up: AddUp = keep,
+) -> Experience:
+    """Turn scores and log-probabilities into advantages and returns.
+
+    Args:
+        drawn: The rollout.
+        measured: From `measure`.
+        scores: Shaped scores; None takes the row out of the update.
+        beta: Reward lost per nat of KL.
+        discount: γ and both λ.
+        whiten_rewards: Scale rewards to unit variance, keeping their mean.
+        add_up: Sums over processes.
+    """
+    lengths = [len(response) for response in drawn.responses]
+    columns_T = torch.arange(measured.values_BT.shape[1])
+    scored_B = torch.tensor([score is not None for score in scores], dtype=torch.bool)
+    mask_BT = (columns_T < torch.tensor(lengths)[:, None]) & scored_B[:, None]
+    rewards_BT = compute_rewards(measured.kl_BT, lengths, scores, beta=beta)
+    if whiten_rewards:
+        rewards_BT = whiten(rewards_BT, mask_BT, shift_mean=False, add_up=add_up)
+    values_BT, gamma = measured.values_BT, discount.gamma
+    advantages_BT, returns_BT = compute_gae(
+        rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.lam
+    )
+    if discount.critic_lam != discount.lam:
+        _, returns_BT = compute_gae(
+            rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.critic_lam
+        )
+    return Experience(
+        drawn=drawn,
+        mask_BT=mask_BT,
+        old_logprobs_BT=measured.logprobs_BT,
+        old_values_BT=values_BT,
+        advantages_BT=whiten(advantages_BT, mask_BT, add_up=add_up),
+        returns_BT=returns_BT,
+    )
+
+
+def _places(drawn: Drawn, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Row and column of every token, in the flat order of `lay_out`."""
+    spread = [row for row in rows for _ in drawn.responses[row]]
+    columns = [t for row in rows for t in range(len(drawn.responses[row]))]
+    return torch.tensor(spread), torch.tensor(columns)

@@ -1,0 +1,154 @@
+"""Prompts as the policy reads them, and which of them each rollout asks.
+
+A prompt stays a conversation: it is rendered with the policy's own chat template here, and what
+the scorer gets is the conversation again, not the rendered text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlaif.errors import InputError
+from rlaif.records import Message, Prompt, content_id, content_seed
+
+AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One response that a rollout asks for."""
+
+    prompt: Prompt
+    tokens: tuple[int, ...]
+    seed: int
+    """Belongs to the prompt and to how often it was asked before, not to place or process."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation."""
+        return list(self.prompt.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """All prompts of a training, tokenised."""
+
+    prompts: tuple[Prompt, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    too_long: int
+    """How many prompts were left out because prompt and response would not fit."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the prompts' ids and tokens, in order."""
+        return content_id("prompts", [prompt.id for prompt in self.prompts], self.tokens)
+
+    def ask(self, rollout: int, *, size: int, per_prompt: int, seed: int) -> list[Asked]:
+        """Return what one rollout asks: ``size`` responses, ``per_prompt`` of each prompt.
+
+        Prompts come in passes, each in an order of its own; a prompt is asked again only when all
+        have been asked equally often.
+        """
+        first = rollout * (size // per_prompt)
+        asked: list[Asked] = []
+        orders: dict[int, list[int]] = {}
+        for place in range(first, first + size // per_prompt):
+            lap, position = divmod(place, len(self.prompts))
+            if lap not in orders:
+                orders[lap] = self._order(lap, seed)
+            index = orders[lap][position]
+            prompt, tokens = self.prompts[index], self.tokens[index]
+            asked.extend(
+                Asked(prompt, tokens, content_seed(seed, "response", prompt.id, lap, sample))
+                for sample in range(per_prompt)
+            )
+        return asked
+
+    def _order(self, lap: int, seed: int) -> list[int]:
+        generator = torch.Generator()
+        generator.manual_seed(content_seed(seed, "prompts", lap))
+        return [int(i) for i in torch.randperm(len(self.prompts), generator=generator)]
+
+
+def read_prompt_set(
+    prompts: Sequence[AnyPrompt],
+    tokenizer: Any,
+    *,
+    context: int | None,
+    max_new_tokens: int,
+    max_prompt_tokens: int | None = None,
+) -> PromptSet:
+    """Render and tokenise prompts; those that leave no room for a response are left out, counted.
+
+    Args:
+        prompts: Records, strings (one user turn) or lists of messages.
+        tokenizer: The policy's, with a chat template.
+        context: Positions the policy has; None where it does not say.
+        max_new_tokens: Room that a response needs.
+        max_prompt_tokens: A lower bound than the context, if wanted.
+
+    Raises:
+        InputError: No prompts, one that is none, none that fits, or no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template, and prompts are "
+            "conversations",
+            hint="set chat_template to chatml or to a .jinja file",
+        )
+    if context is not None and max_new_tokens >= context:
+        raise InputError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of {context}"
+        )
+    room = min(
+        context - max_new_tokens if context is not None else 2**31, max_prompt_tokens or 2**31
+    )
+    records = _records(prompts)
+    kept: list[Prompt] = []
+    tokens: list[tuple[int, ...]] = []
+    for record in records:
+        text = tokenizer.apply_chat_template(
+            list(record.messages), add_generation_prompt=True, tokenize=False
+        )
+        ids = tuple(tokenizer(text, add_special_tokens=False).input_ids)
+        if 0 < len(ids) <= room:
+            kept.append(record)
+            tokens.append(ids)
+    if not kept:
+        raise InputError(
+            f"none of the {len(records)} prompts fits: prompt and response have "
+            f"{room + max_new_tokens} tokens, the response {max_new_tokens} of them"
+            if records
+            else "there are no prompts",
+            hint="lower max_new_tokens, or raise max_prompt_tokens" if records else "",
+        )
+    return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept))
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return every token that ends a response: the tokenizer's and the checkpoint's own.
+
+    Raises:
+        InputError: There is none, so nothing would ever end.
+    """
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    listed = declared if isinstance(declared, list | tuple) else [declared]
+    found = {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    if not found:
+        raise InputError(f"{tokenizer.name_or_path}: neither model nor tokenizer has a stop token")
+    return tuple(sorted(found))
+
+
+def _records(prompts: Sequence[AnyPrompt]) -> list[Prompt]:
+    records: list[Prompt] = []
+    for number, prompt in enumerate(prompts, start=1):
+        if isinstance(prompt, Prompt):
+            records.append(prompt)
+            continue
+        try:
+            records.append(Prompt.build(prompt))
+        except ValueError as problem:
+            raise InputError(f"prompt {number}: {problem}") from None
+    return records

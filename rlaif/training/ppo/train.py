@@ -1,0 +1,204 @@
+"""`train_ppo`: prompts and a scorer in, a policy out; repeat it to go on after an interruption."""
+
+import contextlib
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlaif.config.load import load_config
+from rlaif.config.ppo import PpoConfig
+from rlaif.errors import TrainingError
+from rlaif.training.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.interrupts import Interrupts
+from rlaif.training.metrics import draw_curves, read_metrics
+from rlaif.training.ppo.build import Parts, build_parts, build_practice, build_updater
+from rlaif.training.ppo.card import model_card
+from rlaif.training.ppo.checkpoint import State, load_checkpoint
+from rlaif.training.ppo.describe import CURVES
+from rlaif.training.ppo.journal import Habits, Journal
+from rlaif.training.ppo.kl import KlControl
+from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
+from rlaif.training.ppo.trainer import Diverged, PpoTrainer
+from rlaif.training.ppo.world import World, open_world
+from rlaif.training.progress import Style
+from rlaif.training.run import quiet_libraries, save_final
+from rlaif.training.scorers import Scorer, name_of
+
+_FREE = {
+    "generation_batch",
+    "gradient_checkpointing",
+    "keep_checkpoints",
+    "micro_tokens",
+    "save_every",
+    "scorer_timeout",
+    "show_every",
+    "show_samples",
+}
+"""Settings a resumed training may change: they do not touch what is learned."""
+
+
+def train_ppo(
+    *,
+    prompts: Sequence[AnyPrompt],
+    model: str | Path,
+    scorer: Scorer,
+    out: str | Path,
+    config: PpoConfig | None = None,
+    style: Style = "quiet",
+    force: bool = False,
+    **overrides: Any,
+) -> TrainResult:
+    """Train a policy with proximal policy optimisation.
+
+    Called again with the same arguments it goes on from the last checkpoint in ``out``, and takes
+    the steps that an uninterrupted training would have taken. A training that is finished is not
+    repeated: its result is read and returned.
+
+    Args:
+        prompts: `Prompt` records, strings or lists of chat messages.
+        model: The policy to start from: a shipped name, a folder or a hub id.
+        scorer: See `rlaif.training.scorers`.
+        out: Receives the policy in transformers format, metrics, samples, curves and model card.
+        config: Settings; defaults where absent.
+        style: How progress is shown.
+        force: Start over, removing what an earlier training left in ``out``.
+        **overrides: Single settings, such as ``rollouts=20``.
+
+    Raises:
+        InputError: Settings, model, prompts or tokenizer cannot be used; nothing was started.
+        RunMismatch: ``out`` holds a training with other settings, model or prompts.
+        TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
+        KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
+    """
+    given = {} if config is None else config.model_dump(include=set(PpoConfig.model_fields))
+    config = load_config(PpoConfig, given | overrides)
+    world = open_world()
+    with quiet_libraries():
+        parts = build_parts(str(model), prompts, config, world)
+        plan = {
+            "model": str(model),
+            "prompts": parts.prompts.fingerprint,
+            **config.model_dump(mode="json", exclude=_FREE),
+        }
+        folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
+        with contextlib.closing(folder):
+            world.wait()  # until the main process has taken or refused the folder
+            finished = folder.finished()
+            if finished is not None:
+                return finished
+            began = time.monotonic()
+            resumed_from, journal = _learn(folder, parts, scorer, config, world, style)
+            if folder.is_main:
+                _write_policy(folder, parts, journal.state, plan, name_of(scorer))
+            result = TrainResult(
+                out=folder.out,
+                kind="ppo",
+                steps=journal.state.rollout,
+                metrics={**journal.last, **_counts(journal.state, parts.prompts)},
+                seconds=time.monotonic() - began,
+                resumed_from=resumed_from,
+            )
+            if folder.is_main:
+                folder.finish(result, keep_checkpoints=config.keep_checkpoints)
+            world.wait()
+            return result
+
+
+def _learn(
+    folder: TrainingFolder,
+    parts: Parts,
+    scorer: Scorer,
+    config: PpoConfig,
+    world: World,
+    style: Style,
+) -> tuple[int, Journal]:
+    """Run the loop from the last checkpoint on; return where it began, and its journal."""
+    updater = build_updater(parts, config, world)
+    optimisers = {"policy": updater.policy, "critic": updater.critic}
+    last = folder.last_checkpoint()
+    state = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
+    if last is not None:
+        state = load_checkpoint(last[1], optimisers)
+    trainer = PpoTrainer(
+        parts.models,
+        updater,
+        prompts=parts.prompts,
+        tokenizer=parts.tokenizer,
+        scorer=scorer,
+        practice=build_practice(parts, config),
+        world=world,
+    )
+    habits = Habits(
+        config.rollouts, config.save_every, config.show_every, config.show_samples, style
+    )
+    with (
+        Interrupts() as interrupts,
+        Journal(folder, state, optimisers=optimisers, habits=habits) as journal,
+        _saving(journal, trainer),
+    ):
+        if state.rollout:
+            journal.say(f"going on after rollout {state.rollout}")
+        if parts.prompts.too_long:
+            journal.say(f"left out, too long: {parts.prompts.too_long} prompts")
+        for finished in trainer.run(state):
+            journal.add(*finished)
+            if world.agree(interrupts.asked):
+                raise KeyboardInterrupt
+    return state.rollout, journal
+
+
+@contextlib.contextmanager
+def _saving(journal: Journal, trainer: PpoTrainer) -> Iterator[None]:
+    """Save where the training stands, whatever stops it but weights that are no numbers."""
+    try:
+        yield
+    except Diverged:
+        raise
+    except BaseException as problem:
+        if not _is_out_of_memory(problem):
+            journal.save(torn=trainer.updating)
+            raise
+        gc.collect()  # the failed step's activations: saving needs some memory, too
+        journal.save(torn=trainer.updating)
+        raise TrainingError(
+            f"out of memory in rollout {journal.state.rollout + 1}; what was reached is saved",
+            hint="lower micro_tokens (training) or generation_batch (drawing), or set "
+            "gradient_checkpointing; then repeat the command to go on",
+        ) from problem
+
+
+def _is_out_of_memory(problem: BaseException) -> bool:
+    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+    )
+
+
+def _write_policy(
+    folder: TrainingFolder, parts: Parts, state: State, plan: dict[str, Any], scorer: str
+) -> None:
+    rows = read_metrics(folder.out)
+    draw_curves(rows, CURVES, folder.out / "curves.png")
+    card = model_card(
+        plan,
+        state,
+        rows,
+        prompts=len(parts.prompts.prompts),
+        too_long=parts.prompts.too_long,
+        scorer=scorer,
+    )
+    parts.models.save_critic(folder.out / "critic")
+    save_final(parts.models.policy, parts.tokenizer, folder.out)
+    (folder.out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _counts(state: State, prompts: PromptSet) -> dict[str, float]:
+    return {
+        "responses": state.responses,
+        "unscored": state.unscored,
+        "prompts": len(prompts.prompts),
+        "prompts_too_long": prompts.too_long,
+    }

@@ -1,0 +1,253 @@
+"""The update: epochs × minibatches × micro-batches of the clipped objective.
+
+A minibatch is a random part of the rollout and gets one step of each optimiser. It is computed in
+micro-batches that fit in memory; each token's loss is divided by the number of tokens in the whole
+minibatch, over all processes, so neither the split nor the number of processes changes the step.
+Policy and critic take turns, so that only one of them has gradients in memory at a time.
+
+Shapes: B responses, T token positions, N tokens of one micro-batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlaif.records import content_seed
+from rlaif.training.ppo.actor_critic import ActorCritic
+from rlaif.training.ppo.experience import Experience
+from rlaif.training.ppo.kl import compute_k3
+from rlaif.training.ppo.losses import compute_policy_loss, compute_ratio, compute_value_loss
+from rlaif.training.ppo.optimiser import Optimiser
+from rlaif.training.ppo.sequences import Sequences, split_by_tokens
+from rlaif.training.ppo.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is optimised, and when to stop."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    value_clip: float | None = 0.2
+    entropy_bonus: float = 0.0
+    """Reward per nat of entropy, per token."""
+
+    max_kl: float | None = None
+    """The policy rests for the rest of the rollout once k3 to the policy that drew it, in nats
+    per token, is beyond this."""
+
+    max_ratio: float = 10.0
+    """A minibatch whose mean ratio is beyond this takes no step: something has gone wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a rollout is cut up."""
+
+    rollout_size: int
+    """Responses, over all processes."""
+
+    minibatch_size: int
+    """Responses, over all processes; divides the rollout."""
+
+    epochs: int
+    micro_tokens: int
+    """Padded tokens of one forward and backward pass."""
+
+    pad_id: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per rollout."""
+        return self.epochs * self.rollout_size // self.minibatch_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Minibatch:
+    step: int
+    """Within this rollout, from 0."""
+
+    rows: list[int]
+    """Rows of this process."""
+
+    tokens: float
+    """Valid tokens over all processes."""
+
+
+_Pick = Callable[[Tensor], Tensor]
+"""Takes this micro-batch's valid tokens out of a table of the rollout: BT → N."""
+
+_POLICY = ("loss", "approx_kl", "ratio", "ratio_distance", "clip_share", "entropy")
+_VALUE = ("loss", "clip_share")
+
+
+class Updater:
+    """Trains policy and critic on one rollout after another.
+
+    Args:
+        models: Policy and critic.
+        policy: Optimiser of the policy.
+        critic: Optimiser of the critic.
+        objective: Losses and stopping.
+        split: Minibatches and micro-batches.
+        world: The processes.
+    """
+
+    def __init__(
+        self,
+        models: ActorCritic,
+        *,
+        policy: Optimiser,
+        critic: Optimiser,
+        objective: Objective,
+        split: Split,
+        world: World,
+    ) -> None:
+        self.policy = policy
+        self.critic = critic
+        self._models = models
+        self._objective = objective
+        self._split = split
+        self._world = world
+
+    def run(self, experience: Experience, *, rollout: int, warmup: int = 0) -> dict[str, float]:
+        """Train on one rollout and return what was measured, averaged over its minibatches.
+
+        Args:
+            experience: The rollout.
+            rollout: Its number, from 0.
+            warmup: The policy stands still in rollouts before this one, and its learning-rate
+                schedule starts there.
+        """
+        resting = rollout < warmup
+        means: dict[str, list[float]] = defaultdict(list)
+        for minibatch in self._minibatches(experience, rollout):
+            if not resting:
+                step = (rollout - warmup) * self._split.steps + minibatch.step
+                resting = self._step_policy(experience, minibatch, step, means)
+            step = rollout * self._split.steps + minibatch.step
+            self._step_critic(experience, minibatch, step, means)
+        return {name: sum(values) / len(values) for name, values in means.items()}
+
+    def _minibatches(self, experience: Experience, rollout: int) -> Iterator[_Minibatch]:
+        size, world = self._split.minibatch_size, self._world
+        scored = set(experience.rows())
+        lengths_B = experience.mask_BT.sum(dim=1)
+        step = 0
+        for epoch in range(self._split.epochs):
+            generator = torch.Generator()
+            generator.manual_seed(content_seed(self._split.seed, "minibatches", rollout, epoch))
+            order = torch.randperm(self._split.rollout_size, generator=generator).tolist()
+            for start in range(0, len(order), size):
+                mine = [i // world.size for i in order[start : start + size] if world.owns(i)]
+                rows = [row for row in mine if row in scored]
+                tokens = float(world.add_up(lengths_B[rows].sum().double()))
+                if tokens > 0:  # else nothing in it was scored, in any process
+                    yield _Minibatch(step, rows, tokens)
+                step += 1
+
+    def _step_policy(
+        self,
+        experience: Experience,
+        minibatch: _Minibatch,
+        step: int,
+        means: dict[str, list[float]],
+    ) -> bool:
+        """Take one step; return whether the policy has gone far enough for this rollout."""
+        found = self._backward(experience, minibatch, self._policy_sums, len(_POLICY))
+        measured = dict(zip(_POLICY, found, strict=True))
+        if self._objective.entropy_bonus == 0.0:
+            del measured["entropy"]  # not computed here; the rollout's own is reported
+        limit = self._objective.max_kl
+        enough = limit is not None and measured["approx_kl"] > limit
+        broken = not measured["ratio"] <= self._objective.max_ratio  # also when it is NaN
+        measured["skipped"] = float(enough or broken)
+        if enough or broken:
+            self.policy.clear()
+        else:
+            measured["grad_norm"], measured["learning_rate"] = self.policy.step(step, self._world)
+        for name, value in measured.items():
+            means[f"policy/{name}"].append(value)
+        return enough
+
+    def _step_critic(
+        self,
+        experience: Experience,
+        minibatch: _Minibatch,
+        step: int,
+        means: dict[str, list[float]],
+    ) -> None:
+        found = self._backward(experience, minibatch, self._value_sums, len(_VALUE))
+        measured = dict(zip(_VALUE, found, strict=True))
+        measured["grad_norm"], measured["learning_rate"] = self.critic.step(step, self._world)
+        for name, value in measured.items():
+            means[f"value/{name}"].append(value)
+
+    def _backward(
+        self,
+        experience: Experience,
+        minibatch: _Minibatch,
+        compute_sums: Callable[[Sequences, _Pick, Experience], Tensor],
+        width: int,
+    ) -> list[float]:
+        """Accumulate a minibatch's gradient; return the global token mean of every sum.
+
+        The first sum is the loss.
+        """
+        lengths = experience.drawn.lengths()
+        totals = torch.zeros(width, dtype=torch.float64)
+        groups = split_by_tokens([lengths[row] for row in minibatch.rows], self._split.micro_tokens)
+        for group in groups:
+            rows = [minibatch.rows[i] for i in group]
+            mask_BT = experience.mask_BT[rows]
+            batch = experience.drawn.lay_out(
+                rows, pad_id=self._split.pad_id, device=self._world.device
+            )
+
+            def pick(x_BT: Tensor, rows: list[int] = rows, mask_BT: Tensor = mask_BT) -> Tensor:
+                return x_BT[rows][mask_BT].to(self._world.device)
+
+            sums = compute_sums(batch, pick, experience)
+            (sums[0] / minibatch.tokens).backward()  # type: ignore[no-untyped-call]
+            totals += sums.detach().double().cpu()
+        return [float(total) / minibatch.tokens for total in self._world.add_up(totals)]
+
+    def _policy_sums(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
+        objective = self._objective
+        bonus = objective.entropy_bonus
+        logprobs_N, entropy_N = self._models.logprobs(batch, entropy=bonus > 0)
+        old_N = pick(experience.old_logprobs_BT)
+        ratio_N = compute_ratio(logprobs_N, old_N)
+        loss_N, clipped_N = compute_policy_loss(
+            ratio_N,
+            pick(experience.advantages_BT),
+            clip_low=objective.clip_low,
+            clip_high=objective.clip_high,
+            dual_clip=objective.dual_clip,
+        )
+        if entropy_N is None:
+            entropy_N = torch.zeros_like(loss_N)
+        return torch.stack(
+            [
+                (loss_N - bonus * entropy_N).sum(),
+                compute_k3(old_N, logprobs_N).sum(),
+                ratio_N.sum(),
+                (ratio_N - 1.0).abs().sum(),
+                clipped_N.float().sum(),
+                entropy_N.sum(),
+            ]
+        )
+
+    def _value_sums(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
+        loss_N, clipped_N = compute_value_loss(
+            self._models.values(batch),
+            pick(experience.old_values_BT),
+            pick(experience.returns_BT),
+            clip=self._objective.value_clip,
+        )
+        return torch.stack([loss_N.sum(), clipped_N.float().sum()])

@@ -1,0 +1,286 @@
+"""Scorers: whatever says how good a response is, as one number, for PPO, RLOO and GRPO alike.
+
+A scorer is a plain callable over conversations and texts, sync or async. It never sees a token,
+so a reward model with another tokenizer, a judge behind a server and a regular expression are all
+the same thing here. None means *not scored*: the response is left out of the update and counted;
+it is never 0.
+"""
+
+import asyncio
+import inspect
+import math
+import operator
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from functools import cache
+from typing import Any, cast
+
+from rlaif.constitution.models import Principle
+from rlaif.constitution.rules import check_rule, split_words
+from rlaif.errors import RlaifError, TrainingError
+from rlaif.records import Message
+
+Scores = Sequence[float | None]
+
+
+Scorer = Callable[..., Scores | Awaitable[Scores]]
+"""``scorer(prompts, responses, **columns)``: one score per response, higher is better.
+
+``prompts`` are conversations (lists of messages that end with a user turn), ``responses`` their
+texts without special tokens; the columns, each as long as the responses, are at least
+``prompt_ids`` and ``tags``: take ``**columns`` to ignore them. Sync, or async and awaited.
+"""
+
+
+def collect_scores(
+    scorer: Scorer,
+    prompts: list[list[Message]],
+    responses: list[str],
+    columns: dict[str, list[Any]],
+    *,
+    timeout: float | None = None,
+) -> list[float | None]:
+    """Call a scorer, sync or async, and check what it returns.
+
+    Args:
+        scorer: Runs in a thread of its own (async ones in an event loop that lives as long as the
+            process, so that their connections may), because a thread can be left behind.
+        prompts: Conversations.
+        responses: One text per prompt.
+        columns: Passed on as keyword arguments.
+        timeout: Seconds until the scorer counts as hanging; None waits for ever.
+
+    Raises:
+        TrainingError: The scorer raised, hung, or returned a wrong number of scores, something
+            that is no number, NaN or infinity.
+        RlaifError: Raised by the scorer itself: it says more than we could.
+    """
+    if not responses:
+        return []
+    found: Future[Scores] = Future()
+    waiting: list[Future[Scores]] = []
+
+    def call() -> None:
+        try:
+            scores = scorer(prompts, responses, **columns)
+            if inspect.isawaitable(scores):
+                waiting.append(asyncio.run_coroutine_threadsafe(_wait_for(scores), _event_loop()))
+                scores = waiting[0].result()
+            found.set_result(scores)
+        except BaseException as problem:  # noqa: BLE001 - handed to the caller's thread
+            found.set_exception(problem)
+
+    threading.Thread(target=call, daemon=True, name="scorer").start()
+    try:
+        scores = found.result(timeout)
+    except TimeoutError as problem:
+        if found.done():  # the scorer's own
+            raise TrainingError(f"the scorer failed: {_describe(problem)}") from problem
+        for task in waiting:
+            task.cancel()
+        raise TrainingError(
+            f"the scorer has not answered for {timeout:g} seconds",
+            hint="is its server up? A slow one needs a larger scorer_timeout",
+        ) from None
+    except RlaifError:
+        raise
+    except Exception as problem:
+        raise TrainingError(f"the scorer failed: {_describe(problem)}") from problem
+    return _checked(scores, len(responses))
+
+
+def mixture(parts: Sequence[tuple[Scorer, float]]) -> Scorer:
+    """Return a scorer that adds up several, each times its weight.
+
+    A response that any part leaves unscored is unscored: a sum without that part would be on
+    another scale. Async parts wait side by side.
+    """
+    weights = [weight for _, weight in parts]
+
+    def score(prompts: list[list[Message]], responses: list[str], **columns: list[Any]) -> Any:
+        found = [scorer(prompts, responses, **columns) for scorer, _ in parts]
+        if any(inspect.isawaitable(scores) for scores in found):
+            return _add_up_later(found, weights)
+        return _add_up([cast("Scores", scores) for scores in found], weights)
+
+    return score
+
+
+def clipped(scorer: Scorer, low: float, high: float) -> Scorer:
+    """Return a scorer whose scores are cut to [low, high]."""
+
+    def change(scores: Scores, _: list[str]) -> list[float | None]:
+        return [_each(score, lambda x: min(max(x, low), high)) for score in scores]
+
+    return _then(scorer, change)
+
+
+def standardised(scorer: Scorer) -> Scorer:
+    """Return a scorer whose scores have mean 0 and deviation 1 within every call.
+
+    What is compared is then only the responses of one call. For statistics over the whole
+    training, which a checkpoint keeps, use the trainer's ``normalise_scores``.
+    """
+
+    def change(scores: Scores, _: list[str]) -> list[float | None]:
+        known = [score for score in scores if score is not None]
+        if not known:
+            return list(scores)
+        mean = math.fsum(known) / len(known)
+        deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in known) / len(known))
+        return [_each(s, lambda x: (x - mean) / deviation if deviation else 0.0) for s in scores]
+
+    return _then(scorer, change)
+
+
+def length_penalised(scorer: Scorer, *, per_word: float, free_words: int = 0) -> Scorer:
+    """Return a scorer that takes ``per_word`` off for every word beyond the free ones."""
+
+    def change(scores: Scores, responses: list[str]) -> list[float | None]:
+        over = [max(len(split_words(text)) - free_words, 0) for text in responses]
+        return [
+            None if score is None else score - per_word * words
+            for score, words in zip(scores, over, strict=True)
+        ]
+
+    return _then(scorer, change)
+
+
+def rule_scorer(principles: Sequence[Principle]) -> Scorer:
+    """Return a scorer of rules: the share of applicable ones a response satisfies, by weight.
+
+    Only principles with a rule and a positive weight count, and of them those that apply to the
+    prompt's tags (column ``tags``; without it, those that apply to every prompt). Scores lie in
+    [0, 1]; a response to which no rule applies is unscored.
+    """
+    rules = [(p, p.rule) for p in principles if p.rule is not None and p.weight > 0]
+
+    def score_one(text: str, tags: tuple[str, ...]) -> float | None:
+        applicable = [(p.weight, rule) for p, rule in rules if p.applies(tags)]
+        if not applicable:
+            return None
+        satisfied = math.fsum(weight for weight, rule in applicable if check_rule(rule, text))
+        return satisfied / math.fsum(weight for weight, _ in applicable)
+
+    def score(
+        _: list[list[Message]], responses: list[str], **columns: list[Any]
+    ) -> list[float | None]:
+        tags = columns.get("tags") or [()] * len(responses)
+        return [score_one(text, tuple(t)) for text, t in zip(responses, tags, strict=True)]
+
+    return score
+
+
+def name_of(scorer: Scorer) -> str:
+    """Return what a scorer is called in metrics and model cards."""
+    return str(getattr(scorer, "__name__", type(scorer).__name__))
+
+
+def as_reward_func(scorer: Scorer, *, timeout: float | None = None) -> Callable[..., Any]:
+    """Return the scorer, sync or async, as a TRL reward function.
+
+    TRL calls ``f(prompts, completions, **columns)`` with conversations or plain strings and adds
+    objects of its own trainer; only columns as long as the batch are passed on.
+    """
+
+    def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+        count = len(completions)
+        kept = {
+            name: column
+            for name, column in columns.items()
+            if isinstance(column, list) and len(column) == count and name != "completion_ids"
+        }
+        return collect_scores(
+            scorer,
+            [_conversation(prompt) for prompt in prompts],
+            [_text(completion) for completion in completions],
+            kept,
+            timeout=timeout,
+        )
+
+    reward.__name__ = name_of(scorer)
+    return reward
+
+
+def _checked(scores: Any, count: int) -> list[float | None]:
+    try:
+        given = list(scores)
+    except TypeError:
+        raise TrainingError(
+            f"the scorer returned {scores!r:.60}, not a list of {count} scores"
+        ) from None
+    if len(given) != count:
+        raise TrainingError(f"the scorer returned {len(given)} scores for {count} responses")
+    return [None if score is None else _number(score, i) for i, score in enumerate(given)]
+
+
+def _number(score: Any, index: int) -> float:
+    try:
+        number = float(score)
+    except (TypeError, ValueError):
+        raise TrainingError(f"score {index} is {score!r:.60}, which is no number") from None
+    if not math.isfinite(number):
+        raise TrainingError(
+            f"score {index} is {number}", hint="return None for a response that cannot be scored"
+        )
+    return number
+
+
+def _then(scorer: Scorer, change: Callable[[Scores, list[str]], list[float | None]]) -> Scorer:
+    """Return a scorer that changes another's scores, whether it is sync or async."""
+
+    async def later(scores: Awaitable[Scores], responses: list[str]) -> list[float | None]:
+        return change(await scores, responses)
+
+    def score(prompts: list[list[Message]], responses: list[str], **columns: list[Any]) -> Any:
+        scores = scorer(prompts, responses, **columns)
+        if inspect.isawaitable(scores):
+            return later(scores, responses)
+        return change(scores, responses)
+
+    return score
+
+
+def _each(score: float | None, change: Callable[[float], float]) -> float | None:
+    return None if score is None else change(score)
+
+
+def _add_up(found: Sequence[Scores], weights: Sequence[float]) -> list[float | None]:
+    totals: list[float | None] = []
+    for row in zip(*found, strict=True):
+        known = [score for score in row if score is not None]
+        whole = len(known) == len(row)
+        totals.append(math.fsum(map(operator.mul, known, weights)) if whole else None)
+    return totals
+
+
+async def _add_up_later(found: Sequence[Any], weights: Sequence[float]) -> list[float | None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_wait_for(scores)) for scores in found]
+    return _add_up([task.result() for task in tasks], weights)
+
+
+async def _wait_for(scores: Any) -> Scores:
+    return cast("Scores", await scores if inspect.isawaitable(scores) else scores)
+
+
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="scorers").start()
+    return loop
+
+
+def _describe(problem: BaseException) -> str:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return f"{type(problem).__name__}: {problem}".strip(": ").splitlines()[0]
+
+
+def _conversation(prompt: Any) -> list[Message]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def _text(completion: Any) -> str:
+    return completion if isinstance(completion, str) else str(completion[-1]["content"])

@@ -1,0 +1,208 @@
+import copy
+
+import pytest
+import torch
+
+from rlaif.training.ppo.actor_critic import SeparateCritic
+from rlaif.training.ppo.experience import Discount, Drawn, Experience, assess, measure
+from rlaif.training.ppo.logprobs import compute_logprobs, find_head
+from rlaif.training.ppo.optimiser import Optimiser, Schedule
+from rlaif.training.ppo.sequences import lay_out
+from rlaif.training.ppo.update import Objective, Split, Updater
+from rlaif.training.ppo.world import World
+from tests.training.ppo.small import make_critic, make_policy
+
+PAD = 1
+DRAWN = Drawn(
+    prompts=[[8, 9, 10], [11], [12, 13, 14, 15], [16, 17], [18], [19, 20]],
+    responses=[[21, 22, 1], [23, 1], [24, 25, 26, 27, 28], [1], [29, 30, 31, 1], [32, 33]],
+    ended=[True, True, False, True, True, False],
+)
+SCORES: list[float | None] = [1.0, -1.0, 0.5, None, 2.0, 0.0]
+
+
+def make_models(**changes) -> SeparateCritic:
+    return SeparateCritic(make_policy(), make_critic(), **changes)
+
+
+def make_updater(models, *, rate: float = 0.0, objective=None, **changes) -> Updater:
+    split = {"rollout_size": 6, "minibatch_size": 6, "epochs": 1, "micro_tokens": 1000}
+    schedule = Schedule(rate, 100, "constant")
+    return Updater(
+        models,
+        policy=Optimiser(models.policy_parameters(), schedule=schedule, max_grad_norm=1e9),
+        critic=Optimiser(models.critic_parameters(), schedule=schedule, max_grad_norm=1e9),
+        objective=objective or Objective(),
+        split=Split(**split | {"pad_id": PAD, "seed": 0} | changes),
+        world=World(),
+    )
+
+
+def make_experience(models, *, drawn: Drawn = DRAWN, beta: float = 0.1) -> Experience:
+    measured = measure(models, drawn, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
+    return assess(drawn, measured, SCORES, beta=beta, discount=Discount())
+
+
+def test_kl_is_zero_at_step_zero():
+    measured = measure(make_models(), DRAWN, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
+    assert measured.kl_BT.abs().max() == 0
+
+
+def test_ratios_are_one_and_approximate_kl_zero_at_learning_rate_zero():
+    models = make_models()
+    found = make_updater(models, epochs=3, minibatch_size=2).run(make_experience(models), rollout=0)
+    assert found["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
+    assert found["policy/ratio_distance"] < 1e-5
+    assert found["policy/approx_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert found["policy/clip_share"] == 0
+
+
+def test_every_single_ratio_is_one_before_the_first_step():
+    models = make_models()
+    experience = make_experience(models)
+    batch = DRAWN.lay_out([2, 0, 5], pad_id=PAD, device=torch.device("cpu"))
+    logprobs, _ = models.logprobs(batch)
+    old = torch.cat([experience.old_logprobs_BT[i, : len(DRAWN.responses[i])] for i in (2, 0, 5)])
+    assert (logprobs - old).exp().sub(1).abs().max() < 1e-5
+
+
+def gradients(models, experience, **changes):
+    """The gradients of one minibatch of everything, taken where the step would take them."""
+    updater = make_updater(models, **changes)
+    taken = {}
+    for role in ("policy", "critic"):
+        optimiser = getattr(updater, role)
+
+        def take(number, world, optimiser=optimiser, role=role):
+            taken[role] = {
+                name: p.grad.clone()
+                for name, p in optimiser.parameters.items()
+                if p.grad is not None
+            }
+            optimiser.clear()
+            return 0.0, 0.0
+
+        optimiser.step = take
+    updater.run(experience, rollout=0)
+    return taken
+
+
+def test_gradients_do_not_depend_on_the_split_into_micro_batches():
+    models = make_models()
+    experience = make_experience(models)
+    whole = gradients(models, experience, micro_tokens=1000)
+    for micro_tokens in (1, 9, 20):
+        parts = gradients(models, experience, micro_tokens=micro_tokens)
+        for role, grads in whole.items():
+            for name, grad in grads.items():
+                assert torch.allclose(grad, parts[role][name], atol=1e-6), (role, name)
+    assert sum(float(g.abs().sum()) for g in whole["policy"].values()) > 0.1
+
+
+@pytest.mark.parametrize(("side", "extra"), [("left", 0), ("left", 5), ("right", 5)])
+def test_gradients_do_not_depend_on_side_or_amount_of_padding(monkeypatch, side, extra: int):
+    models = make_models()
+    plain = gradients(models, make_experience(models))
+
+    def elsewhere(self, rows, *, pad_id, device):
+        prompts = [self.prompts[i] for i in rows]
+        responses = [self.responses[i] for i in rows]
+        return lay_out(prompts, responses, pad_id=7, side=side, extra=extra, device=device)
+
+    monkeypatch.setattr(Drawn, "lay_out", elsewhere)
+    padded = gradients(models, make_experience(models))
+    for role, grads in plain.items():
+        for name, grad in grads.items():
+            assert torch.allclose(grad, padded[role][name], atol=1e-6), (role, name)
+
+
+def test_gradients_are_those_of_the_objective_written_down_plainly():
+    models = make_models()
+    experience = make_experience(models)
+    ours = gradients(models, experience)["policy"]
+    policy = copy.deepcopy(models.policy)
+    rows = [0, 1, 2, 4, 5]  # all but the unscored one
+    batch = DRAWN.lay_out(rows, pad_id=PAD, device=torch.device("cpu"))
+    logprobs, _ = compute_logprobs(policy, batch, None)
+    mask = experience.mask_BT[rows]
+    # At ratio 1 the gradient of −ρA is −A ∇ log π; one mean over all tokens of the minibatch.
+    advantages = experience.advantages_BT[rows][mask]
+    (-(advantages * logprobs).sum() / mask.sum()).backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None
+        assert torch.allclose(ours[name], parameter.grad, atol=1e-6), name
+
+
+def test_an_unscored_response_changes_nothing():
+    models = make_models()
+    plain = gradients(models, make_experience(models))
+    other = Drawn(
+        DRAWN.prompts, [*DRAWN.responses[:3], [5, 6, 7], *DRAWN.responses[4:]], DRAWN.ended
+    )
+    changed = gradients(models, make_experience(models, drawn=other))
+    for name, grad in plain["policy"].items():
+        assert torch.allclose(grad, changed["policy"][name], atol=1e-6)
+
+
+def test_only_the_critic_learns_during_its_warmup():
+    models = make_models()
+    before = copy.deepcopy(models.policy.state_dict())
+    critic_before = copy.deepcopy(models.critic.state_dict())
+    updater = make_updater(models, rate=0.01)
+    experience = make_experience(models)
+    found = updater.run(experience, rollout=0, warmup=1)
+    assert not any(name.startswith("policy/") for name in found)
+    assert all(torch.equal(before[n], t) for n, t in models.policy.state_dict().items())
+    assert any(not torch.equal(critic_before[n], t) for n, t in models.critic.state_dict().items())
+    assert "policy/loss" in updater.run(experience, rollout=1, warmup=1)
+    assert any(not torch.equal(before[n], t) for n, t in models.policy.state_dict().items())
+
+
+def test_the_policy_rests_once_it_has_gone_too_far():
+    models = make_models()
+    updater = make_updater(models, rate=0.05, epochs=10, objective=Objective(max_kl=0.01))
+    found = updater.run(make_experience(models), rollout=0)
+    assert 0 < found["policy/skipped"] <= 0.5
+    free = make_models()
+    found = make_updater(free, rate=0.05, epochs=10).run(make_experience(free), rollout=0)
+    assert found["policy/skipped"] == 0
+    assert found["policy/approx_kl"] > 0.01
+
+
+def test_a_minibatch_with_absurd_ratios_takes_no_step():
+    models = make_models()
+    experience = make_experience(models)
+    experience.old_logprobs_BT.sub_(5.0)  # as if the rollout came from somewhere else
+    before = copy.deepcopy(models.policy.state_dict())
+    found = make_updater(models, rate=0.01).run(experience, rollout=0)
+    assert found["policy/skipped"] == 1
+    assert found["policy/ratio"] > 100
+    assert all(torch.equal(before[n], t) for n, t in models.policy.state_dict().items())
+
+
+def test_the_entropy_bonus_raises_entropy():
+    def entropy_after(bonus: float) -> float:
+        models = make_models()
+        updater = make_updater(
+            models, rate=0.01, epochs=8, objective=Objective(entropy_bonus=bonus)
+        )
+        updater.run(make_experience(models), rollout=0)
+        batch = DRAWN.lay_out(range(6), pad_id=PAD, device=torch.device("cpu"))
+        entropy = models.logprobs(batch, entropy=True)[1]
+        assert entropy is not None
+        return float(entropy.detach().mean())
+
+    assert entropy_after(1.0) > entropy_after(0.0) + 1e-3
+
+
+def test_temperature_divides_the_logits_everywhere():
+    models = make_models(temperature=0.5)
+    measured = measure(models, DRAWN, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
+    batch = DRAWN.lay_out([0], pad_id=PAD, device=torch.device("cpu"))
+    with torch.no_grad():
+        expected, _ = compute_logprobs(
+            models.policy, batch, find_head(models.policy), temperature=0.5
+        )
+    assert torch.allclose(measured.logprobs_BT[0, :3], expected, atol=1e-6)
+    assert measured.ref_logprobs_BT is not None
+    assert torch.equal(measured.ref_logprobs_BT, measured.logprobs_BT)
