@@ -17,7 +17,9 @@ def generate(
     config: Annotated[Path, typer.Argument(help="The run file.")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as judges.0.model=x."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key, such as judges.0.model=x."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many prompts.")] = None,
     retry_failed: Annotated[

@@ -1,1 +1,6 @@
 """The loop: rounds that promote a checkpoint only when it measurably improved."""
+
+from rlaif.loop.loop import Outcome, run_loop
+from rlaif.loop.round import Round
+
+__all__ = ["Outcome", "Round", "run_loop"]

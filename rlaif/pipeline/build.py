@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.config import RunConfig
-from rlaif.config.run import EngineConfig, JudgeConfig, KConfig
+from rlaif.config.run import EngineConfig, JudgeConfig, KConfig, SamplingConfig
 from rlaif.constitution import Constitution, HowMany, load_constitution
-from rlaif.engines import Engine, Sampling, open_engine
+from rlaif.engines import Capability, Engine, Sampling, open_engine, require
 from rlaif.errors import ConfigError
 from rlaif.generation import Reviser
-from rlaif.judging import build_judge
+from rlaif.judging import Contrast, Judge, build_judge
 from rlaif.pipeline.item import Choices, Student, Work
 from rlaif.pipeline.prompts import PromptSource
 from rlaif.pipeline.recorded import RecordedEngine
@@ -64,15 +64,16 @@ def build_parts(settings: RunConfig) -> Parts:
     templates = TemplateSet.open(settings.templates)
     templates.check_all()
     engines = _open_engines(settings)
-    parts = Parts(
+    _check_capabilities(settings, engines)
+    shown = _templates_shown(settings, templates, engines)
+    return Parts(
         settings=settings,
         constitution=constitution,
         templates=templates,
         source=prompt_source(settings),
         engines=engines,
-        manifest=_manifest(settings, constitution, templates, engines),
+        manifest=_manifest(settings, constitution, shown, engines),
     )
-    return parts
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:
@@ -160,7 +161,7 @@ def _notices(settings: RunConfig, engines: Mapping[str, Engine]) -> tuple[str, .
 def _plan(
     settings: RunConfig,
     constitution: Constitution,
-    templates: TemplateSet,
+    templates: Mapping[str, str],
     engines: Mapping[str, Engine],
 ) -> dict[str, Any]:
     """What determines the rows; prompts, folders and speed are not part of it."""
@@ -174,7 +175,7 @@ def _plan(
     plan: dict[str, Any] = {
         "seed": settings.seed,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
-        "templates": templates.fingerprints(),
+        "templates": dict(templates),
         "student": {
             "engine": dict(engines["student"].identity),
             "sampling": settings.student.sampling.model_dump(mode="json"),
@@ -190,3 +191,93 @@ def _plan(
             "critic": dict(engines["critic"].identity),
         }
     return plan
+
+
+def _manifest(
+    settings: RunConfig,
+    constitution: Constitution,
+    templates: Mapping[str, str],
+    engines: Mapping[str, Engine],
+) -> Manifest:
+    return Manifest.build(
+        name=settings.name,
+        plan=_plan(settings, constitution, templates, engines),
+        config=settings.model_dump(mode="json"),
+        constitution_label=constitution.label,
+        constitution=constitution.model_dump(mode="json"),
+        engines={role: dict(engine.identity) for role, engine in engines.items()},
+        notices=_notices(settings, engines),
+    )
+
+
+def _work(parts: Parts, roles: Mapping[str, Engine]) -> Work:
+    settings, constitution = parts.settings, parts.constitution
+    student = settings.student
+    return Work(
+        plan_id=parts.manifest.fingerprint,
+        seed=settings.seed,
+        constitution=constitution,
+        student=Student(
+            roles["student"], sampling_of(student.sampling), student.sampling.n, student.system
+        ),
+        judges=tuple(
+            (_judge(judge, settings, parts.templates, roles[f"judge:{judge.name}"]), judge.weight)
+            for judge in settings.judges
+        ),
+        choices=Choices(
+            comparisons=settings.judging.comparisons,
+            principles=_how_many(settings),
+            strategy=settings.pairing.strategy,
+            min_margin=settings.pairing.min_margin,
+        ),
+        reviser=_reviser(parts, roles) if settings.revise.rounds else None,
+    )
+
+
+def _reviser(parts: Parts, roles: Mapping[str, Engine]) -> Reviser:
+    revise = parts.settings.revise
+    return Reviser(
+        engine=roles["critic"],
+        templates=parts.templates,
+        principles=parts.constitution.judged(),
+        rounds=revise.rounds,
+        sampling=Sampling(temperature=revise.temperature, max_tokens=revise.max_tokens),
+        seed=parts.settings.seed,
+        only_if_found=revise.only_if_found,
+    )
+
+
+def _judge(
+    judge: JudgeConfig, settings: RunConfig, templates: TemplateSet, engine: Engine
+) -> Judge:
+    contrast = judge.contrast
+    return build_judge(
+        name=judge.name,
+        method=judge.method,
+        engine=engine,
+        templates=templates,
+        orders=settings.judging.orders,
+        min_mass=settings.judging.min_mass,
+        contrast=Contrast(scale=contrast.scale, clamp=contrast.clamp, per_token=contrast.per_token),
+    )
+
+
+def _check_capabilities(settings: RunConfig, engines: Mapping[str, Engine]) -> None:
+    """Find out before anything starts whether student and critic can generate."""
+    require(engines["student"], Capability.GENERATE, who="the student")
+    if settings.revise.rounds > 0:
+        require(engines["critic"], Capability.GENERATE, who="the critic")
+
+
+def _templates_shown(
+    settings: RunConfig, templates: TemplateSet, engines: Mapping[str, Engine]
+) -> dict[str, str]:
+    """Name to fingerprint of the templates this run shows; the others can change meanwhile."""
+    shown: dict[str, str] = {}
+    for judge in settings.judges:
+        engine = engines[f"judge:{judge.name}"]
+        shown |= _judge(judge, settings, templates, engine).template_fingerprints
+    if settings.revise.rounds > 0:
+        for name in ("critique/critique", "revise/revise"):
+            shown[name] = templates.get(name).fingerprint
+    return dict(sorted(shown.items()))

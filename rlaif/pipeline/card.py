@@ -19,8 +19,8 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         "---",
         f"# {manifest.name}: {what}",
         "",
-        f"{records} records from the run `{manifest.name}@{manifest.fingerprint[:12]}`, labelled by "
-        f"AI judges against the constitution `{manifest.constitution_label}`.",
+        f"{records} records from the run `{manifest.label}`, labelled by AI judges and rules "
+        f"against the constitution `{manifest.constitution_label}`.",
         "",
         "## How it was made",
         "",

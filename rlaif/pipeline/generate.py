@@ -96,8 +96,9 @@ async def agenerate(
     parts = build_parts(settings)
     try:
         check_source(parts.source)
-        with RunWriter(settings.out, parts.manifest, reuse=settings.reuse,
-                       rows_per_shard=settings.shard_rows) as writer:
+        with RunWriter(
+            settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
+        ) as writer:
             await _Job(settings, parts, writer, retry_failed, on_progress).run()
     finally:
         await parts.aclose()

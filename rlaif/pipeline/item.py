@@ -4,14 +4,14 @@ Every executor runs this same code. It touches no disk: engines are recorded by 
 and the finished row goes back to the caller.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlaif.constitution import Constitution, HowMany, choose_principles
 from rlaif.engines import Engine, Sampling
+from rlaif.engines.ask import run_together
 from rlaif.generation import Reviser, sample_responses
-from rlaif.judging import Judge, aggregate_verdicts, judge_rules
+from rlaif.judging import Judge, aggregate_verdicts, judge_rules, weigh_principles
 from rlaif.pipeline.pairing import choose_comparisons, pair_judgments
 from rlaif.records import (
     Comparison,
@@ -112,9 +112,7 @@ class Work:
     ]:
         if self.reviser is None:
             return tuple(drafts), (), (), ()
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.reviser.revise(prompt, draft)) for draft in drafts]
-        done = [task.result() for task in tasks]
+        done = await run_together([self.reviser.revise(prompt, draft) for draft in drafts])
         return (
             (*drafts, *(response for one in done for response in one.responses)),
             tuple(critique for one in done for critique in one.critiques),
@@ -128,34 +126,25 @@ class Work:
         comparisons, dropped = choose_comparisons(
             responses, strategy=self.choices.comparisons, seed=self.seed
         )
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._judgment(prompt, one)) for one in comparisons]
-        return tuple(task.result() for task in tasks), tuple(dropped)
+        judgments = await run_together([self._judgment(prompt, one) for one in comparisons])
+        return tuple(judgments), tuple(dropped)
 
     async def _judgment(self, prompt: Prompt, comparison: Comparison) -> Judgment:
         rules = tuple(p for p in self.constitution.rules() if p.applies(prompt.tags))
         verdicts: list[Verdict] = list(judge_rules(rules, comparison))
         weights = {("rules", principle.id): principle.weight for principle in rules}
+        judged = tuple(p for p in self.constitution.judged() if p.applies(prompt.tags))
         drawn = choose_principles(
-            self.constitution.judged(),
-            how_many=self.choices.principles,
-            seed=self.seed,
-            subject=comparison.id,
-            prompt_tags=prompt.tags,
+            judged, how_many=self.choices.principles, seed=self.seed, subject=comparison.id
         )
-        # Drawing already favours heavy principles; only when all of them speak do weights count.
-        everyone = self.choices.principles == "all"
         if drawn and self.judges:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(judge.judge(prompt, comparison, drawn))
-                    for judge, _ in self.judges
-                ]
-            for task, (judge, weight) in zip(tasks, self.judges, strict=True):
-                verdicts.extend(task.result())
-                for principle in drawn:
-                    own = principle.weight if everyone else 1.0
-                    weights[judge.name, principle.id] = weight * own
+            said = await run_together(
+                [judge.judge(prompt, comparison, drawn) for judge, _ in self.judges]
+            )
+            own = weigh_principles(drawn, judged)
+            for some, (judge, weight) in zip(said, self.judges, strict=True):
+                verdicts.extend(some)
+                weights |= {(judge.name, p.id): weight * own[p.id] for p in drawn}
         return aggregate_verdicts(comparison, verdicts, weights=weights)
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from rlaif.engines import Capability, Engine, Generate, Reply, Request, Usage, request_key
-from rlaif.records import content_id
 from rlaif.runs import Entry, Ledger
 
 Price = Callable[[Usage], float | None]
@@ -26,6 +25,7 @@ class RecordedEngine:
     Attributes:
         asked: How many replies were asked of the engine, by purpose.
         remembered: How many came from the ledger (or from an equal call in flight), by purpose.
+        spent: What this process paid for replies; None as long as no price was known.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class RecordedEngine:
         self._ledger = ledger
         self._label = label
         self._price = price
-        # The identity is hashed once: it is the same for every call of this engine.
-        self._identity_id = {"engine": content_id("engine", dict(engine.identity))}
+        self._identity = dict(engine.identity)
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
         self.asked: Counter[str] = Counter()
         self.remembered: Counter[str] = Counter()
+        self.spent: float | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """The engine's own."""
-        return self._engine.identity
+        return self._identity
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -53,7 +53,7 @@ class RecordedEngine:
 
     def key(self, request: Request, seed: int | None = None) -> str:
         """The ledger key of one reply to this request."""
-        return request_key(self._identity_id, request, seed)
+        return request_key(self._identity, request, seed)
 
     async def ask(self, request: Request) -> Sequence[Reply]:
         """Answer from the ledger where possible, else ask the engine and write the reply down."""
@@ -123,6 +123,9 @@ class RecordedEngine:
                 self._in_flight.pop(key, None)
 
     def _entry(self, key: str, purpose: str, reply: Reply) -> Entry:
+        price = None if self._price is None else self._price(reply.usage)
+        if price is not None:
+            self.spent = (self.spent or 0.0) + price
         return Entry(
             key=key,
             purpose=purpose,
@@ -131,7 +134,7 @@ class RecordedEngine:
             prompt_tokens=reply.usage.prompt_tokens,
             completion_tokens=reply.usage.completion_tokens,
             cached_tokens=reply.usage.cached_tokens,
-            price=None if self._price is None else self._price(reply.usage),
+            price=price,
             reused=False,
             created=time.time(),
         )

@@ -1,0 +1,121 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rlaif.pipeline.executor import run_all
+
+
+async def test_every_item_is_worked_on_once_and_never_too_many_at_a_time():
+    done: list[int] = []
+    running = peak = 0
+
+    async def work(item: int) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        done.append(item)
+
+    await run_all(iter(range(500)), work, concurrency=7)
+    assert sorted(done) == list(range(500))
+    assert peak == 7
+
+
+async def test_a_slow_item_holds_up_nobody_else():
+    finished: list[int] = []
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0.5 if item == 0 else 0.001)
+        finished.append(item)
+
+    await run_all(iter(range(100)), work, concurrency=4)
+    assert finished[-1] == 0
+
+
+async def test_the_reader_does_not_run_far_ahead_of_the_work():
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for item in range(100_000):
+            read += 1
+            yield item
+
+    ahead = 0
+    worked = 0
+
+    async def work(item: int) -> None:
+        nonlocal ahead, worked
+        worked += 1
+        ahead = max(ahead, read - worked)
+        await asyncio.sleep(0)
+        if worked == 2000:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        await run_all(items(), work, concurrency=8)
+    assert ahead < 1000
+
+
+async def test_the_first_error_of_the_work_comes_out_as_it_is():
+    async def work(item: int) -> None:
+        if item == 3:
+            raise ZeroDivisionError("three")
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(ZeroDivisionError, match="three"):
+        await run_all(iter(range(10)), work, concurrency=2)
+
+
+async def test_an_error_of_the_reader_comes_out_as_it_is():
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the disk is gone")
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        await run_all(items(), work, concurrency=2)
+
+
+async def test_no_items_is_no_work():
+    async def work(item: int) -> None:
+        raise AssertionError
+
+    await run_all(iter([]), work, concurrency=3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_work_in_flight_finish_and_starts_nothing_new(number: signal.Signals):
+    program = textwrap.dedent("""
+        import asyncio, itertools
+        from rlaif.pipeline.executor import Interrupted, run_all
+        started, done = [], []
+        async def work(item):
+            started.append(item)
+            print("started", flush=True) if item == 0 else None
+            await asyncio.sleep(0.3)
+            done.append(item)
+        async def main():
+            try:
+                await run_all(itertools.count(), work, concurrency=5)
+            except Interrupted:
+                print(sorted(started) == sorted(done), len(done) < 40)
+        asyncio.run(main())
+    """)
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "started\n"
+    time.sleep(0.4)
+    os.kill(child.pid, number)
+    output, _ = child.communicate(timeout=20)
+    assert output.strip() == "True True"
