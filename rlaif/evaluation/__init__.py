@@ -1,1 +1,32 @@
-"""Evaluation: what a model is worth, each figure with its interval and what it cannot tell."""
+"""Evaluation: what a policy is worth, measured beside its baseline, with intervals."""
+
+from rlaif.evaluation.compare import Evaluation, OnProgress, aevaluate
+from rlaif.evaluation.evaluate import evaluate
+from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.measure import Group, Measure, Measured
+from rlaif.evaluation.plan import Plan
+from rlaif.evaluation.refusals import Refusal, detect_refusal
+from rlaif.evaluation.render import render_markdown, render_table
+from rlaif.evaluation.results import write_results
+from rlaif.evaluation.scorecard import Estimate, Scorecard, read_scorecard, write_scorecard
+
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "Group",
+    "Measure",
+    "Measured",
+    "OnProgress",
+    "Panel",
+    "Plan",
+    "Refusal",
+    "Scorecard",
+    "aevaluate",
+    "detect_refusal",
+    "evaluate",
+    "read_scorecard",
+    "render_markdown",
+    "render_table",
+    "write_results",
+    "write_scorecard",
+]

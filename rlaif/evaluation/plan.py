@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import orjson
+
 from rlaif.constitution import Constitution
 from rlaif.engines import Engine, Sampling
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.scorecard import SCHEMA
-from rlaif.records import Prompt, content_id
+from rlaif.records import Prompt, canonical_json, content_id
 
 DEFINITIONS = 1
 """Number of the measures' definitions; raised when one changes, so that old numbers are not
@@ -55,4 +57,7 @@ class Plan:
 
     def draws(self) -> dict[str, Any]:
         """How responses are drawn, JSON-compatible."""
-        return {"n": self.n, "seed": self.seed, "system": self.system, **asdict(self.sampling)}
+        draws = {"n": self.n, "seed": self.seed, "system": self.system, **asdict(self.sampling)}
+        # As it reads when it comes back from a file: lists for tuples.
+        plain: dict[str, Any] = orjson.loads(canonical_json(draws))
+        return plain

@@ -19,6 +19,8 @@ class Scorer(Talker):
                 raise EngineUnavailable("nobody there")
             case "odd":
                 return [Reply(logprob=None, scored_tokens=None)]
+            case _:
+                pass
         words = request.continuation.split()
         return [Reply(logprob=-2.0 * len(words) - 1.0, scored_tokens=len(words))]
 

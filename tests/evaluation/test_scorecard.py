@@ -18,8 +18,8 @@ RULES = Measure("rules", "kept", better="higher", kind="share", cannot_tell="muc
 
 
 def estimate(model: str, value: float | None, *, slice: str = "all") -> Estimate:
-    ends = (None, None) if value is None else (value - 0.1, value + 0.1)
-    return Estimate(model, "rules", slice, value, *ends, 10, 20, 2, "bootstrap")
+    low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
+    return Estimate(model, "rules", slice, value, low, high, 10, 20, 2, "bootstrap")
 
 
 CARD = Scorecard(
