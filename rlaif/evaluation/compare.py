@@ -78,6 +78,7 @@ async def aevaluate(
         RecordError: There is no prompt, or an id is given twice.
         EngineMissing: An engine cannot do what the plan needs of it.
         EngineUnavailable: A model or server is down; recorded engines keep what was done.
+        Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
     asked = _check(plan, prompts, models)
     work = _Work(plan, asked, on_progress or _ignore)

@@ -163,7 +163,7 @@ def test_only_one_process_writes(config: dict[str, Any]) -> None:
 
 
 async def test_it_works_where_an_event_loop_is_running(config: dict[str, Any]) -> None:
-    assert asyncio.get_running_loop()
+    assert asyncio.get_running_loop().is_running()
     assert evaluate(config, overrides={"prompts.limit": 3}).slices["all"] == 3
 
 
