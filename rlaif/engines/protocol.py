@@ -181,6 +181,15 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Priced(Protocol):
+    """An engine that knows what its replies cost."""
+
+    def price(self, usage: Usage) -> float | None:
+        """What one reply with this usage cost; None when no price is known, never 0 for that."""
+        ...
+
+
 def request_key(identity: Mapping[str, Any], request: Request, seed: int | None = None) -> str:
     """Return the ledger key of one reply: everything that can change it, nothing else.
 

@@ -126,7 +126,7 @@ def _open_engines(settings: RunConfig) -> dict[str, Engine]:
         roles[f"judge:{judge.name}"] = shared(judge) if own else roles["student"]
     if settings.revise.rounds > 0:
         critic = settings.revise.critic
-        roles["critic"] = roles["student"] if critic == SAME_AS_STUDENT else shared(critic)
+        roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
     return roles
 
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,7 +207,7 @@ class _Job:
         return {"asked": dict(asked), "remembered": dict(remembered)}
 
 
-def run_sync(start: Callable[[], Any]) -> Any:
+def run_sync(start: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     """Run a coroutine to its end, also where an event loop is already running.
 
     In a running loop (a notebook) it gets a loop of its own in another thread.
@@ -216,7 +216,7 @@ def run_sync(start: Callable[[], Any]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(start())
-    outcome: list[Any] = []
+    outcome: list[ResultT] = []
     problem: list[BaseException] = []
 
     def target() -> None:

@@ -8,15 +8,12 @@ protocol, so nobody above knows whether a reply was paid for or remembered.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlaif.engines import Capability, Engine, Generate, Reply, Request, Usage, request_key
+from rlaif.engines import Capability, Engine, Generate, Priced, Reply, Request, request_key
 from rlaif.runs import Entry, Ledger
-
-Price = Callable[[Usage], float | None]
-"""What one reply's tokens cost, in the currency of the price list; None when unknown."""
 
 
 class RecordedEngine:
@@ -28,13 +25,11 @@ class RecordedEngine:
         spent: What this process paid for replies; None as long as no price was known.
     """
 
-    def __init__(
-        self, engine: Engine, ledger: Ledger, *, label: str, price: Price | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, *, label: str) -> None:
         self._engine = engine
         self._ledger = ledger
         self._label = label
-        self._price = price
+        self._priced = engine if isinstance(engine, Priced) else None
         self._identity = dict(engine.identity)
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
         self.asked: Counter[str] = Counter()
@@ -71,7 +66,8 @@ class RecordedEngine:
                 waiting[key] = self._in_flight[key]
             else:
                 missing[key] = seed
-        self.remembered[request.purpose] += len(found) + len(waiting)
+        if found or waiting:
+            self.remembered[request.purpose] += len(found) + len(waiting)
         if missing:
             found.update(await self._ask_engine(request, missing))
         for key, future in waiting.items():
@@ -123,7 +119,7 @@ class RecordedEngine:
                 self._in_flight.pop(key, None)
 
     def _entry(self, key: str, purpose: str, reply: Reply) -> Entry:
-        price = None if self._price is None else self._price(reply.usage)
+        price = None if self._priced is None else self._priced.price(reply.usage)
         if price is not None:
             self.spent = (self.spent or 0.0) + price
         return Entry(
