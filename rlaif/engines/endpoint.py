@@ -79,7 +79,10 @@ class Endpoint:
         tokens: int = 0,
     ) -> T | Refused:
         """Post JSON, or fetch without a body; errors as `Sender.send` says."""
-        data = None if body is None else orjson.dumps(body)
+        try:
+            data = None if body is None else orjson.dumps(body)
+        except orjson.JSONEncodeError as problem:  # text with half a surrogate pair, for one
+            raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
         sender = self._sender or self._open()
         return await sender.send(path, data, read, len(data or b"") / CHARACTERS_PER_TOKEN + tokens)
 

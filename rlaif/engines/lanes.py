@@ -8,6 +8,7 @@ them.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -41,7 +42,7 @@ class LaneStats:
 
     in_flight: int
     waiting: int
-    """Calls that wait for a slot."""
+    """Calls that wait for a slot, here or at whichever other server has one first."""
 
     requests: int
     """Requests sent, retries included."""
@@ -87,7 +88,7 @@ class Lane:
         self._requests = _bucket(bounds.requests_per_minute)
         self._tokens = _bucket(bounds.tokens_per_minute)
         self._hold_until = float("-inf")
-        self._waiters: deque[tuple[asyncio.Future[None], float]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[Lane], float]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._slot_seconds = self._limit_seconds = 0.0
@@ -99,8 +100,8 @@ class Lane:
 
     @property
     def load(self) -> float:
-        """Calls in flight or waiting, per slot: what routing compares."""
-        return (self.limit.in_flight + len(self._waiters)) / self.limit.limit
+        """Calls in flight per slot: what routing compares."""
+        return self.limit.in_flight / self.limit.limit
 
     def tighten(self, bounds: Bounds) -> None:
         """Take over what is stricter in ``bounds``."""
@@ -112,21 +113,18 @@ class Lane:
         circuit.max_outage_s = min(circuit.max_outage_s, bounds.max_outage_s)
         circuit.max_throttle_s = min(circuit.max_throttle_s, bounds.max_throttle_s)
 
-    async def acquire(self, tokens: float) -> None:
-        """Wait for a slot, first come first served; ``tokens`` is the expected cost of the call."""
+    def try_acquire(self, tokens: float) -> bool:
+        """Take a slot if nobody waits for one and slots, rates and holds allow it now."""
+        self._drop_served()
         now = self.now()
-        if not self._waiters and self._delay(now, tokens) == 0.0 and self._take(now, tokens):
-            return
+        return not self._waiters and self._delay(now, tokens) == 0.0 and self._take(now, tokens)
+
+    def enqueue(self, waiter: "asyncio.Future[Lane]", tokens: float) -> None:
+        """Let a call wait here, first come first served; it may wait at other lanes too."""
         self._count()
-        waiter = self._loop.create_future()
+        self._drop_served()
         self._waiters.append((waiter, tokens))
         self._wake()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.release()
-            raise
 
     def release(self, tokens_off: float = 0.0) -> None:
         """Give the slot back; ``tokens_off`` is expected minus real tokens."""
@@ -161,6 +159,7 @@ class Lane:
     def stats(self) -> LaneStats:
         """Return what the lane is doing now and has done so far."""
         self._count()
+        self._drop_served()
         return LaneStats(
             base_url=self.base_url,
             model=self.model,
@@ -201,11 +200,11 @@ class Lane:
         if self._alarm:
             self._alarm.cancel()
             self._alarm = None
-        while self._waiters:
+        while True:
+            self._drop_served()
+            if not self._waiters:
+                return
             waiter, tokens = self._waiters[0]
-            if waiter.done():
-                self._waiters.popleft()
-                continue
             now = self.now()
             delay = self._delay(now, tokens)
             if delay > 0.0:
@@ -214,7 +213,12 @@ class Lane:
             if not self._take(now, tokens):
                 return
             self._waiters.popleft()
-            waiter.set_result(None)
+            waiter.set_result(self)
+
+    def _drop_served(self) -> None:
+        """Forget waiters that were served elsewhere or cancelled; the oldest stand in front."""
+        while self._waiters and self._waiters[0][0].done():
+            self._waiters.popleft()
 
     def _count(self) -> None:
         """Add the time since the last change to the two sums behind utilisation."""
@@ -240,6 +244,31 @@ def lane_to(base_url: str, model: str, bounds: Bounds) -> Lane:
     else:
         lane.tighten(bounds)
     return lane
+
+
+async def enter(lanes: Sequence[Lane], tokens: float) -> Lane:
+    """Wait for a slot in any of the lanes, the least loaded first; return the one that gave it.
+
+    Args:
+        lanes: One per server; at least one.
+        tokens: Expected cost of the call, for the rate limits.
+    """
+    for lane in lanes if len(lanes) == 1 else sorted(lanes, key=_load):
+        if lane.try_acquire(tokens):
+            return lane
+    waiter: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
+    for lane in lanes:
+        lane.enqueue(waiter, tokens)
+    try:
+        return await waiter
+    except asyncio.CancelledError:
+        if waiter.done() and not waiter.cancelled():
+            waiter.result().release(tokens)
+        raise
+
+
+def _load(lane: Lane) -> float:
+    return lane.load
 
 
 def _bucket(per_minute: float | None) -> Bucket | None:

@@ -117,7 +117,7 @@ def read_urls(base_url: str | None, base_urls: Sequence[str]) -> tuple[str, ...]
     """
     if base_url is not None and base_urls:
         raise ConfigError("base_url and options.base_urls exclude each other: give one of them")
-    given = base_urls or (base_url or OPENAI_URL,)
+    given = base_urls or (OPENAI_URL if base_url is None else base_url,)
     return tuple(sorted({_normal(url) for url in given}))
 
 

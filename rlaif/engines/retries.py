@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rlaif.engines.http import NoAnswer, Transport
-from rlaif.engines.lanes import Lane
+from rlaif.engines.lanes import Lane, enter
 from rlaif.engines.outcomes import Done, Later, Outcome, Refused, Trouble, explain, read_answer
 from rlaif.errors import CallFailed, EngineUnavailable
 
@@ -157,24 +157,20 @@ class Sender:
             )
 
     async def _enter(self, tokens: float) -> Lane:
-        """Wait for a slot in the least loaded lane whose server is not suspected to be down."""
-        while True:
-            lane = await self._choose()
-            await lane.acquire(tokens)
-            if not lane.circuit.suspected:
-                return lane
-            lane.release(tokens)
-
-    async def _choose(self) -> Lane:
+        """Wait for a slot at a server that is not suspected to be down."""
         while True:
             for lane in self.lanes:
                 # A lane that is down comes back through the calls that pass by.
                 if lane.circuit.suspected:
                     await self._probe(lane)
             well = [lane for lane in self.lanes if not lane.circuit.suspected]
-            if well:
-                return min(well, key=_load)
-            await self._outlive(self.lanes[0])
+            if not well:
+                await self._outlive(self.lanes[0])
+                continue
+            lane = await enter(well, tokens)
+            if not lane.circuit.suspected:
+                return lane
+            lane.release(tokens)
 
     async def _outlive(self, lane: Lane) -> bool:
         """Wait until some server answers again; return whether there was anything to outlive.
@@ -225,7 +221,3 @@ def url_of(base_url: str, path: str) -> str:
     if path.startswith("//"):
         return base_url.removesuffix("/v1") + path[1:]
     return base_url + path
-
-
-def _load(lane: Lane) -> float:
-    return lane.load

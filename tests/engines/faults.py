@@ -233,7 +233,7 @@ class FaultServer:
         body: dict[str, Any] = orjson.loads(data)
         self.counts[request.path] += 1
         if self.keep_seen:
-            self.seen.append(Seen(time.monotonic(), request.path, dict(request.headers), body))
+            self.seen.append(Seen(time.monotonic(), request.path, request.headers.copy(), body))
         return body
 
     def _guard(self, request: web.Request, body: dict[str, Any]) -> web.Response | None:

@@ -1,0 +1,229 @@
+"""How hard servers are pushed, how calls spread over several, and what happens when one is down."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from rlaif.engines import Reply, retries
+from rlaif.engines.openai import build_openai_engine
+from rlaif.errors import CallFailed, EngineUnavailable
+from tests.engines.asking import ask_many, by_both_transports, engine_for, request
+from tests.engines.faults import error, random_faults, reset, serving, truncated
+
+
+@pytest.fixture(autouse=True)
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.01)
+
+
+@by_both_transports
+async def test_calls_in_flight_stay_below_the_maximum(transport):
+    async with serving() as server:
+        server.latency = lambda: 0.01
+        engine = engine_for(server, transport=transport, max_concurrency=7)
+        replies = await ask_many(engine, 100)
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert server.max_in_flight == 7
+        await engine.aclose()
+
+
+async def test_the_limit_grows_while_it_binds():
+    async with serving() as server:
+        server.latency = lambda: 0.01
+        engine = engine_for(server, transport="fast", start_concurrency=4, min_concurrency=1)
+        await ask_many(engine, 400)
+        assert server.max_in_flight > 60
+        await engine.aclose()
+
+
+async def test_student_and_judge_share_one_limit():
+    async with serving() as server:
+        server.latency = lambda: 0.02
+        student = engine_for(server, transport="fast", max_concurrency=8)
+        judge = engine_for(server, transport="sdk", max_concurrency=6)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask_many(student, 60))
+            group.create_task(ask_many(judge, 60))
+        assert student.stats() == judge.stats()
+        # The student may have begun before the judge's stricter limit was known.
+        assert server.max_in_flight <= 8
+        assert student.stats()[0].limit == 6
+        await student.aclose()
+        await judge.aclose()
+
+
+@by_both_transports
+async def test_faults_at_random_lose_nothing(transport):
+    async with serving() as server:
+        server.fault_of = random_faults(0.2, seed=3)
+        engine = engine_for(server, transport=transport, max_attempts=10)
+        replies = await ask_many(engine, 300)
+        assert all(isinstance(reply, Reply) for reply in replies)
+        server.fault_of = lambda _body: None
+        again = await ask_many(engine, 300)
+        assert replies == again
+        await engine.aclose()
+
+
+async def test_requests_per_minute_are_spaced_at_the_server():
+    async with serving() as server:
+        engine = engine_for(server, transport="fast", requests_per_minute=240)
+        await ask_many(engine, 12)
+        times = [seen.at for seen in server.chats()]
+        # 240 a minute: a bucket of 4, then (240 - 4) / 60 = 3.93 a second for the other eight.
+        assert times[-1] - times[0] >= 7.9 / 3.94
+        await engine.aclose()
+
+
+async def test_tokens_per_minute_delay_calls_by_what_they_really_cost():
+    async with serving() as server:
+        engine = engine_for(server, transport="fast", tokens_per_minute=600)
+        # A bucket of 10, (600 - 10) / 60 = 9.83 a second. A call is expected to cost some 300 but
+        # costs 7, which is what the next one has to wait for: three times 7 / 9.83 = 0.712 s.
+        await ask_many(engine, 4)
+        times = [seen.at for seen in server.chats()]
+        assert 2.1 <= times[-1] - times[0] < 6.0
+        await engine.aclose()
+
+
+def unused_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@by_both_transports
+async def test_a_server_that_is_not_there_is_one_clear_error(transport):
+    url = f"http://127.0.0.1:{unused_port()}/v1"
+    engine = build_openai_engine(
+        model="test-model", base_url=url, options={"transport": transport, "max_outage_s": 0.4}
+    )
+    begun = time.monotonic()
+    problems = await ask_many(engine, 20)
+    assert time.monotonic() - begun < 3.0
+    for problem in problems:
+        assert isinstance(problem, EngineUnavailable)
+        assert url in problem.message
+        assert "refused" in problem.message.lower() or "connect" in problem.message.lower()
+        assert "repeat the command" in problem.hint
+    await engine.aclose()
+
+
+@by_both_transports
+async def test_a_server_that_stops_in_the_middle_stops_the_run(transport):
+    async with serving() as server:
+        server.latency = lambda: 0.02
+        engine = engine_for(server, transport=transport, max_outage_s=0.6, max_concurrency=10)
+        asking = asyncio.create_task(ask_many(engine, 400))
+        while len(server.seen) < 50:
+            await asyncio.sleep(0.01)
+        await server.stop()
+        results = await asking
+        good = [one for one in results if isinstance(one, Reply)]
+        down = [one for one in results if isinstance(one, EngineUnavailable)]
+        assert good
+        assert down
+        # No call is given up while the server may come back.
+        assert len(good) + len(down) == 400
+        with pytest.raises(EngineUnavailable):
+            await engine.ask(request())
+        await engine.aclose()
+
+
+@by_both_transports
+async def test_a_server_that_comes_back_in_time_delays_and_loses_nothing(transport):
+    async with serving() as server:
+        server.latency = lambda: 0.01
+        engine = engine_for(server, transport=transport, max_outage_s=20, max_concurrency=10)
+        asking = asyncio.create_task(ask_many(engine, 100))
+        while len(server.seen) < 30:
+            await asyncio.sleep(0.005)
+        await server.stop()
+        await asyncio.sleep(0.7)
+        await server.start()
+        results = await asking
+        assert all(isinstance(one, Reply) for one in results)
+        await engine.aclose()
+
+
+async def test_a_run_can_go_on_when_the_server_is_back():
+    async with serving() as server:
+        engine = engine_for(server, transport="fast", max_outage_s=0.3)
+        await engine.ask(request())
+        await server.stop()
+        with pytest.raises(EngineUnavailable):
+            await engine.ask(request())
+        await server.start()
+        await asyncio.sleep(1.2)  # the next probe is due by then
+        (reply,) = await engine.ask(request())
+        assert reply.finish == "stop"
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("fault", [error(500), reset(), truncated()])
+async def test_rows_that_always_fail_never_pass_for_a_dead_server(fault):
+    # The last rows of a run: nothing but failures, far more than raise the suspicion.
+    async with serving() as server:
+        server.fault_of = lambda _body: fault
+        engine = engine_for(server, transport="fast", max_attempts=5, max_outage_s=0.01)
+        results = await ask_many(engine, 8)
+        assert all(isinstance(one, CallFailed) for one in results)
+        assert len(server.chats()) == 40
+        server.fault_of = lambda _body: None
+        (reply,) = await engine.ask(request())
+        assert reply.finish == "stop"
+        await engine.aclose()
+
+
+async def test_one_bad_row_among_good_ones_fails_alone():
+    async with serving() as server:
+        server.fault_of = lambda body: reset() if body["seed"] == 13 else None
+        engine = engine_for(server, transport="fast", max_attempts=7)
+        results = await ask_many(engine, 40)
+        assert [i for i, one in enumerate(results) if isinstance(one, CallFailed)] == [13]
+        await engine.aclose()
+
+
+async def test_calls_go_to_the_least_loaded_of_several_servers():
+    async with serving() as quick, serving() as lazy:
+        quick.latency, lazy.latency = (lambda: 0.01), (lambda: 0.1)
+        engine = engine_for(quick, lazy, transport="fast", max_concurrency=8)
+        replies = await ask_many(engine, 200)
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert len(quick.chats()) + len(lazy.chats()) == 200
+        assert len(quick.chats()) > 2 * len(lazy.chats()) > 0
+        assert max(quick.max_in_flight, lazy.max_in_flight) <= 8
+        await engine.aclose()
+
+
+@by_both_transports
+async def test_when_one_of_several_servers_stops_the_others_do_its_work(transport):
+    async with serving() as staying, serving() as going:
+        staying.latency = going.latency = lambda: 0.01
+        engine = engine_for(staying, going, transport=transport, max_outage_s=0.5)
+        asking = asyncio.create_task(ask_many(engine, 200))
+        while len(going.seen) < 20:
+            await asyncio.sleep(0.005)
+        await going.stop()
+        results = await asking
+        assert all(isinstance(one, Reply) for one in results)
+        await engine.aclose()
+
+
+async def test_a_cancelled_call_gives_its_slot_back():
+    async with serving() as server:
+        server.latency = lambda: 5.0
+        engine = engine_for(server, transport="fast", max_concurrency=2)
+        tasks = [asyncio.create_task(engine.ask(request(seed))) for seed in range(5)]
+        await asyncio.sleep(0.2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        (stats,) = engine.stats()
+        assert (stats.in_flight, stats.waiting) == (0, 0)
+        server.latency = lambda: 0.0
+        (reply,) = await engine.ask(request())
+        assert reply.finish == "stop"
+        await engine.aclose()
