@@ -13,6 +13,8 @@ from rlaif.config.train import DpoConfig
 from rlaif.constitution import check_rule, load_constitution
 from rlaif.constitution.lint import lint_constitution
 from rlaif.errors import InputError, RunError
+from rlaif.evaluation import evaluate
+from rlaif.pipeline import generate
 from rlaif.pipeline.prompts import PromptSource, read_prompts
 from rlaif.records import Prompt
 from rlaif.templates import TemplateSet
@@ -165,3 +167,22 @@ def test_the_command_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> 
     assert result.exit_code == 0
     assert "run.yaml" in result.stdout
     assert "rlaif generate run.yaml" in result.stdout
+
+
+def test_the_project_runs_from_prompts_to_pairs_to_scorecard(project: Path) -> None:
+    """With scripted models in the place of real ones; everything around them is as written."""
+    run = generate(
+        project / "run.yaml",
+        overrides={"student.engine": "scripted", "student.model": "echo"},
+    )
+    status = run.status()
+    assert status.rows == 24
+    assert list(run.pairs())
+    models = [
+        {"name": "base", "engine": "scripted", "model": "echo"},
+        {"name": "policy", "engine": "scripted", "model": "judge-random"},
+    ]
+    card = evaluate(project / "eval.yaml", overrides={"models": models})
+    assert card.slices == {"all": 12, "helpful": 8, "red-team": 2, "borderline": 2}
+    assert card.estimate("policy", "rules/no-exclamation-marks").n == 12
+    assert card.estimate("policy", "likelihood").estimate is not None
