@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -111,10 +112,10 @@ async def test_the_ledger_key_is_the_one_that_records_carry(tmp_path: Path):
 
 async def test_what_replies_cost_is_added_up_where_a_price_is_known(tmp_path: Path):
     class Seller:
-        identity = {"engine": "seller"}
+        identity: ClassVar = {"engine": "seller"}
         capabilities = frozenset({Capability.GENERATE})
 
-        async def ask(self, request: Request) -> Sequence[Reply]:
+        async def ask(self, _: Request) -> Sequence[Reply]:
             return [Reply(usage=Usage(10, 1))]
 
         async def aclose(self) -> None: ...
