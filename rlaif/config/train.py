@@ -100,6 +100,9 @@ class RewardConfig(TrainConfig):
         0.0, ge=0, description="Scores must differ by this times the margin column."
     )
     centring: float = Field(0.0, ge=0, description="Pull of the two scores' sum to 0; 0.01 usual.")
+    gold: tuple[NameOrPath, ...] = Field(
+        (), description="Labelled pairs to measure on besides the held-out ones."
+    )
 
 
 class DpoConfig(TrainConfig):

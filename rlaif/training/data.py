@@ -2,7 +2,8 @@
 
 A preference row has ``prompt``, ``chosen`` and ``rejected`` (chat messages or strings; the prompt
 may also be the common start of the two), and ``chosen_prob``, the judge's probability in [0.5, 1]
-that chosen is better. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also
+that chosen is better; or, as in labelled sets, ``response_a``, ``response_b`` and a ``label`` of a,
+b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also
 called ``response``). What is left out is counted by reason, and what was assumed is said.
 """
 
@@ -67,6 +68,9 @@ def load_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last
 def read_preferences(source: Source) -> Loaded:
     """The same as `load_preferences`, with what was assumed and left out."""
     name, dataset = _open(source)
+    left_out: dict[str, int] = {}
+    if {"response_a", "response_b", "label"} <= set(dataset.column_names):
+        dataset, left_out["tie"] = _from_comparisons(name, dataset)
     _require(name, dataset, "chosen", "rejected")
     notes = []
     if "prompt" not in dataset.column_names:
@@ -76,8 +80,8 @@ def read_preferences(source: Source) -> Loaded:
         dataset = dataset.add_column("chosen_prob", [1.0] * len(dataset))
         notes.append("no chosen_prob column: every label is taken as certain (1.0)")
     _check_labels(name, dataset)
-    dataset, identical = _without_identical(name, dataset)
-    return Loaded(dataset, tuple(notes), {"identical": identical} if identical else {}, name)
+    dataset, left_out["identical"] = _without_identical(name, dataset)
+    return Loaded(dataset, tuple(notes), {k: n for k, n in left_out.items() if n}, name)
 
 
 def read_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last") -> Loaded:
@@ -177,6 +181,22 @@ def _require(name: str, dataset: Dataset, *needed: str) -> None:
             f"{name}: no column {' and no column '.join(missing)}",
             hint=f"the columns there are {', '.join(dataset.column_names)}",
         )
+
+
+def _from_comparisons(name: str, dataset: Dataset) -> tuple[Dataset, int]:
+    """Turn labels a and b into chosen and rejected; a tie names neither and is left out."""
+    rows: list[dict[str, Any]] = []
+    for place, row in enumerate(dataset, start=1):
+        label = row.pop("label")
+        if label not in ("a", "b", "tie"):
+            raise InputError(f"{name}: row {place}: label is {label!r:.40}, not a, b or tie")
+        first, second = row.pop("response_a"), row.pop("response_b")
+        chosen, rejected = (second, first) if label == "b" else (first, second)
+        if label != "tie":
+            rows.append({**row, "chosen": chosen, "rejected": rejected})
+    if not rows:
+        raise InputError(f"{name}: all {len(dataset)} labels are ties: there is nothing to learn")
+    return Dataset.from_list(rows), len(dataset) - len(rows)
 
 
 def _with_prompts(name: str, dataset: Dataset) -> Dataset:

@@ -16,10 +16,10 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from typing_extensions import override
 
 from rlaif.errors import InputError
-from rlaif.training.dpo.batches import Layout, PairCollator, Row, pair_length
 from rlaif.training.dpo.scoring import score_pairs
 from rlaif.training.losses.nll import chosen_nll
 from rlaif.training.losses.ratio import log_ratio_difference
+from rlaif.training.pairs import Layout, PairCollator, Row, pair_length
 from rlaif.training.sampler import LengthSampler
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]

@@ -6,6 +6,10 @@
 ``apart``   two rows per pair, all chosen first; only response positions go through the head.
 ``trl``     TRL's own batch, for its fused GPU kernels and its own losses.
 
+The first two say where things are by position in the flattened batch: ``score_positions`` predict
+the response tokens ``score_labels`` of the responses ``score_rows``, and each response ends at
+``ends`` (chosen first, then rejected).
+
 Axes: B pairs, T tokens of a row, N response tokens of the batch.
 """
 
@@ -30,14 +34,15 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Return the batch; see the module for what it holds."""
+        wanted = ["chosen_prob"]
         if self.layout == "trl":
             batch: dict[str, Tensor] = DataCollatorForPreference(pad_token_id=self.pad_id)(rows)
         else:
             batch = _shared(rows, self.pad_id) if self.layout == "shared" else self._apart(rows)
-            for name in ("ref_chosen_logps", "ref_rejected_logps"):
-                if name in rows[0]:
-                    batch[name] = torch.tensor([row[name] for row in rows])
-        batch["chosen_prob"] = torch.tensor([row["chosen_prob"] for row in rows])
+            wanted += ["margin", "ref_chosen_logps", "ref_rejected_logps"]
+        for name in wanted:
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])
         return batch
 
     def _apart(self, rows: Sequence[Row]) -> dict[str, Tensor]:
@@ -51,6 +56,7 @@ class PairCollator:
             ids_2BT[place, :end] = torch.tensor([*prompt, *reply])
             mask_2BT[place, :end] = 1
             scored.add(place, place, range(len(prompt) - 1, end - 1), reply)
+            scored.ends.append(place * width + end - 1)
         return {"input_ids": ids_2BT, "attention_mask": mask_2BT, **scored.tensors(len(sides))}
 
 
@@ -69,6 +75,7 @@ def _shared(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
     positions_BT = torch.arange(width).repeat(len(rows), 1)
     sees_BTT = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(rows), 1, 1)
     scored = _Scored(width)
+    ends_of_rejected: list[int] = []
     for place, row in enumerate(rows):
         prompt, chosen, rejected = (row[name] for name in ("prompt_ids", *_REPLIES))
         first, second = len(prompt), len(prompt) + len(chosen)
@@ -79,6 +86,9 @@ def _shared(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
         scored.add(place, place, range(first - 1, second - 1), chosen)
         before = [first - 1, *range(second, end - 1)]  # both replies continue the same prompt
         scored.add(place, len(rows) + place, before[: len(rejected)], rejected)
+        scored.ends.append(place * width + (second - 1))
+        ends_of_rejected.append(place * width + (end - 1 if rejected else first - 1))
+    scored.ends += ends_of_rejected
     return {
         "input_ids": ids_BT,
         "position_ids": positions_BT,
@@ -95,6 +105,7 @@ class _Scored:
         self._positions: list[int] = []
         self._labels: list[int] = []
         self._rows: list[int] = []
+        self.ends: list[int] = []
 
     def add(self, row: int, reply: int, before: Sequence[int], labels: Sequence[int]) -> None:
         self._positions += [row * self._width + column for column in before]
@@ -108,4 +119,5 @@ class _Scored:
             "score_labels": torch.tensor(self._labels),
             "score_rows": rows_N,
             "lengths": torch.bincount(rows_N, minlength=replies),
+            "ends": torch.tensor(self.ends),
         }

@@ -1,0 +1,84 @@
+"""`rlaif train`: a training file in, a checkpoint out; the same command resumes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from rlaif.config.load import load_config, parse_overrides
+from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
+
+app = typer.Typer(
+    help="Train a policy or a reward model; repeat the command to resume.",
+    no_args_is_help=True,
+)
+
+Config = Annotated[Path, typer.Argument(help="The training file.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value; overrides the file.", metavar="K=V")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Start over; drops an earlier training.")]
+
+
+@app.command()
+def sft(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+    """Supervised fine-tuning on demonstrations."""
+    settings = load_config(SftConfig, config, parse_overrides(set_ or []))
+    import rlaif.training as training
+
+    _carry_out(training.train_sft, settings, json=json, force=force)
+
+
+@app.command()
+def reward(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+    """A reward model on preference pairs with soft labels."""
+    settings = load_config(RewardConfig, config, parse_overrides(set_ or []))
+    import rlaif.training as training
+
+    _carry_out(training.train_reward, settings, json=json, force=force)
+
+
+@app.command()
+def dpo(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+    """DPO with soft labels, its relatives, and TRL's own losses."""
+    settings = load_config(DpoConfig, config, parse_overrides(set_ or []))
+    import rlaif.training as training
+
+    _carry_out(training.train_dpo, settings, json=json, force=force)
+
+
+def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
+    from rlaif.training.progress import progress_style
+
+    result = train(config=settings, force=force, style=progress_style(json=json))
+    if json:
+        event = {"event": "finished", **result.to_json()}
+        sys.stdout.buffer.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        return
+    if result.already_finished:
+        print(f"{result.out}: already finished after {result.steps} steps; nothing was done")
+        print("--force starts over", file=sys.stderr)
+        return
+    resumed = f", resumed from step {result.resumed_from}" if result.resumed_from else ""
+    print(f"{result.out}: {result.steps} steps in {result.seconds:.0f} s{resumed}")
+    for name, value in _shown(result.metrics):
+        print(f"  {name}: {value}")
+    print(f"read {result.out / 'README.md'} for data, settings and figures", file=sys.stderr)
+
+
+def _shown(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was measured on held-out rows; without any, the last of training."""
+    chosen = metrics.get("held_out") or metrics
+    prefix = "held-out " if "held_out" in metrics else ""
+    rows = []
+    for name, value in chosen.items():
+        if isinstance(value, int | float):
+            rows.append((prefix + name, f"{value:.4g}"))
+        elif isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+            text = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+            rows.append((prefix + name, text))
+    return rows

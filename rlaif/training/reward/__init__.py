@@ -1,0 +1,1 @@
+"""Reward models: trained on soft labels, measured against labels, lengths and their own claims."""
