@@ -1,0 +1,94 @@
+"""Whole runs over a real HTTP server that misbehaves: right rows or counted failures only."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlaif
+from tests.e2e.project import row_bytes, write_project
+from tests.engines.faults import FaultServer, error, random_faults, refusal, serving
+
+
+def api(server: FaultServer, transport: str) -> dict[str, Any]:
+    return {
+        "engine": "openai",
+        "model": "test-model",
+        "base_url": server.base_url,
+        "options": {"transport": transport, "supports_n": True},
+    }
+
+
+def project(folder: Path, server: FaultServer, transport: str = "fast", **changes: Any) -> Path:
+    endpoint = api(server, transport)
+    return write_project(
+        folder,
+        prompts=40,
+        student={**endpoint, "sampling": {"n": 2}},
+        judges=[{"name": "main", **endpoint}],
+        **changes,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["sdk", "fast"])
+async def test_a_fifth_of_all_requests_going_wrong_loses_no_prompt(tmp_path: Path, transport: str):
+    async with serving("vllm") as server:
+        config = project(tmp_path, server, transport)
+        clean = await rlaif.agenerate(config, overrides={"out": str(tmp_path / "clean")})
+        server.fault_of = random_faults(0.2)
+        run = await rlaif.agenerate(config)
+    status = run.status()
+    assert status.rows + status.failed == 40
+    assert status.rows == 40
+    assert not status.call_failures
+    assert row_bytes(run.path) == row_bytes(clean.path)
+
+
+async def test_what_is_refused_or_rejected_is_kept_and_counted(tmp_path: Path):
+    def misbehave(body: dict[str, Any]) -> Any:
+        text = body["messages"][-1]["content"]
+        if body.get("max_tokens") != 1 and "Question 7:" in text:
+            return error(400, "maximum context length is 2048 tokens", "context_length_exceeded")
+        if body.get("max_tokens") == 1 and "Question 8:" in text:
+            return error(422, "no")
+        if body.get("max_tokens") == 1 and "Question 9:" in text:
+            return refusal()
+        return None
+
+    async with serving("vllm") as server:
+        server.fault_of = misbehave
+        status = (await rlaif.agenerate(project(tmp_path, server))).status()
+    assert (status.rows, status.failed) == (39, 1)
+    assert status.failures == {"context-length": 1}
+    assert status.abstentions["failed"] == 2
+    assert status.call_failures == {"http-422": 2}
+    assert status.abstentions["refused"] == 2
+    assert status.drops["pair", "all-abstained"] == 2
+
+
+async def test_tokens_and_configured_prices_are_in_the_account(tmp_path: Path):
+    async with serving("vllm") as server:
+        config = project(tmp_path, server)
+        price = {"input_per_million": 1.0, "output_per_million": 2.0}
+        run = await rlaif.agenerate(config, overrides={"student.options.price": price})
+    totals = {total.purpose: total for total in run.status().calls}
+    sample = totals["sample"]
+    expected = (sample.prompt_tokens * 1.0 + sample.completion_tokens * 2.0) / 1e6
+    assert sample.price == pytest.approx(expected)
+    assert totals["judge"].price is None
+
+
+async def test_no_key_is_ever_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    secret = "sk-not-for-any-file-0123456789"
+    monkeypatch.setenv("RLAIF_TEST_KEY", secret)
+    async with serving("vllm") as server:
+        server.key = secret
+        config = project(tmp_path, server)
+        keys = {"student.api_key_env": "RLAIF_TEST_KEY", "judges.0.api_key_env": "RLAIF_TEST_KEY"}
+        run = await rlaif.agenerate(config, overrides=keys)
+    assert run.status().rows == 40
+    rlaif.export(run, tmp_path / "export")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
