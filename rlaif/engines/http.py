@@ -230,7 +230,7 @@ def _no_answer(error: BaseException, lost: type[BaseException] | None = None) ->
         case aiohttp.InvalidURL():
             return error
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return NoAnswer("unreachable", str(inner) or words)
+            return NoAnswer("unreachable", (str(inner) or words).replace(" ssl:default", ""))
         case TimeoutError():
             return NoAnswer("timeout", "no complete answer in time")
         case aiohttp.ClientPayloadError():

@@ -104,6 +104,9 @@ class Bucket:
     through when the bucket is full and is paid off afterwards. Below 60 a minute the bucket holds
     one and calls are evenly spaced; above, it holds about a second's worth, so that a late wake-up
     does not lose what it was owed.
+
+    Our own because aiolimiter lets a whole minute's worth go at once on top of the steady flow,
+    cannot be told afterwards what a call really cost, and reads a clock of its own.
     """
 
     def __init__(self, per_minute: float) -> None:

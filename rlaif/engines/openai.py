@@ -295,6 +295,11 @@ class OpenAIEngine:
     async def _tokenize_surely(self, body: dict[str, Any]) -> list[int]:
         sent = await self._tokenize(body)
         if isinstance(sent, Refused):
+            if sent.status == 404 and self._endpoint.model in await self._endpoint.models():
+                raise EngineMissing(
+                    f"{self._endpoint.urls[0]} has no /tokenize, which scoring needs",
+                    hint="serve the model with vLLM, or choose a method that needs no scores",
+                )
             raise await self._endpoint.error_for(sent)
         return sent
 

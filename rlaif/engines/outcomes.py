@@ -74,11 +74,11 @@ def read_answer(answer: Answer, read: Callable[[dict[str, Any]], T], now: float)
 
     Args:
         answer: What came back.
-        read: Makes the value from the JSON object of a 200, or raises `BadReply`.
+        read: Makes the value from the JSON object of a success, or raises `BadReply`.
         now: Unix time, for a Retry-After that is a date.
     """
     status = answer.status
-    if status == 200:
+    if 200 <= status < 300:
         try:
             payload = orjson.loads(answer.body)
             if not isinstance(payload, dict):

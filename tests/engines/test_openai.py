@@ -203,6 +203,12 @@ async def test_template_settings_reach_the_tokenizer_when_scoring(server):
     assert "min_p" not in asked
 
 
+async def test_scoring_at_a_server_without_a_tokenizer_says_so():
+    async with serving("plain") as plain:
+        with pytest.raises(EngineMissing, match="no /tokenize"):
+            await ask(plain, Score(MESSAGES, "Tea."), score="vllm")
+
+
 async def test_an_empty_continuation_has_no_score(server):
     with pytest.raises(CallFailed) as failed:
         await ask(server, Score(MESSAGES, ""), score="vllm")
