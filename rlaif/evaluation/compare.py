@@ -268,10 +268,8 @@ def _notices(plan: Plan, found: Mapping[str, _Findings]) -> tuple[str, ...]:
         notices += explain_abstentions(model, findings.judged)
     silent = plan.constitution.judged()
     if silent and plan.panel is None:
-        notices.append(
-            f"{len(silent)} principles of {plan.constitution.name} need a judge and were not "
-            "measured: none is named"
-        )
+        ids = ", ".join(principle.id for principle in silent)
+        notices.append(f"no judge is named, so these principles were not measured: {ids}")
     return tuple(notices)
 
 
