@@ -1,0 +1,167 @@
+"""Engine ``transformers``: a model in this process, on its CPU or GPU."""
+
+import asyncio
+import gc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from rlaif.engines.local.decode import Decoder
+from rlaif.engines.local.forward import Forward
+from rlaif.engines.local.jobs import Job, Reading, Row
+from rlaif.engines.local.limits import choose_limits
+from rlaif.engines.local.load import Loaded, load_model
+from rlaif.engines.local.options import TransformersOptions, read_options
+from rlaif.engines.local.queue import Queue
+from rlaif.engines.local.worker import Worker, closed, twin
+from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score
+from rlaif.errors import EngineMissing
+
+_MOST_WORKERS = 4
+
+
+def build_transformers_engine(
+    *, model: str, revision: str | None = None, options: Mapping[str, Any] | None = None
+) -> "TransformersEngine":
+    """Load a model and start its workers.
+
+    Args:
+        model: A shipped name, a folder, a GGUF file, or a hub id.
+        revision: Of a hub id: branch, tag or commit.
+        options: See `TransformersOptions`.
+
+    Raises:
+        EngineMissing: No such model, or none with a chat template.
+        ConfigError: A wrong option.
+    """
+    settings = read_options(options or {})
+    return TransformersEngine(load_model(model, revision=revision, options=settings), settings)
+
+
+class TransformersEngine:
+    """A causal language model with a chat template. Build with `build_transformers_engine`.
+
+    Calls may come from many tasks at once, and should: they are answered in batches.
+    """
+
+    def __init__(self, loaded: Loaded, options: TransformersOptions) -> None:
+        self._identity = dict(loaded.identity)
+        self._chat = loaded.chat
+        self._workers: list[Worker] = []
+        self._start(loaded, options)
+
+    def _start(self, loaded: Loaded, options: TransformersOptions) -> None:
+        model, process_threads = loaded.model, torch.get_num_threads()
+        threads = options.threads or process_threads
+        on_cpu = model.device.type == "cpu"
+        count = options.workers or (min(threads, _MOST_WORKERS) if on_cpu else 1)
+        forwards = [Forward(model if place == 0 else twin(model)) for place in range(count)]
+        self._queue = Queue(
+            workers=count,
+            wait=options.max_wait_ms / 1000,
+            vocabulary=forwards[0].vocabulary,
+            shares_prefixes=forwards[0].shares_prefixes,
+        )
+        for forward in forwards:
+            limits = choose_limits(
+                model,
+                workers=count,
+                max_batch=options.max_batch,
+                max_batch_tokens=options.max_batch_tokens,
+            )
+            decoder = Decoder(forward, loaded.chat, loaded.ends, limits)
+            own_threads = max(1, threads // count) if on_cpu else None
+            worker = Worker(self._queue, decoder, forward, loaded.chat, limits, threads=own_threads)
+            worker.start()
+            self._workers.append(worker)
+        # The number is a thread's own, but new threads start with the last one set anywhere.
+        torch.set_num_threads(process_threads)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Weights, dtype, chat template. Where it runs and how it is batched is not part of it."""
+        return self._identity
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All but constrained replies; label log-probabilities are exact."""
+        return frozenset(
+            {
+                Capability.GENERATE,
+                Capability.SAMPLES,
+                Capability.LABEL_LOGPROBS,
+                Capability.SCORE,
+                Capability.PREFILL,
+            }
+        )
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Answer, as `rlaif.engines.Engine.ask` says.
+
+        Raises:
+            CallFailed: The prompt is too long or not to the chat template's taste, a label is not
+                one token, the continuation is empty, or memory ran out on this call alone.
+            EngineMissing: The request wants what this engine cannot do.
+            EngineError: The engine was closed, or the model failed.
+        """
+        job = self._submit(request)
+        return await asyncio.wrap_future(job.future)
+
+    async def aclose(self) -> None:
+        """Fail what is pending, end the workers and let go of the model. Safe to call twice."""
+        for left in self._queue.close():
+            left.job.fail(closed())
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            await asyncio.to_thread(worker.join)
+        del workers
+        gc.collect()  # modules are full of cycles, and this is where the memory is
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _submit(self, request: Request) -> Job:
+        if isinstance(request, Generate):
+            job = Job(len(request.seeds))
+            accepted = self._queue.put(rows=self._rows(job, request))
+        else:
+            job = Job(1)
+            accepted = self._queue.put(readings=[self._reading(job, request)])
+        if not accepted:
+            raise closed()
+        return job
+
+    def _rows(self, job: Job, request: Generate) -> list[Row]:
+        _check(request)
+        sampling = request.sampling
+        prompt = self._chat.prompt_ids(request.messages, request.stub)
+        limit = sampling.max_tokens
+        if self._chat.context is not None:
+            limit = min(limit, self._chat.context - len(prompt))
+        draws: dict[int, list[int]] = {}
+        for place, seed in enumerate(request.seeds):
+            draws.setdefault(seed if sampling.temperature else 0, []).append(place)
+        return [
+            Row(job, tuple(places), prompt, bool(request.stub), sampling, seed, limit)
+            for seed, places in draws.items()
+        ]
+
+    def _reading(self, job: Job, request: Label | Score) -> Reading:
+        chat = self._chat
+        if isinstance(request, Label):
+            ids = chat.prompt_ids(request.messages, request.stub)
+            label_ids = chat.label_ids(request.labels)
+            return Reading(job, ids, len(ids) - 1, labels=request.labels, label_ids=label_ids)
+        prompt, scored = chat.score_ids(request.messages, request.continuation)
+        return Reading(job, [*prompt, *scored[:-1]], len(prompt) - 1, targets=scored)
+
+
+def _check(request: Generate) -> None:
+    if request.choices or request.schema:
+        raise EngineMissing("the transformers engine cannot constrain replies")
+    if request.sampling.extra:
+        names = ", ".join(name for name, _ in request.sampling.extra)
+        raise EngineMissing(
+            f"the transformers engine knows no sampling parameter {names}",
+            hint="take it out of sampling.extra",
+        )

@@ -1,0 +1,136 @@
+"""The model's forward pass in three shapes: read prompts, decode one token, read whole sequences.
+
+Axes: B rows, N positions whose next token is asked for, V vocabulary. Everything that depends on
+padding is here: prompts that will be decoded are padded on the left, sequences that are only read
+on the right, where a causal model cannot see it. Masks come from lengths, never from token ids,
+because many models pad with their end-of-sequence token.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from rlaif.engines.local.rows import Rows, is_joinable, padding_mask
+
+_SHORTEST_PREFIX = 16  # a shared prefix below this is not worth a pass of its own
+
+
+class Forward:
+    """A causal language model. Not thread-safe: one per worker.
+
+    Args:
+        model: In evaluation mode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self.config = model.config.get_text_config()
+        self.vocabulary: int = self.config.vocab_size
+        self.shares_prefixes = is_joinable(self.config)
+        known = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in known
+        self._takes_keep = "logits_to_keep" in known
+
+    def prefill(self, sequences: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
+        """Read prompts; return the filled cache and the next token's logits, (B, V)."""
+        width = max(map(len, sequences))
+        ids = torch.zeros((len(sequences), width), dtype=torch.long)
+        mask = torch.zeros((len(sequences), width), dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            ids[row, width - len(sequence) :] = torch.tensor(sequence)
+            mask[row, width - len(sequence) :] = 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.config)
+        logits = self._call(ids, mask.to(self.device), positions, cache, keep=1)
+        return cache, logits[:, -1]
+
+    def step(self, rows: Rows, tokens: Sequence[int]) -> torch.Tensor:
+        """Read one token per row; return the next token's logits, (B, V)."""
+        ids = torch.tensor(tokens)[:, None]
+        positions = torch.tensor(rows.lengths)[:, None]
+        mask = padding_mask(rows, self.device)
+        logits = self._call(ids, mask, positions, rows.cache, keep=1)
+        rows.advance()
+        return logits[:, -1]
+
+    def read(self, sequences: Sequence[list[int]], asked: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the next token's logits at the positions asked for, row after row, (N, V).
+
+        Args:
+            sequences: Tokens to read. What all of them start with is read once.
+            asked: Positions per sequence, counted from 0.
+        """
+        first = min(min(positions) for positions in asked)
+        prefix = self._shared_prefix(sequences, first)
+        cache = self._read_prefix(sequences[0][:prefix], len(sequences)) if prefix else None
+        rest = [sequence[prefix:] for sequence in sequences]
+        width = max(map(len, rest))
+        ids = torch.zeros((len(rest), width), dtype=torch.long)
+        for row, sequence in enumerate(rest):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+        flat = [
+            row * width + at - prefix for row, positions in enumerate(asked) for at in positions
+        ]
+        positions = torch.arange(prefix, prefix + width).expand(len(rest), -1)
+        chosen = torch.tensor(flat, device=self.device)
+        return self._call_at(ids, positions, cache, chosen)
+
+    def _shared_prefix(self, sequences: Sequence[list[int]], most: int) -> int:
+        if len(sequences) < 2 or not self.shares_prefixes:
+            return 0
+        shared = min(common_prefix(min(sequences), max(sequences)), most)
+        return shared if shared >= _SHORTEST_PREFIX else 0
+
+    def _read_prefix(self, prefix: Sequence[int], copies: int) -> Any:
+        cache, _ = self.prefill([prefix])
+        cache.reorder_cache(torch.zeros(copies, dtype=torch.long))
+        return cache
+
+    def _call_at(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: Any, chosen: torch.Tensor
+    ) -> torch.Tensor:
+        """Like `_call`, but the head sees only the chosen places of the flattened (B, T)."""
+        head = self.model.get_output_embeddings()
+        if head is None:
+            logits = self._call(ids, None, positions, cache, keep=0)
+            return logits.flatten(0, 1)[chosen]
+
+        def choose(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return (inputs[0].flatten(0, 1)[chosen][None], *inputs[1:])
+
+        # Whatever a model does behind its head (scaling, soft caps) is done to each logit alone.
+        hook = head.register_forward_pre_hook(choose)
+        try:
+            return self._call(ids, None, positions, cache, keep=0)[0]
+        finally:
+            hook.remove()
+
+    def _call(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None,
+        positions: torch.Tensor,
+        cache: Any,
+        *,
+        keep: int,
+    ) -> torch.Tensor:
+        arguments: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
+        if self._takes_positions:
+            arguments["position_ids"] = positions.to(self.device)
+        if self._takes_keep and keep:
+            arguments["logits_to_keep"] = keep
+        output = self.model(input_ids=ids.to(self.device), past_key_values=cache, **arguments)
+        logits: torch.Tensor = output.logits
+        return logits
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens both start with."""
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return min(len(one), len(other))

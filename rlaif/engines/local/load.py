@@ -1,0 +1,150 @@
+"""Loading a model and its tokenizer, and saying what they are."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from rlaif.config import nearest
+from rlaif.embedded import SHIPPED, model_fingerprint, quiet_transformers, resolve_model
+from rlaif.engines.local.chat import Chat
+from rlaif.engines.local.options import TransformersOptions
+from rlaif.errors import ConfigError, EngineMissing
+
+_SAMPLER = 1  # part of the identity; raise it when the same seed would draw another text
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run."""
+
+    model: Any
+    chat: Chat
+    ends: frozenset[int]
+    """Tokens that end a reply."""
+
+    identity: Mapping[str, Any]
+
+
+def load_model(name: str, *, revision: str | None, options: TransformersOptions) -> Loaded:
+    """Load a model, a shipped one, from a folder or from the hub.
+
+    Only safetensors weights are read. Nothing is fetched for a folder or a shipped name.
+
+    Raises:
+        EngineMissing: No such model, none that generates text, or none with a chat template.
+        ConfigError: The chat template file cannot be read.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    place = resolve_model(name)
+    common: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": options.trust_remote_code,
+        "local_files_only": Path(place).is_dir(),
+    }
+    device = _device(options.device)
+    dtype = _dtype(options.dtype, device)
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(place, **common)
+            tokenizer = AutoTokenizer.from_pretrained(place, **common)
+            model = AutoModelForCausalLM.from_pretrained(
+                place, config=config, dtype=dtype, use_safetensors=True, **common
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
+        raise _cannot_load(name, place, problem) from problem
+    model.to(device=device)  # type: ignore[call-arg]
+    model.train(False).requires_grad_(False)
+    _set_template(tokenizer, name, options.chat_template)
+    chat = Chat(tokenizer, variables=options.chat_template_kwargs, context=_context(model))
+    return Loaded(
+        model=model,
+        chat=chat,
+        ends=frozenset(chat.turn_ends() | _generation_ends(model)),
+        identity={
+            "engine": "transformers",
+            "model": _name(name, place, config, revision),
+            "dtype": str(dtype).removeprefix("torch."),
+            "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
+            "chat_template_kwargs": options.chat_template_kwargs,
+            "sampler": _SAMPLER,
+        },
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineMissing(
+            f"options.device is {wanted}, and torch sees no GPU",
+            hint="set it to auto or cpu, or install a torch build for this GPU",
+        )
+    return torch.device(wanted)
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted != "auto":
+        return {
+            "float32": torch.float32,
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+        }[wanted]
+    if device.type == "cpu":
+        # One answer on every CPU: without bfloat16 instructions bfloat16 is several times slower,
+        # and with them it would be another model than on the next machine.
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _set_template(tokenizer: Any, name: str, path: Path | None) -> None:
+    if path is not None:
+        try:
+            tokenizer.chat_template = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ConfigError(f"options.chat_template: {path}: cannot be read: {problem}") from None
+    if isinstance(tokenizer.chat_template, dict):
+        tokenizer.chat_template = tokenizer.get_chat_template()
+    if not tokenizer.chat_template:
+        raise EngineMissing(
+            f"the model {name!r} has no chat template: it is a base model",
+            hint="give one: options.chat_template: FILE.jinja",
+        )
+
+
+def _context(model: Any) -> int | None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _generation_ends(model: Any) -> set[int]:
+    ends = model.generation_config.eos_token_id if model.can_generate() else None
+    if ends is None:
+        ends = model.config.get_text_config().eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends} - {None}
+
+
+def _name(name: str, place: str, config: Any, revision: str | None) -> str:
+    """What tells these weights from all others, wherever they lie."""
+    if name in SHIPPED:
+        return f"{name}@{SHIPPED[name].sha256[:12]}"
+    if Path(place).is_dir():
+        return f"folder@{model_fingerprint(place)}"
+    commit = getattr(config, "_commit_hash", None) or revision or "main"
+    return f"{name}@{commit}"
+
+
+def _cannot_load(name: str, place: str, problem: Exception) -> EngineMissing:
+    if Path(place).is_dir():
+        first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        return EngineMissing(f"the model in {place} cannot be loaded: {first}")
+    return EngineMissing(
+        f"there is no model {name!r}: neither shipped{nearest(name, sorted(SHIPPED))}, nor a "
+        "folder, nor to be had from the hub",
+        hint="check the name, or the network if it is a hub id",
+    )

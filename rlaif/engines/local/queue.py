@@ -1,0 +1,180 @@
+"""What waits for a worker: rows to decode, in order of arrival, and sequences to read.
+
+Readings are batched by what a pass would cost: neighbours in token order share the longest
+prefixes, and one more sequence is taken while reading it along is cheaper than reading it alone.
+That weighs padding against shared prefixes and the price of a pass, and needs no tuning.
+"""
+
+import bisect
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlaif.engines.local.forward import common_prefix
+from rlaif.engines.local.jobs import Reading, Row
+from rlaif.engines.local.limits import Limits
+
+_LONGEST_GATHERING = 20  # times the wait, however steadily calls keep coming
+_MOST_LOGITS = 2**28  # of one pass, in numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker does next."""
+
+    rows: Sequence[Row] = ()
+    readings: Sequence[Reading] = ()
+
+
+class Queue:
+    """Shared by all workers of one engine; every method may be called from any thread.
+
+    Args:
+        workers: How many take from it: each takes its share of waiting rows.
+        wait: Seconds without a new call after which an idle worker starts.
+        vocabulary: Logits per position.
+        shares_prefixes: Whether a common prefix is read once.
+    """
+
+    def __init__(
+        self, *, workers: int, wait: float, vocabulary: int, shares_prefixes: bool
+    ) -> None:
+        self._workers = workers
+        self._wait = wait
+        self._most_positions = max(1, _MOST_LOGITS // vocabulary)
+        self._shares_prefixes = shares_prefixes
+        self._changed = threading.Condition()
+        self._rows: deque[Row] = deque()
+        self._readings: list[Reading] = []
+        self._arrivals: deque[Reading] = deque()
+        self._last = 0.0
+        self._closed = False
+
+    def put(self, *, rows: Sequence[Row] = (), readings: Sequence[Reading] = ()) -> bool:
+        """Add work; return False if the queue is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._rows += rows
+            self._arrivals += readings
+            for reading in readings:
+                bisect.insort(self._readings, reading, key=_ids)
+            self._last = time.monotonic()
+            self._changed.notify_all()
+            return True
+
+    def take(self, *, room: int, busy: bool, limits: Limits) -> Work | None:
+        """Return what to do next; None once the queue is closed.
+
+        Args:
+            room: How many rows the worker would start now.
+            busy: Whether it has other work: then nothing is waited for.
+            limits: Of the worker.
+        """
+        with self._changed:
+            if not busy:
+                self._gather(limits)
+            if self._closed:
+                return None
+            self._forget()
+            share = min(room, -(-len(self._rows) // self._workers))
+            rows = [self._rows.popleft() for _ in range(share)]
+            return Work(rows, self._next_readings(limits))
+
+    def close(self) -> list[Row | Reading]:
+        """Let all workers stop; return what nobody took."""
+        with self._changed:
+            self._closed = True
+            left: list[Row | Reading] = [*self._rows, *self._readings]
+            self._rows.clear()
+            self._readings.clear()
+            self._arrivals.clear()
+            self._changed.notify_all()
+            return left
+
+    def _gather(self, limits: Limits) -> None:
+        """Wait for work, then a little longer for more of it."""
+        while not (self._closed or self._rows or self._readings):
+            self._changed.wait()
+        until = time.monotonic() + _LONGEST_GATHERING * self._wait
+        while not self._closed and len(self._rows) < limits.rows * self._workers:
+            quiet = min(self._last + self._wait, until) - time.monotonic()
+            if quiet <= 0:
+                break
+            self._changed.wait(quiet)
+
+    def _forget(self) -> None:
+        """Drop what nobody waits for any more."""
+        if any(row.idle for row in self._rows):
+            self._rows = deque(row for row in self._rows if not row.idle)
+        if any(reading.job.over for reading in self._arrivals):
+            self._arrivals = deque(r for r in self._arrivals if not r.job.over)
+            self._readings = sorted(self._arrivals, key=_ids)
+
+    def _next_readings(self, limits: Limits) -> list[Reading]:
+        """The oldest reading and those of its neighbours that are cheaper read with it."""
+        if not self._arrivals:
+            return []
+        oldest = self._arrivals[0]
+        low = bisect.bisect_left(self._readings, oldest.ids, key=_ids)
+        while self._readings[low] is not oldest:
+            low += 1
+        high = low + 1
+        batch = _Batch(oldest, limits, self._most_positions, shares=self._shares_prefixes)
+        while True:
+            if high < len(self._readings) and batch.add(self._readings[high]):
+                high += 1
+            elif low > 0 and batch.add(self._readings[low - 1]):
+                low -= 1
+            else:
+                break
+        taken = self._readings[low:high]
+        del self._readings[low:high]
+        gone = {id(reading) for reading in taken}
+        self._arrivals = deque(r for r in self._arrivals if id(r) not in gone)
+        return taken
+
+
+class _Batch:
+    """Sequences of one pass, and what the pass costs, in tokens."""
+
+    def __init__(
+        self, first: Reading, limits: Limits, most_positions: int, *, shares: bool
+    ) -> None:
+        self._limits = limits
+        self._most_positions = most_positions
+        self._example = first.ids
+        self._count = 1
+        self._longest = len(first.ids)
+        self._positions = len(first.ids) - first.first
+        self._prefix = first.first if shares else 0
+
+    def add(self, reading: Reading) -> bool:
+        """Take one more sequence if that saves work and fits; say whether it did."""
+        prefix = min(common_prefix(self._example, reading.ids), reading.first, self._prefix)
+        longest = max(self._longest, len(reading.ids))
+        positions = self._positions + len(reading.ids) - reading.first
+        tokens = (self._count + 1) * (longest - prefix)
+        alone = self._limits.pass_cost + len(reading.ids)
+        together = prefix + tokens - self._tokens()
+        if (
+            together > alone
+            or prefix + tokens > self._limits.prefill_tokens
+            or positions > self._most_positions
+        ):
+            return False
+        self._count, self._longest, self._prefix = self._count + 1, longest, prefix
+        self._positions = positions
+        return True
+
+    def _tokens(self) -> int:
+        """Of the batch as it is: a single sequence has no prefix to share."""
+        if self._count == 1:
+            return self._longest
+        return self._prefix + self._count * (self._longest - self._prefix)
+
+
+def _ids(reading: Reading) -> list[int]:
+    return reading.ids

@@ -1,0 +1,125 @@
+"""A worker: a thread that reads and decodes batch after batch until its queue is closed.
+
+On a CPU several workers with few threads each beat one worker with all threads: the passes of a
+batch are too short for threads to meet after every operation, above all when the machine is busy
+with other things. They share one set of weights.
+"""
+
+import copy
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from rlaif.engines.local.chat import Chat
+from rlaif.engines.local.decode import Decoder
+from rlaif.engines.local.forward import Forward
+from rlaif.engines.local.jobs import Reading, Row
+from rlaif.engines.local.limits import Limits
+from rlaif.engines.local.measure import measure
+from rlaif.engines.local.queue import Queue
+from rlaif.errors import EngineError, RlaifError
+
+
+class Worker:
+    """One thread at work on a queue. It ends when the queue is closed.
+
+    Args:
+        queue: Where work comes from.
+        decoder: Of this worker alone, as is its model.
+        forward: The same model.
+        chat: Its tokenizer.
+        limits: Of this worker.
+        threads: What torch may use inside an operation; None leaves it alone.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        decoder: Decoder,
+        forward: Forward,
+        chat: Chat,
+        limits: Limits,
+        *,
+        threads: int | None,
+    ) -> None:
+        self._queue = queue
+        self._decoder = decoder
+        self._forward = forward
+        self._chat = chat
+        self._limits = limits
+        self._threads = threads
+        self._started = threading.Event()
+        # A daemon, so that a program that forgets to close its engine can still end.
+        self._thread = threading.Thread(target=self._run, name="rlaif-transformers", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; return when it has set up torch for itself."""
+        self._thread.start()
+        self._started.wait()
+
+    def join(self) -> None:
+        """Wait until it has ended: at most one forward pass after the queue was closed."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        self._started.set()
+        with torch.inference_mode():
+            while self._turn():
+                pass
+        for row in self._decoder.give_up():
+            row.job.fail(closed())
+
+    def _turn(self) -> bool:
+        """Do the next piece of work; return False once the queue is closed."""
+        decoder = self._decoder
+        work = self._queue.take(room=decoder.room, busy=decoder.busy, limits=self._limits)
+        if work is None:
+            return False
+        if work.readings:
+            self._measure(work.readings)
+        decoder.take(work.rows)
+        if decoder.busy:
+            self._step()
+        return True
+
+    def _measure(self, readings: Sequence[Reading]) -> None:
+        try:
+            measure(self._forward, self._chat, readings)
+        except Exception as problem:  # noqa: BLE001 - whoever asked must hear of it, not wait
+            _fail(readings, problem)
+
+    def _step(self) -> None:
+        try:
+            self._decoder.step()
+        except torch.OutOfMemoryError:
+            self._decoder.shrink()
+            if self._forward.device.type == "cuda":
+                torch.cuda.empty_cache()
+        except Exception as problem:  # noqa: BLE001 - whoever asked must hear of it, not wait
+            _fail(self._decoder.give_up(), problem)
+
+
+def twin(model: Any) -> Any:
+    """Return a model of its own that shares the weights: passes keep state in modules."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+
+
+def closed() -> EngineError:
+    """What a call fails with when the engine was closed under it."""
+    return EngineError("the transformers engine was closed")
+
+
+def _fail(work: Sequence[Row | Reading], problem: Exception) -> None:
+    for one in work:
+        if isinstance(problem, RlaifError):
+            one.job.fail(problem)
+            continue
+        wrapped = EngineError(
+            f"the model failed: {type(problem).__name__}: {str(problem).strip()[:200]}"
+        )
+        wrapped.__cause__ = problem
+        one.job.fail(wrapped)
