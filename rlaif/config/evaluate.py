@@ -74,6 +74,8 @@ class EvaluateConfig(Settings):
             raise ValueError(
                 f"likelihood_under {self.likelihood_under!r} is none of {', '.join(names)}"
             )
+        if "judging" in self.model_fields_set and not self.judges:
+            raise ValueError("judging has no effect, no judge is named")
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an evaluation has no student: give each judge an engine and a model")
         return self

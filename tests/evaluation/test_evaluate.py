@@ -204,6 +204,7 @@ def test_a_judge_that_is_one_of_the_models_is_mentioned(config: dict[str, Any]) 
             {"judges": [{"engine": "scripted", "model": "echo"}]},
             "only rule principles",
         ),
+        ({"judging": {"orders": "one"}}, "judging has no effect, no judge is named"),
         ({"sample": {"n": 1}}, "unknown key 'sample'; did you mean 'sampling'?"),
     ],
 )
