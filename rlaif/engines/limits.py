@@ -10,7 +10,7 @@ broken connection was seen ends without growth (there: only the retried call is 
 the maximum is 512 for self-hosted servers, whose batch is larger than a provider's quota.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 COOLDOWN_S = 15.0
 """After a cut, further 429s belong to the same episode for at least this long."""
@@ -21,6 +21,9 @@ BINDING = 0.8
 """The limit only grows when at least this share of it was in use."""
 
 SHORTEST_ROUND = 4
+
+QUIET_S = 60.0
+"""After this long without a 429, the next one begins a streak of its own."""
 
 
 class AdaptiveLimit:
@@ -172,7 +175,6 @@ class Circuit:
     _ever_answered: bool = False
     _throttled_since: float | None = None
     _throttled_until: float = 0.0
-    _quiet_s: float = field(default=60.0, repr=False)
 
     def answered(self) -> None:
         """The server answered a call properly, or refused one for its content."""
@@ -207,7 +209,7 @@ class Circuit:
         """Count a 429 or 503 that is to be repeated after ``wait`` seconds."""
         self._alive()
         # A streak that nobody waited through is two streaks: an idle engine is not a throttled one.
-        if self._throttled_since is None or now > self._throttled_until + self._quiet_s:
+        if self._throttled_since is None or now > self._throttled_until + QUIET_S:
             self._throttled_since = now
         self._throttled_until = max(self._throttled_until, now + wait)
 

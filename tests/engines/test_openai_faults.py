@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rlaif.engines import Label, retries
+from rlaif.engines import Label, Reply, retries
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from tests.engines.asking import MESSAGES, ask_many, by_both_transports, engine_for, request
 from tests.engines.faults import (
@@ -31,7 +31,7 @@ def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 NETWORK: list[tuple[Fault, str]] = [
     (error(500), "http-500"),
     (reset(), "connection"),
-    (slow(1.0), "timeout"),
+    (slow(1.5), "timeout"),
     (malformed(), "bad-reply"),
     (truncated(), "bad-reply"),
 ]
@@ -48,10 +48,15 @@ PASSING = [(*one, way) for one in NETWORK for way in ("sdk", "fast")]
 PASSING += [(*one, "fast") for one in CONTENT]  # read by the same code, whatever carried them
 
 
+def patience(kind: str) -> dict[str, float]:
+    """Wait briefly where waiting is the point, and long enough for a busy machine elsewhere."""
+    return {"timeout_s": 0.5} if kind == "timeout" else {}
+
+
 @pytest.mark.parametrize(("fault", "kind", "way"), PASSING)
 async def test_passing_trouble_is_tried_again(fault, kind, way):
     async with serving("vllm", fault, fault) as server:
-        engine = engine_for(server, transport=way, max_attempts=3, timeout_s=0.3)
+        engine = engine_for(server, transport=way, max_attempts=3, **patience(kind))
         (reply,) = await engine.ask(request())
         assert reply.text.startswith("This is reply")
         assert len(server.chats()) == 3
@@ -61,7 +66,7 @@ async def test_passing_trouble_is_tried_again(fault, kind, way):
 @pytest.mark.parametrize(("fault", "kind", "way"), PASSING)
 async def test_lasting_trouble_is_a_failure_of_its_kind(fault, kind, way):
     async with serving("vllm", *[fault] * 3) as server:
-        engine = engine_for(server, transport=way, max_attempts=3, timeout_s=0.3)
+        engine = engine_for(server, transport=way, max_attempts=3, **patience(kind))
         with pytest.raises(CallFailed) as failed:
             await engine.ask(request())
         assert (failed.value.kind, failed.value.attempts) == (kind, 3)
@@ -155,16 +160,16 @@ async def test_the_milliseconds_header_is_waited_for(transport):
 
 
 async def test_nobody_asks_while_the_server_wants_quiet():
-    async with serving() as server:
+    async with serving("vllm", too_many("0.5")) as server:
         engine = engine_for(server, transport="fast")
-        await engine.ask(request())
-        server.script.append(too_many("0.5"))
-        server.seen.clear()
-        replies = await ask_many(engine, 1)
-        waiting = asyncio.create_task(ask_many(engine, 30))
-        assert not any(isinstance(one, BaseException) for one in [*replies, *await waiting])
-        first, *others = [seen.at for seen in server.chats()]
-        assert min(others) - first >= 0.5
+        refused = asyncio.create_task(ask_many(engine, 1))
+        while not (engine.stats() and engine.stats()[0].throttled):
+            await asyncio.sleep(0.001)
+        others = await ask_many(engine, 30)
+        assert all(isinstance(one, Reply) for one in [*others, *await refused])
+        first, *later = [seen.at for seen in server.chats()]
+        assert len(later) == 31
+        assert min(later) - first >= 0.5
         await engine.aclose()
 
 
@@ -198,6 +203,6 @@ async def test_steady_429_stops_the_run_with_what_the_server_said():
         begun = time.monotonic()
         with pytest.raises(EngineUnavailable, match="slow down") as stopped:
             await engine.ask(request())
-        assert 0.5 <= time.monotonic() - begun < 5.0
+        assert 0.5 <= time.monotonic() - begun < 20.0
         assert "max_throttle_s" in stopped.value.hint
         await engine.aclose()
