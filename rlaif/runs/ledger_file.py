@@ -6,15 +6,17 @@ and replies are long. ``accounts`` sums what was asked and paid by purpose and e
 nobody reads a million replies to know the spend.
 """
 
+import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from rlaif.errors import RunError, RunMismatch
+from rlaif.runs.files import PARTIAL, cannot_write, sync_folder
 
 FORMAT_NUMBER = 1
 """Kept in the file's ``user_version``. Raise it with every change of the tables."""
@@ -153,9 +155,13 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if read_only and not path.is_file():
         raise RunError(f"{path}: there is no ledger")
     try:
-        connection = _connect_read_only(path) if read_only else _connect(path, "rwc")
+        if not path.is_file():
+            _create(path)
+        connection = _connect_read_only(path) if read_only else _connect(path, "rw")
         try:
-            _check(connection, path, create=not read_only)
+            _check(connection, path)
+            if not read_only:
+                _prepare_writing(connection)
         except BaseException:
             connection.close()
             raise
@@ -192,26 +198,38 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+def _create(path: Path) -> None:
+    """Make an empty ledger that is there with its tables or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with closing(_connect(partial, "rwc")) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT_NUMBER};")
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _prepare_writing(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
     number = connection.execute("PRAGMA user_version").fetchone()[0]
-    empty = connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
     if number > FORMAT_NUMBER:
         raise RunMismatch(
             f"{path}: written by a newer version (ledger {number}, this one knows {FORMAT_NUMBER})",
             hint="pip install --upgrade constitutional-rlaif",
         )
-    if number == 0 and not (empty and create):
-        raise RunError(f"{path}: is no ledger", hint="choose another folder as `out`")
-    if create:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-    if empty:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT_NUMBER}; COMMIT;"
-        )
-    elif path.stat().st_size <= _CHECKED_BYTES:
+    if number == 0:
+        raise damaged(path, "it is empty or no ledger")
+    if path.stat().st_size <= _CHECKED_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise damaged(path, found)

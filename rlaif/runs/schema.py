@@ -79,6 +79,7 @@ _JUDGMENT = _struct(
     position_bias=_REAL,
     abstained=_COUNT,
     verdicts=VERDICTS,
+    disagreement=_REAL,
 )
 _PAIR = _struct(
     prompt_id=_TEXT,
@@ -183,6 +184,8 @@ def judgment_to_dict(judgment: Judgment) -> dict[str, Any]:
     for verdict in verdicts:
         verdict["order"] = verdict["order"].value
         verdict["choice"] = verdict["choice"].value
+        verdict["calls"] = list(verdict["calls"])
+        verdict["scores"] = None if verdict["scores"] is None else list(verdict["scores"])
     return fields | {"verdicts": verdicts}
 
 

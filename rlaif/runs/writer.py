@@ -25,9 +25,6 @@ from rlaif.runs.shards import done_ids, write_shard
 
 _PATIENCE_SECONDS = 30.0
 _PATIENCE_SHARE = 0.02
-"""Rows wait for a full shard at most this long, or this share of the time the writer is open:
-slow runs become visible soon, and still a week of them makes hundreds of shards, not ten thousands.
-"""
 
 
 class RunWriter:
@@ -165,9 +162,9 @@ class RunWriter:
 
     def _write_if_due(self) -> None:
         now = time.monotonic()
-        patience = max(_PATIENCE_SECONDS, _PATIENCE_SHARE * (now - self._start))
         waiting = len(self._rows) + len(self._failures)
-        if waiting >= self._rows_per_shard or now - self._last_write >= patience:
+        late = now - self._last_write >= patience(now - self._start)
+        if waiting >= self._rows_per_shard or late:
             self._start_writing()
 
     def _start_writing(self) -> None:
@@ -194,6 +191,15 @@ class RunWriter:
         if rows:
             write_shard(self._layout.shards, rows, run=self.manifest.label)
         append_failures(self._layout.failures, failures)
+
+
+def patience(open_for: float) -> float:
+    """Seconds that rows wait for a full shard, by how long the writer has been open.
+
+    Half a minute at first, so that a slow run is soon visible; then a share of its age, so that a
+    week of it makes hundreds of shards and not twenty thousand.
+    """
+    return max(_PATIENCE_SECONDS, _PATIENCE_SHARE * open_for)
 
 
 def _settle_manifest(layout: Layout, asked: Manifest) -> Manifest:

@@ -1,0 +1,54 @@
+"""What the killed processes of `test_crash` do: make rows of a run until somebody stops them."""
+
+import os
+from pathlib import Path
+
+from rlaif.records import Response, Row
+from rlaif.runs import RunWriter
+from tests.runs.made import make_entry, make_key, make_manifest, make_row
+
+ROWS = 300
+CALLS = 3
+"""Per row."""
+
+
+def make_rows(run: Path, asked: Path, safe: Path) -> None:
+    """Make every missing row from calls that are asked once; note both outside the run.
+
+    Args:
+        run: The run directory.
+        asked: A file that gets the number of every call that had to be asked.
+        safe: A file that gets the ids of rows after each flush that promised they are durable.
+    """
+    asking = os.open(asked, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    promising = os.open(safe, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with RunWriter(run, make_manifest(), rows_per_shard=7) as writer:
+        waiting = []
+        for number in range(ROWS):
+            row_id = make_row(number).id
+            if bytes.fromhex(row_id) in writer.done_ids():
+                continue
+            texts = [_ask(writer, number * CALLS + call, asking) for call in range(CALLS)]
+            writer.add_row(make_made_row(number, texts))
+            waiting.append(row_id)
+            if number % 11 == 0:
+                writer.flush()
+                os.write(promising, "".join(f"{one}\n" for one in waiting).encode())
+                waiting.clear()
+
+
+def _ask(writer: RunWriter, call: int, asking: int) -> str:
+    entry = writer.ledger.get(make_key(call))
+    if entry is None:
+        os.write(asking, f"{call}\n".encode())
+        entry = make_entry(call, text=f"answer {call}")
+        writer.ledger.put(entry)
+    return str(entry.reply["text"])
+
+
+def make_made_row(number: int, texts: list[str]) -> Row:
+    """The row that the answers of a prompt determine."""
+    responses = tuple(
+        Response.build(f"p{number}", text, index=index) for index, text in enumerate(texts)
+    )
+    return make_row(number, responses=responses, judgments=(), pairs=())
