@@ -1,0 +1,95 @@
+"""The judges of an audit: engines opened once, each judge with the fingerprint it is known by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlaif.audit.question import Question
+from rlaif.audit.repeat import ReseededEngine
+from rlaif.config.judge import JudgeConfig
+from rlaif.engines import Engine
+from rlaif.judging import Judge, build_configured_judge
+from rlaif.judging.identity import configured_fingerprint
+from rlaif.pipeline.build import open_configured
+from rlaif.pipeline.recorded import RecordedEngine
+from rlaif.records import content_id
+from rlaif.runs import Ledger
+from rlaif.templates import TemplateSet
+
+_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One judge as it is audited."""
+
+    judge: Judge
+    weight: float
+    engine: ReseededEngine
+    fingerprint: str
+    calibrated: bool = False
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return self.judge.name
+
+
+def open_engines(configs: Sequence[JudgeConfig]) -> dict[str, Engine]:
+    """Open the judges' engines, by judge name; judges that name the same model share one.
+
+    Raises:
+        EngineMissing: A model, extra or key is missing. Engines opened before are left to
+            whoever ends the process: none has been asked anything.
+    """
+    opened: dict[str, Engine] = {}
+    engines: dict[str, Engine] = {}
+    for config in configs:
+        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
+        if key not in opened:
+            opened[key] = open_configured(config)
+        engines[config.name] = opened[key]
+    return engines
+
+
+def build_judges(
+    configs: Sequence[JudgeConfig],
+    engines: Mapping[str, Engine],
+    *,
+    ledger: Ledger,
+    templates: TemplateSet,
+    question: Question,
+    orders: str,
+    min_mass: float,
+) -> tuple[Audited, ...]:
+    """Put every engine behind the ledger and build the judges.
+
+    Raises:
+        InputError: A template or a setting cannot be used.
+        EngineMissing: An engine cannot do what its judge needs.
+    """
+    recorded: dict[int, RecordedEngine] = {}
+    audited = []
+    for config in configs:
+        engine = engines[config.name]
+        if id(engine) not in recorded:
+            recorded[id(engine)] = RecordedEngine(engine, ledger, label=f"judge:{config.name}")
+        asked = ReseededEngine(recorded[id(engine)])
+        judge = build_configured_judge(
+            config,
+            engine=asked,
+            templates=templates,
+            orders="one" if orders == "one" else "both",
+            min_mass=min_mass,
+            principles=question.ids(),
+        )
+        audited.append(
+            Audited(
+                judge,
+                config.weight,
+                asked,
+                configured_fingerprint(
+                    config, judge, engine=engine, orders=orders, min_mass=min_mass
+                ),
+            )
+        )
+    return tuple(audited)

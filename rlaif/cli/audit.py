@@ -1,0 +1,143 @@
+"""`rlaif audit`: what judges are worth on gold."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from rlaif.config import parse_overrides
+
+if TYPE_CHECKING:
+    from rlaif.audit import Audit, Estimate, OnProgress
+
+
+def audit(
+    config: Annotated[
+        Path, typer.Argument(help="The audit file: judges, and what they are asked.")
+    ],
+    gold: Annotated[
+        list[Path], typer.Option(help="A gold file (repeat for more); see docs/audit.md.")
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many pairs of each, drawn by content.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as orders=one."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
+) -> None:
+    """Measure judges on gold pairs. Repeat the command to go on; what was asked costs nothing."""
+    from rlaif.audit import audit_judge
+
+    try:
+        with _shown_progress(json=json) as on_progress:
+            found = audit_judge(
+                config,
+                gold,
+                limit=limit,
+                out=out,
+                overrides=parse_overrides(set_ or []),
+                on_estimate=_print_estimates_json if json else _print_estimates,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        print("stopped; every reply is kept: repeat the command to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if json:
+        _print_json({"event": "done", **found.to_json()})
+        return
+    _print_table(found)
+    for notice in found.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    print("all figures, and what they cannot tell: table.md in the folder", file=sys.stderr)
+
+
+def _print_table(found: "Audit") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rlaif.audit.render import show
+
+    table = Table(box=None, pad_edge=False)
+    columns = ("gold set", "judge", "accuracy", "against chance", "same in both orders", "bias")
+    for column in columns:
+        table.add_column(column)
+    for name in found.gold:
+        longer = found.longer[name]
+        table.add_row(name, "(pick the longer)", show(longer.figure), longer.against_chance)
+        for judge, result in found.judges.items():
+            one = result.sets[name]
+            table.add_row(
+                name,
+                judge,
+                show(one.accuracy.figure),
+                one.accuracy.against_chance,
+                show(one.position.consistency),
+                show(one.position.bias),
+            )
+    Console(markup=False, highlight=False).print(table)
+
+
+def _print_estimates(estimates: "Sequence[Estimate]") -> None:
+    for one in estimates:
+        price = "" if one.price is None else f", price {one.price:.4f}"
+        time = "answered from the ledger so far"
+        if one.minutes is not None:
+            time = f"about {one.minutes:.1f} minutes"
+        print(
+            f"{one.judge}: {one.pairs} pairs, about {one.calls:.0f} calls, "
+            f"{one.prompt_tokens:.0f} + {one.completion_tokens:.0f} tokens{price}; {time}",
+            file=sys.stderr,
+        )
+    known = [one.minutes for one in estimates if one.minutes is not None]
+    if len(known) > 1:
+        print(f"all judges: about {sum(known):.1f} minutes", file=sys.stderr)
+
+
+def _print_estimates_json(estimates: "Sequence[Estimate]") -> None:
+    for one in estimates:
+        _print_json({"event": "estimate", **one.to_json()})
+
+
+@contextmanager
+def _shown_progress(*, json: bool) -> Iterator["OnProgress"]:
+    """Yield a callback: JSON lines on stdout, else live bars on stderr if that is a terminal."""
+    if json:
+        yield _print_progress_json
+        return
+    if not sys.stderr.isatty():
+        yield _ignore
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _print_progress_json(what: str, done: int, total: int) -> None:
+    """Print at most about a hundred lines for each thing that is done."""
+    if done % max(1, total // 100) == 0 or done == total:
+        _print_json({"event": "progress", "what": what, "done": done, "total": total})
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+    sys.stdout.flush()
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    """Not a terminal: quiet."""
