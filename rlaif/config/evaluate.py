@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from rlaif.config.judge import check_reading
 from rlaif.config.load import FilePath, NameOrPath, Settings
 from rlaif.config.run import (
     EngineConfig,
@@ -78,6 +79,7 @@ class EvaluateConfig(Settings):
             raise ValueError("judging has no effect, no judge is named")
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an evaluation has no student: give each judge an engine and a model")
+        check_reading(self.judges, orders=self.judging.orders, min_mass=self.judging.min_mass)
         return self
 
     @property

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
 from rlaif.config.load import FilePath, NameOrPath, Settings
 
 
@@ -57,39 +58,6 @@ class StudentConfig(EngineConfig):
 
     sampling: SamplingConfig = SamplingConfig()
     system: str = Field("", description="System message put before every prompt.")
-
-
-class ContrastConfig(Settings):
-    """Contrastive likelihood (DLMA): how summed log-probability differences become log-odds."""
-
-    scale: float = Field(0.2, gt=0, allow_inf_nan=False, description="Factor on the difference.")
-    clamp: float = Field(40.0, gt=0, description="The difference is cut to ± this first.")
-    per_token: bool = Field(False, description="Divide each log-probability by its tokens.")
-
-
-class JudgeConfig(Settings):
-    """One judge: a model and a method. Rule principles need none: they are always applied.
-
-    A judge that is the student itself is written as ``model: same-as-student``, or by naming the
-    same model again; either way the run says so.
-    """
-
-    name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    engine: Literal["transformers", "openai", "scripted"] | None = None
-    model: NameOrPath = Field(description="As for the student, or same-as-student.")
-    revision: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    method: Literal["pairwise", "contrast"] = "pairwise"
-    contrast: ContrastConfig = ContrastConfig()
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _engine_or_student(self) -> "JudgeConfig":
-        if (self.model == "same-as-student") != (self.engine is None):
-            raise ValueError("give engine and model, or only model: same-as-student")
-        return self
 
 
 class KConfig(Settings):
@@ -162,4 +130,9 @@ class RunConfig(Settings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two judges are named {name!r}: give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _judging_reaches_judges(self) -> "RunConfig":
+        check_reading(self.judges, orders=self.judging.orders, min_mass=self.judging.min_mass)
         return self

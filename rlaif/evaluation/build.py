@@ -12,7 +12,7 @@ from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.plan import Plan
-from rlaif.judging import Contrast, build_judge
+from rlaif.judging import build_configured_judge
 from rlaif.pipeline.build import open_configured, sampling_of
 from rlaif.pipeline.prompts import PromptSource, read_prompts
 from rlaif.pipeline.recorded import RecordedEngine
@@ -98,23 +98,19 @@ class Parts:
         judges = []
         identity: dict[str, Any] = {"judging": judging.model_dump(mode="json"), "judges": {}}
         for config in self.settings.judges:
-            contrast = config.contrast
-            judge = build_judge(
-                name=config.name,
-                method=config.method,
+            judge = build_configured_judge(
+                config,
                 engine=self.judges[config.name],
                 templates=self.templates,
                 orders=judging.orders,
                 min_mass=judging.min_mass,
-                contrast=Contrast(
-                    scale=contrast.scale, clamp=contrast.clamp, per_token=contrast.per_token
-                ),
+                principles=[principle.id for principle in self.constitution.judged()],
             )
             judges.append((judge, config.weight))
             identity["judges"][config.name] = {
                 "engine": dict(self.judges[config.name].identity),
                 "templates": dict(judge.template_fingerprints),
-                **config.model_dump(mode="json", include={"method", "contrast", "weight"}),
+                **config.plan(),
             }
         return Panel(
             judges=tuple(judges),

@@ -13,8 +13,8 @@ from rlaif.constitution import Constitution, HowMany, choose_principles
 from rlaif.evaluation.each import each
 from rlaif.evaluation.measure import Measure, Measured
 from rlaif.evaluation.wins import Match
-from rlaif.judging import Judge, aggregate_verdicts, weigh_principles
-from rlaif.records import Choice, Comparison, Judgment, Verdict
+from rlaif.judging import Judge, judge_comparison
+from rlaif.records import Choice, Comparison, Judgment
 
 JUDGED_WINS = Measure(
     "wins/judges",
@@ -144,10 +144,6 @@ async def _judgment(
     )
     if not drawn:
         return None
-    own = weigh_principles(drawn, candidates)
-    verdicts: list[Verdict] = []
-    weights: dict[tuple[str, str], float] = {}
-    for judge, weight in panel.judges:
-        verdicts.extend(await judge.judge(match.prompt, comparison, drawn))
-        weights |= {(judge.name, principle.id): weight * own[principle.id] for principle in drawn}
-    return aggregate_verdicts(comparison, verdicts, weights=weights)
+    return await judge_comparison(
+        match.prompt, comparison, judges=panel.judges, drawn=drawn, candidates=candidates
+    )

@@ -1,13 +1,20 @@
 """Judging: from a comparison to a judgment, a probability and not a bit."""
 
 from rlaif.judging.aggregate import Opinion, aggregate_verdicts, read_opinions, weigh_principles
-from rlaif.judging.build import METHODS, build_judge
+from rlaif.judging.build import METHODS, build_configured_judge, build_judge
 from rlaif.judging.contrast import Contrast, ContrastJudge, contrast_logit
-from rlaif.judging.pairwise import Orders, PairwiseJudge, Reading, read_labels
-from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_orders
-from rlaif.judging.protocol import Judge, Needs, check_needs
+from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge, read_word
+from rlaif.judging.panel import judge_comparison, soften_disagreement
+from rlaif.judging.parse import is_refusal, parse_choice
+from rlaif.judging.pointwise import Pointwise, PointwiseJudge
+from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
+from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
+from rlaif.judging.reading import Expected, Reading, read_expected, read_labels
+from rlaif.judging.rubric import Rubric, RubricJudge
+from rlaif.judging.rubric_weights import fit_rubric_weights
 from rlaif.judging.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.transforms import Clamp, Temperature, Transform, apply_transforms
+from rlaif.judging.salmon import Salmon, SalmonJudge, measure_variances
+from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
 
 __all__ = [
     "LOGIT_CAP",
@@ -16,24 +23,44 @@ __all__ = [
     "Clamp",
     "Contrast",
     "ContrastJudge",
+    "Cost",
+    "Expected",
     "Judge",
     "Needs",
     "Opinion",
     "Orders",
+    "Pairwise",
     "PairwiseJudge",
+    "Pointwise",
+    "PointwiseJudge",
     "Reading",
+    "Rubric",
+    "RubricJudge",
+    "Salmon",
+    "SalmonJudge",
+    "Soften",
     "Split",
     "Temperature",
     "Transform",
     "aggregate_verdicts",
     "apply_transforms",
+    "build_configured_judge",
     "build_judge",
     "check_needs",
     "contrast_logit",
+    "fit_rubric_weights",
+    "is_refusal",
+    "judge_comparison",
     "judge_rules",
+    "measure_variances",
+    "parse_choice",
+    "read_expected",
     "read_labels",
     "read_opinions",
+    "read_word",
     "sigmoid",
+    "soften_disagreement",
+    "split_agreeing",
     "split_orders",
     "weigh_principles",
 ]

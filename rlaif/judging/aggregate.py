@@ -8,22 +8,34 @@ linearly: a weighted mean of probabilities, not of log-odds, because
 - a rule says 1 or 0, whose log-odds are infinite: in log-odds one rule would outvote everyone;
 - one overconfident judge moves a mean of probabilities by its weight and no further.
 
+A rubric is the exception: its propositions are parts of one opinion, a weighted sum, so one judge's
+propositions are averaged in log-odds first and enter the pool together, with their weights added.
+
 Nothing is guessed: an opinion that lacks one of its orders is missing, not half there, because a
 single order carries the position bias; without any opinion there is no preference.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlaif.constitution import Principle
-from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_orders
+from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_agreeing, split_orders
+from rlaif.judging.rules import RULES_JUDGE
+from rlaif.judging.transforms import Transform
 from rlaif.records import Choice, Comparison, Judgment, Order, Verdict
 
 Source = tuple[str, str]
 """A judge's name and a principle's id: where an opinion comes from."""
 
 _POINTS = {Choice.A: 1.0, Choice.TIE: 0.5, Choice.B: 0.0}
+_AGREEING = frozenset({"salmon"})
+"""Methods whose orders must prefer the same response to say anything."""
+
+_ADDITIVE = frozenset({"rubric"})
+"""Methods whose principles are parts of one opinion."""
+
+_CERTAIN = 1e-15  # how close to 0 and 1 probabilities are taken for log-odds
 _EVEN = 1e-12  # what rounding leaves of ½ when weights are summed in another order
 
 
@@ -39,28 +51,34 @@ class Opinion:
     bias: float | None
     """Log-odds it adds to what is shown first; None unless both orders gave a number."""
 
+    method: str = ""
+
 
 def aggregate_verdicts(
     comparison: Comparison,
     verdicts: Sequence[Verdict],
     *,
     weights: Mapping[Source, float] | None = None,
+    transforms: Mapping[Source, Sequence[Transform]] | None = None,
     logit_cap: float = LOGIT_CAP,
 ) -> Judgment:
     """Combine all verdicts on one comparison.
 
-    Log-odds are capped at ± ``logit_cap`` before orders are averaged; where that changes anything
-    it is recorded as a transform, and ``raw_preference`` is without it.
+    Log-odds are capped at ± ``logit_cap`` before orders are averaged, and opinions are transformed
+    before they are pooled. Both are recorded as transforms, the cap where it changes anything;
+    ``raw_preference`` is without them.
 
     Args:
         comparison: What was judged.
         verdicts: All verdicts on it. An order that has a verdict was asked for; if all verdicts of
             one asked-for order abstain, that opinion is missing.
         weights: Of opinions, ≥ 0, relative; 1 where none is given.
+        transforms: What is done to opinions, in order; nothing where none is given.
         logit_cap: > 0; infinity turns the cap off.
     """
     weights = weights or {}
-    opinions = read_opinions(verdicts, logit_cap=logit_cap)
+    read = read_opinions(verdicts, logit_cap=logit_cap)
+    opinions = [_transformed(one, (transforms or {}).get(_source(one), ())) for one in read]
     uncapped = read_opinions(verdicts, logit_cap=math.inf)
     capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
     preference = _pool(opinions, weights)
@@ -70,11 +88,15 @@ def aggregate_verdicts(
         second_id=comparison.second.id,
         preference=preference,
         raw_preference=_pool(uncapped, weights),
-        transforms=(f"cap-logit({logit_cap:g})",) if capped else (),
+        transforms=(
+            *((f"cap-logit({logit_cap:g})",) if capped else ()),
+            *_on_record(read, transforms or {}),
+        ),
         agreement=_agreement(preference, opinions, weights),
         position_bias=sum(biases) / len(biases) if biases else None,
         abstained=sum(verdict.choice is Choice.ABSTAIN for verdict in verdicts),
         verdicts=tuple(verdicts),
+        disagreement=_disagreement(opinions, weights),
     )
 
 
@@ -93,8 +115,9 @@ def read_opinions(
     for (judge, principle), orders in by_source.items():
         spoken = {order: _speaking(some) for order, some in orders.items()}
         if all(spoken.values()):
-            probability, bias = _combine(spoken, logit_cap)
-            opinions.append(Opinion(judge, principle, probability, bias))
+            method = next(iter(orders.values()))[0].method
+            probability, bias = _combine(spoken, logit_cap, method)
+            opinions.append(Opinion(judge, principle, probability, bias, method))
     return tuple(opinions)
 
 
@@ -120,9 +143,10 @@ def _speaking(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _combine(
-    orders: Mapping[Order, Sequence[Verdict]], logit_cap: float
+    orders: Mapping[Order, Sequence[Verdict]], logit_cap: float, method: str
 ) -> tuple[float, float | None]:
     """Return probability and bias: in log-odds where all orders have numbers, else in points."""
+    split_both = split_agreeing if method in _AGREEING else split_orders
     logits: dict[Order, float] = {}
     for order, verdicts in orders.items():
         numbers = [v.content_logit() for v in verdicts]
@@ -136,7 +160,7 @@ def _combine(
         ]
         return sum(points) / len(points), None
     if Order.AB in logits and Order.BA in logits:
-        split = split_orders(logits[Order.AB], logits[Order.BA], cap=logit_cap)
+        split = split_both(logits[Order.AB], logits[Order.BA], cap=logit_cap)
         return sigmoid(split.content), split.bias
     return sigmoid(sum(logits.values()) / len(logits)), None
 
@@ -149,12 +173,65 @@ def _probability(verdict: Verdict, logit_cap: float) -> float:
 
 
 def _pool(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
-    weighed = [(_weight(opinion, weights), opinion.probability) for opinion in opinions]
-    total = sum(weight for weight, _ in weighed)
+    voices = _voices(opinions, weights)
+    total = sum(weight for weight, _ in voices)
     if total <= 0.0:
         return None
-    mean = sum(weight * probability for weight, probability in weighed) / total
+    mean = sum(weight * probability for weight, probability in voices) / total
     return min(1.0, max(0.0, mean))
+
+
+def _voices(
+    opinions: Sequence[Opinion], weights: Mapping[Source, float]
+) -> list[tuple[float, float]]:
+    """Weight and probability of what enters the pool: opinions, a judge's additive ones as one."""
+    voices: list[tuple[float, float]] = []
+    parts: dict[str, list[tuple[float, float]]] = {}
+    for opinion in opinions:
+        voice = _weight(opinion, weights), opinion.probability
+        if opinion.method in _ADDITIVE:
+            parts.setdefault(opinion.judge, []).append(voice)
+        else:
+            voices.append(voice)
+    for some in parts.values():
+        total = sum(weight for weight, _ in some)
+        if total > 0.0:
+            logit = sum(weight * _logit(probability) for weight, probability in some) / total
+            voices.append((total, sigmoid(logit)))
+    return voices
+
+
+def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
+    """Spread of what the judges think, each over its principles; None without two judges."""
+    names = sorted({one.judge for one in opinions if one.judge != RULES_JUDGE})
+    pooled = [_pool([one for one in opinions if one.judge == name], weights) for name in names]
+    known = [probability for probability in pooled if probability is not None]
+    return max(known) - min(known) if len(known) > 1 else None
+
+
+def _transformed(opinion: Opinion, transforms: Sequence[Transform]) -> Opinion:
+    probability = opinion.probability
+    for transform in transforms:
+        probability = transform.apply(probability)
+    return replace(opinion, probability=probability)
+
+
+def _on_record(
+    opinions: Sequence[Opinion], transforms: Mapping[Source, Sequence[Transform]]
+) -> tuple[str, ...]:
+    """What was done to whose opinions: to a judge's, or only to those under one principle."""
+    found: dict[str, list[str]] = {}
+    for opinion in opinions:
+        done = ", ".join(str(one) for one in transforms.get(_source(opinion), ()))
+        found.setdefault(opinion.judge, []).append(done)
+    record: list[str] = []
+    for opinion in opinions:
+        done = ", ".join(str(one) for one in transforms.get(_source(opinion), ()))
+        same = len(set(found[opinion.judge])) == 1
+        line = f"{opinion.judge if same else '/'.join(_source(opinion))}: {done}"
+        if done and line not in record:
+            record.append(line)
+    return tuple(record)
 
 
 def _agreement(
@@ -177,5 +254,14 @@ def _side(probability: float) -> float:
     return 1.0 if probability > 0.5 else 0.0
 
 
+def _logit(probability: float) -> float:
+    inside = min(1.0 - _CERTAIN, max(_CERTAIN, probability))
+    return math.log(inside) - math.log1p(-inside)
+
+
+def _source(opinion: Opinion) -> Source:
+    return opinion.judge, opinion.principle
+
+
 def _weight(opinion: Opinion, weights: Mapping[Source, float]) -> float:
-    return weights.get((opinion.judge, opinion.principle), 1.0)
+    return weights.get(_source(opinion), 1.0)

@@ -1,42 +1,88 @@
 """From the name of a method to a judge: one table, one entry per method."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rlaif.config import nearest
+from rlaif.config.judge import COT_CLAMP, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, TemplateError
-from rlaif.judging import contrast as contrastive, pairwise
+from rlaif.judging import (
+    chain_of_thought,
+    contrast as contrastive,
+    pairwise,
+    pointwise,
+    rubric,
+    salmon,
+)
 from rlaif.judging.contrast import Contrast, ContrastJudge
-from rlaif.judging.pairwise import Orders, PairwiseJudge
+from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge
+from rlaif.judging.pointwise import Pointwise, PointwiseJudge
 from rlaif.judging.protocol import Judge, check_needs
+from rlaif.judging.rubric import Rubric, RubricJudge
 from rlaif.judging.rules import RULES_JUDGE
+from rlaif.judging.salmon import Salmon, SalmonJudge
 from rlaif.templates import TemplateSet
+
+Settings = Contrast | Pairwise | Pointwise | Rubric | Salmon
+"""A method's own settings; every method has one such class."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class _Common:
+    name: str
+    engine: Engine
+    templates: TemplateSet
     orders: Orders
     min_mass: float
-    contrast: Contrast
 
 
-_Builder = Callable[[str, Engine, TemplateSet, _Settings], Judge]
+def _pairwise(common: _Common, settings: Any) -> Judge:
+    name = chain_of_thought.TEMPLATE if settings.chain_of_thought else pairwise.TEMPLATE
+    template = common.templates.get(name)
+    return PairwiseJudge(
+        common.name, common.engine, template, common.orders, common.min_mass, settings
+    )
 
 
-def _pairwise(name: str, engine: Engine, templates: TemplateSet, settings: _Settings) -> Judge:
-    template = templates.get(pairwise.TEMPLATE)
-    return PairwiseJudge(name, engine, template, settings.orders, settings.min_mass)
+def _pointwise(common: _Common, settings: Any) -> Judge:
+    template = common.templates.get(pointwise.TEMPLATE)
+    return PointwiseJudge(common.name, common.engine, template, common.min_mass, settings)
 
 
-def _contrast(name: str, engine: Engine, templates: TemplateSet, settings: _Settings) -> Judge:
-    template = templates.get(contrastive.TEMPLATE)
+def _rubric(common: _Common, settings: Any) -> Judge:
+    template = common.templates.get(rubric.TEMPLATE)
+    return RubricJudge(common.name, common.engine, template, common.min_mass, settings)
+
+
+def _salmon(common: _Common, settings: Any) -> Judge:
+    if common.orders != "both":
+        raise ConfigError(
+            f"judge {common.name!r}: salmon compares what a judge says in both orders",
+            hint="set orders: both, or use the method pairwise",
+        )
+    template = common.templates.get(salmon.TEMPLATE)
+    return SalmonJudge(common.name, common.engine, template, common.min_mass, settings)
+
+
+def _contrast(common: _Common, settings: Any) -> Judge:
+    template = common.templates.get(contrastive.TEMPLATE)
     if template.roles != ("system",):
         raise TemplateError(f"{template.path}: must have one section, --- system, and no other")
-    return ContrastJudge(name, engine, template, settings.contrast)
+    return ContrastJudge(common.name, common.engine, template, settings)
 
 
-METHODS: Mapping[str, _Builder] = {"contrast": _contrast, "pairwise": _pairwise}
+_Builder = Callable[[_Common, Any], Judge]
+
+METHODS: Mapping[str, tuple[type[Settings], _Builder]] = {
+    "contrast": (Contrast, _contrast),
+    "pairwise": (Pairwise, _pairwise),
+    "pointwise": (Pointwise, _pointwise),
+    "rubric": (Rubric, _rubric),
+    "salmon": (Salmon, _salmon),
+}
+"""Name of a method to the class of its settings and its builder."""
 
 
 def build_judge(
@@ -47,7 +93,7 @@ def build_judge(
     templates: TemplateSet,
     orders: Orders = "both",
     min_mass: float = 0.0,
-    contrast: Contrast | None = None,
+    settings: Settings | None = None,
 ) -> Judge:
     """Build a judge and check that its engine can do what it needs.
 
@@ -56,12 +102,12 @@ def build_judge(
         method: A key of `METHODS`.
         engine: The model that judges.
         templates: Where the words come from.
-        orders: Pairwise only: ask in both orders, or in one that is drawn by content.
-        min_mass: Pairwise only: abstain when the labels together are less probable than this.
-        contrast: Contrast only; None takes the paper's values.
+        orders: For methods that show both responses: in both orders, or in one drawn by content.
+        min_mass: For methods that read labels: abstain when they are less probable than this.
+        settings: The method's own; None takes its defaults.
 
     Raises:
-        ConfigError: No such method, or the name is taken by the rules.
+        ConfigError: No such method, settings of another one, or the name is taken by the rules.
         TemplateError: The method's template cannot be used.
         EngineMissing: The engine cannot do what the method needs.
     """
@@ -71,7 +117,59 @@ def build_judge(
         )
     if name == RULES_JUDGE:
         raise ConfigError(f"no judge can be named {name!r}: rule verdicts carry that name")
-    settings = _Settings(orders, min_mass, contrast or Contrast())
-    judge = METHODS[method](name, engine, templates, settings)
+    kind, build = METHODS[method]
+    chosen = kind() if settings is None else settings
+    if not isinstance(chosen, kind):
+        raise ConfigError(f"judge {name!r}: {method} takes no {type(chosen).__name__} settings")
+    judge = build(_Common(name, engine, templates, orders, min_mass), chosen)
     check_needs(judge.needs, engine, who=f"judge {name!r} ({method})")
     return judge
+
+
+def build_configured_judge(
+    config: JudgeConfig,
+    *,
+    engine: Engine,
+    templates: TemplateSet,
+    orders: Orders,
+    min_mass: float,
+    principles: Collection[str],
+) -> Judge:
+    """Build the judge that a file describes.
+
+    Args:
+        config: One entry of ``judges:``.
+        engine: The model it names.
+        templates: Where the words come from.
+        orders: As for `build_judge`.
+        min_mass: As for `build_judge`.
+        principles: Ids of the constitution's judged principles; settings may name no others.
+
+    Raises:
+        InputError: As for `build_judge`, or settings name a principle that is not judged.
+        EngineMissing: The engine cannot do what the method needs.
+    """
+    values = {name: getattr(config.method_settings, name) for name in _fields(config)}
+    for key, what in (("weights", "rubric"), ("variances", "salmon")):
+        for principle in values.get(key, {}):
+            if principle not in principles:
+                raise ConfigError(
+                    f"judge {config.name!r}: {what}.{key}: no judged principle has the id "
+                    f"{principle!r}{nearest(principle, sorted(principles))}"
+                )
+    if config.method == "pairwise" and values["clamp"] is None:
+        values["clamp"] = COT_CLAMP
+    kind, _ = METHODS[config.method]
+    return build_judge(
+        name=config.name,
+        method=config.method,
+        engine=engine,
+        templates=templates,
+        orders=orders,
+        min_mass=min_mass,
+        settings=kind(**values),
+    )
+
+
+def _fields(config: JudgeConfig) -> tuple[str, ...]:
+    return tuple(type(config.method_settings).model_fields)

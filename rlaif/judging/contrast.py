@@ -22,9 +22,10 @@ from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine, Reply, Score, request_key
 from rlaif.engines.ask import ask_all
 from rlaif.errors import CallFailed
-from rlaif.judging.pairwise import choose
 from rlaif.judging.position import cut
-from rlaif.judging.protocol import FAILED_REASON, REFUSED_REASON, UNREADABLE_REASON, Needs
+from rlaif.judging.protocol import FAILED_REASON, REFUSED_REASON, UNREADABLE_REASON, Cost, Needs
+from rlaif.judging.reading import choose
+from rlaif.judging.transforms import Transform
 from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
 from rlaif.templates import Template
 
@@ -63,6 +64,15 @@ class ContrastJudge:
     def template_fingerprints(self) -> Mapping[str, str]:
         """The one template it shows."""
         return {self.template.name: self.template.fingerprint}
+
+    @property
+    def cost(self) -> Cost:
+        """Each response under the principle and under its opposite."""
+        return Cost("response", scores=2)
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
+        """Nothing."""
+        return ()
 
     async def judge(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]

@@ -1,31 +1,33 @@
-"""Pairwise judging: which of two responses is better, read from the next token's probabilities.
+"""Pairwise judging: which of two responses is better under a principle.
 
-RL-CAI labels without chain of thought (Bai et al. 2022, arXiv 2212.08073, section 4): one
-principle, two options, the log-probabilities of the option labels normalised to a soft label. Both
-orders are asked by default, as in Lee et al. 2023 (arXiv 2309.00267); how they are combined stands
-in `rlaif.judging.position`. Deviations: a chat model and chat turns in place of a few-shot
-transcript, and the label is the letter itself, the first token of the reply.
+Bai et al. 2022 (arXiv 2212.08073), section 4.1: a principle, two options, the log-probabilities of
+the option labels normalised to a soft label. Both orders are asked by default, as in Lee et al.
+2023 (arXiv 2309.00267); how they are combined stands in `rlaif.judging.position`. Deviations: a
+chat model and chat turns in place of a transcript, the label is the letter itself, the first token
+of the reply, and exemplars (the paper's few-shot prompt) are the principle's own examples.
 
-Cost: one next-token call per principle and order.
+Variants: chain of thought (`rlaif.judging.chain_of_thought`), and words in place of
+log-probabilities for servers that give none; a judge in words says 1 or 0 per order.
+
+Cost per principle and order: one next-token call; in words one generation; with chain of thought
+one generation more.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rlaif.constitution import Principle
-from rlaif.engines import Capability, Engine, Label, Reply, request_key
-from rlaif.engines.ask import ask_all
-from rlaif.errors import CallFailed
-from rlaif.judging.protocol import (
-    FAILED_REASON,
-    LOW_MASS_REASON,
-    REFUSED_REASON,
-    UNREADABLE_REASON,
-    Needs,
-)
-from rlaif.records import Choice, Comparison, Order, Prompt, Verdict, content_uniform
+from rlaif.engines import Capability, Engine, Generate, Sampling
+from rlaif.engines.ask import run_together
+from rlaif.judging.asking import Asked, ask, label_request, no_text_reason
+from rlaif.judging.chain_of_thought import reasoning_request
+from rlaif.judging.exemplars import choose_exemplars
+from rlaif.judging.parse import is_refusal, parse_choice
+from rlaif.judging.protocol import REFUSED_REASON, UNREADABLE_REASON, Cost, Needs
+from rlaif.judging.reading import Reading, read_labels
+from rlaif.judging.transforms import Clamp, Transform
+from rlaif.records import Choice, Comparison, Message, Order, Prompt, Verdict, content_uniform
 from rlaif.templates import Template
 
 TEMPLATE = "judge/pairwise"
@@ -33,22 +35,27 @@ LABELS = ("A", "B")
 
 Orders = Literal["both", "one"]
 
-_SMALLEST_REST = 2.0**-24
-"""Servers report log-probabilities as float32: one of 0.0 means 1 − p is below this."""
+_CHOICES = {"A": Choice.A, "B": Choice.B}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What one reply says about A against B."""
+class Pairwise:
+    """How a pairwise judge is asked."""
 
-    choice: Choice
-    logit: float | None = None
-    """Log-odds of A against B; None when it abstains."""
+    exemplars: int = 0
+    """At most this many of the principle's examples are shown."""
 
-    mass: float | None = None
-    """Probability of A and B together, as far as reported."""
+    chain_of_thought: bool = False
+    words: bool = False
+    clamp: float = 0.4
+    """Labels made with chain of thought stay within [clamp, 1 − clamp]; 0 turns it off. Labels
+    made without it are never clamped."""
 
-    reason: str = ""
+    max_tokens: int = 512
+    """Of the reasoning, or of a reply in words."""
+
+    temperature: float = 0.0
+    """Of the reasoning; words are always the likeliest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +71,53 @@ class PairwiseJudge:
     min_mass: float = 0.0
     """When A and B together are less probable than this, the judge abstains."""
 
+    settings: Pairwise = Pairwise()
     method: str = "pairwise"
 
     @property
     def needs(self) -> Needs:
-        """Label log-probabilities; also a reply that we may start, if the template does so."""
+        """Label log-probabilities, text for words and reasoning, a started reply if it has one."""
         labels = frozenset({Capability.LABEL_LOGPROBS, Capability.TOP_LOGPROBS})
+        text = frozenset({Capability.GENERATE})
+        needed = [text if self.settings.words else labels]
+        if self.settings.chain_of_thought and not self.settings.words:
+            needed.append(text)
         if self.template.roles[-1] == "assistant":
-            return (labels, frozenset({Capability.PREFILL}))
-        return (labels,)
+            needed.append(frozenset({Capability.PREFILL}))
+        return tuple(needed)
 
     @property
     def template_fingerprints(self) -> Mapping[str, str]:
         """The one template it shows."""
         return {self.template.name: self.template.fingerprint}
 
+    @property
+    def cost(self) -> Cost:
+        """One verdict per order, each after its reasoning."""
+        orders = 2 if self.orders == "both" else 1
+        words, reasoned = self.settings.words, self.settings.chain_of_thought
+        return Cost(
+            "comparison",
+            labels=0 if words else orders,
+            texts=orders * (int(words) + int(reasoned)),
+        )
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - same for all
+        """The clamp of chain of thought; nothing without it."""
+        if not self.settings.chain_of_thought or self.settings.clamp == 0.0:
+            return ()
+        return (Clamp(self.settings.clamp),)
+
     async def judge(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
     ) -> tuple[Verdict, ...]:
         """One verdict per principle and order, principle by principle, AB before BA."""
-        asks = [
-            (principle, order)
+        work = [
+            self._verdict(prompt, comparison, principle, order)
             for principle in principles
             for order in self._orders(comparison, principle)
         ]
-        requests = [self._request(prompt, comparison, *ask) for ask in asks]
-        answers = await ask_all(self.engine, requests)
-        return tuple(
-            self._verdict(principle, order, request, answer)
-            for (principle, order), request, answer in zip(asks, requests, answers, strict=True)
-        )
+        return tuple(await run_together(work))
 
     def _orders(self, comparison: Comparison, principle: Principle) -> tuple[Order, ...]:
         if self.orders == "both":
@@ -103,36 +127,29 @@ class PairwiseJudge:
         shown_first = one if content_uniform(0, "order", one, other, principle.id) < 0.5 else other
         return (Order.AB,) if shown_first == comparison.first.id else (Order.BA,)
 
-    def _request(
+    async def _verdict(
         self, prompt: Prompt, comparison: Comparison, principle: Principle, order: Order
-    ) -> Label:
-        shown = comparison if order is Order.AB else comparison.swap()
-        messages = self.template.render(
-            statement=principle.statement,
-            question=principle.comparison,
-            conversation=prompt.messages,
-            response_a=shown.first.text,
-            response_b=shown.second.text,
-        )
-        stub = ""
-        if messages[-1]["role"] == "assistant":
-            *rest, start = messages
-            messages, stub = tuple(rest), start["content"]
-        return Label(messages, LABELS, stub=stub, purpose="judge")
-
-    def _verdict(
-        self,
-        principle: Principle,
-        order: Order,
-        request: Label,
-        answer: Sequence[Reply] | CallFailed,
     ) -> Verdict:
-        if isinstance(answer, CallFailed):
-            reading = Reading(Choice.ABSTAIN, reason=FAILED_REASON)
-            raw, calls = f"{answer.kind}: {answer.message}", []
-        else:
-            reading = read_labels(answer[0], min_mass=self.min_mass)
-            raw, calls = answer[0].text, [request_key(self.engine.identity, request)]
+        values = self._values(prompt, comparison, principle, order)
+        steps: list[Asked] = []
+        if self.settings.chain_of_thought:
+            request = reasoning_request(
+                self.template.render(**values),
+                max_tokens=self.settings.max_tokens,
+                temperature=self.settings.temperature,
+            )
+            steps.append(await ask(self.engine, request))
+            reason = no_text_reason(steps[0])
+            if reason:
+                return self._made(principle, order, Reading(Choice.ABSTAIN, reason=reason), steps)
+            values["reasoning"] = steps[0].text
+        steps.append(await self._ask(self.template.render(**values)))
+        return self._made(principle, order, self._read(steps[-1]), steps)
+
+    def _made(
+        self, principle: Principle, order: Order, reading: Reading, steps: Sequence[Asked]
+    ) -> Verdict:
+        problem = steps[-1].problem
         return Verdict(
             judge=self.name,
             method=self.method,
@@ -142,43 +159,60 @@ class PairwiseJudge:
             logit=reading.logit,
             mass=reading.mass,
             reason=reading.reason,
-            raw=raw,
-            calls=tuple(calls),
+            raw=problem or "\n\n".join(step.text for step in steps if step.text),
+            calls=() if problem else tuple(step.call for step in steps),
         )
 
+    def _values(
+        self, prompt: Prompt, comparison: Comparison, principle: Principle, order: Order
+    ) -> dict[str, Any]:
+        shown = comparison if order is Order.AB else comparison.swap()
+        values = {
+            "statement": principle.statement,
+            "question": principle.comparison,
+            "exemplars": choose_exemplars(principle, prompt, count=self.settings.exemplars),
+            "conversation": prompt.messages,
+            "response_a": shown.first.text,
+            "response_b": shown.second.text,
+            "opposite": principle.opposite,
+            "reasoning": "",
+        }
+        return {name: values[name] for name in self.template.given}
 
-def read_labels(reply: Reply, *, min_mass: float = 0.0) -> Reading:
-    """Read the log-probabilities of A and B.
+    async def _ask(self, messages: Sequence[Message]) -> Asked:
+        request = label_request(messages, LABELS)
+        if not self.settings.words:
+            return await ask(self.engine, request)
+        able = Capability.STRUCTURED in self.engine.capabilities
+        sampling = Sampling(temperature=0.0, max_tokens=self.settings.max_tokens)
+        return await ask(
+            self.engine,
+            Generate(
+                request.messages,
+                sampling,
+                seeds=(0,),
+                stub=request.stub,
+                choices=LABELS if able else (),
+                purpose="judge",
+            ),
+        )
 
-    When a server reports only its most likely tokens and just one label is among them, the other
-    has at most the rest, ``1 − p``. If that rest is below ½ the reported label is certainly the
-    likelier one, and ``log p/(1 − p)`` is taken: the smallest log-odds that the reply allows. Else
-    the reply does not say which is likelier, and the judge abstains.
+    def _read(self, said: Asked) -> Reading:
+        if said.reason or said.reply is None:
+            return Reading(Choice.ABSTAIN, reason=said.reason)
+        if not self.settings.words:
+            return read_labels(said.reply, min_mass=self.min_mass)
+        return read_word(said.reply.text, cut_off=said.reply.finish == "length")
+
+
+def read_word(text: str, *, cut_off: bool = False) -> Reading:
+    """Read A or B from a judge's words.
+
+    Args:
+        text: The whole reply.
+        cut_off: It reached its most tokens: its last line may be the beginning of another verdict.
     """
-    if reply.finish == "refusal":
-        return Reading(Choice.ABSTAIN, reason=REFUSED_REASON)
-    known = {
-        label: logprob
-        for label, logprob in zip(LABELS, reply.label_logprobs, strict=False)
-        if logprob is not None and math.isfinite(logprob)
-    }
-    if not known:
-        return Reading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
-    mass = min(1.0, sum(math.exp(logprob) for logprob in known.values()))
-    if mass < min_mass:
-        return Reading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
-    if len(known) == len(LABELS):
-        logit = known["A"] - known["B"]
-    elif mass <= 0.5:
-        return Reading(Choice.ABSTAIN, mass=mass, reason=UNREADABLE_REASON)
-    else:
-        least = math.log(mass) - math.log(max(1.0 - mass, _SMALLEST_REST))
-        logit = least if "A" in known else -least
-    return Reading(choose(logit), logit, mass)
-
-
-def choose(logit: float) -> Choice:
-    """The side that log-odds of A are on; exactly 0 is a tie."""
-    if logit == 0.0:
-        return Choice.TIE
-    return Choice.A if logit > 0.0 else Choice.B
+    name = None if cut_off else parse_choice(text, LABELS)
+    if name is not None:
+        return Reading(_CHOICES[name])
+    return Reading(Choice.ABSTAIN, reason=REFUSED_REASON if is_refusal(text) else UNREADABLE_REASON)

@@ -42,6 +42,15 @@ def split_orders(shown_first: float, shown_second: float, *, cap: float = LOGIT_
     return Split(content=(s12 + s21) / 2.0, bias=(s12 - s21) / 2.0)
 
 
+def split_agreeing(shown_first: float, shown_second: float, *, cap: float = LOGIT_CAP) -> Split:
+    """The same, but orders that prefer different responses say nothing: content 0.
+
+    Sun et al. 2023 (SALMON, arXiv 2310.05910). An order that is even agrees with neither side.
+    """
+    split = split_orders(shown_first, shown_second, cap=cap)
+    return split if shown_first * shown_second > 0.0 else Split(content=0.0, bias=split.bias)
+
+
 def cut(value: float, bound: float) -> float:
     """Cut a number to ± bound."""
     return max(-bound, min(bound, value))

@@ -1,11 +1,13 @@
 """What a judge is: something that gives verdicts on a comparison under principles."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine
 from rlaif.errors import EngineMissing
+from rlaif.judging.transforms import Transform
 from rlaif.records import Comparison, Prompt, Verdict
 
 Needs = tuple[frozenset[Capability], ...]
@@ -15,6 +17,41 @@ REFUSED_REASON = "refused"
 FAILED_REASON = "failed"
 UNREADABLE_REASON = "unreadable"
 LOW_MASS_REASON = "low-mass"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Model calls that a judge makes under one principle, by kind of request.
+
+    An upper bound: what a ledger remembers is not asked again.
+    """
+
+    per: Literal["comparison", "response"]
+    """Responses scored by themselves cost the same however many comparisons they are in."""
+
+    labels: int = 0
+    """Prefills that read the next token."""
+
+    texts: int = 0
+    """Generations."""
+
+    scores: int = 0
+    """Prefills that read the log-probability of a response, or its score."""
+
+    every_principle: bool = True
+    """Whether calls are made for each principle; else once, whatever the principles."""
+
+    def calls(self, *, comparisons: int, responses: int, principles: int) -> int:
+        """Return how many calls these numbers of comparisons, responses and principles take.
+
+        Args:
+            comparisons: How many are judged.
+            responses: How many different ones take part in them.
+            principles: How many speak about each.
+        """
+        subjects = comparisons if self.per == "comparison" else responses
+        each = self.labels + self.texts + self.scores
+        return each * subjects * (principles if self.every_principle else min(principles, 1))
 
 
 class Judge(Protocol):
@@ -38,6 +75,15 @@ class Judge(Protocol):
     @property
     def template_fingerprints(self) -> Mapping[str, str]:
         """Name to fingerprint of every template it shows."""
+        ...
+
+    @property
+    def cost(self) -> Cost:
+        """What it asks for; pure, so that it can be told before a run starts."""
+        ...
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:
+        """What is done to its opinions under the principle of this id, to be put on record."""
         ...
 
     async def judge(

@@ -54,7 +54,26 @@ class Temperature:
         return sigmoid((math.log(preference) - math.log1p(-preference)) / self.t)
 
 
-Transform = Clamp | Temperature
+@dataclass(frozen=True, slots=True)
+class Soften:
+    """Draw the preference towards ½ by a factor: 1 leaves it, 0 makes it ½."""
+
+    factor: float
+    """In [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.factor <= 1.0:
+            raise ValueError(f"a factor must be in [0, 1], not {self.factor}")
+
+    def __str__(self) -> str:
+        return f"soften({self.factor:.6g})"
+
+    def apply(self, preference: float) -> float:
+        """Return the softened preference."""
+        return 0.5 + self.factor * (preference - 0.5)
+
+
+Transform = Clamp | Temperature | Soften
 
 
 def apply_transforms(judgment: Judgment, transforms: Sequence[Transform]) -> Judgment:

@@ -10,7 +10,7 @@ from rlaif.constitution import Constitution, HowMany, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, open_engine, require
 from rlaif.errors import ConfigError
 from rlaif.generation import Reviser
-from rlaif.judging import Contrast, Judge, build_judge
+from rlaif.judging import Judge, build_configured_judge
 from rlaif.pipeline.item import Choices, Student, Work
 from rlaif.pipeline.prompts import PromptSource
 from rlaif.pipeline.recorded import RecordedEngine
@@ -65,7 +65,7 @@ def build_parts(settings: RunConfig) -> Parts:
     templates.check_all()
     engines = _open_engines(settings)
     _check_capabilities(settings, engines)
-    shown = _templates_shown(settings, templates, engines)
+    shown = _templates_shown(settings, constitution, templates, engines)
     return Parts(
         settings=settings,
         constitution=constitution,
@@ -168,7 +168,7 @@ def _plan(
     judges = {
         judge.name: {
             "engine": dict(engines[f"judge:{judge.name}"].identity),
-            **judge.model_dump(mode="json", include={"method", "contrast", "weight"}),
+            **judge.plan(),
         }
         for judge in settings.judges
     }
@@ -221,7 +221,12 @@ def _work(parts: Parts, roles: Mapping[str, Engine]) -> Work:
             roles["student"], sampling_of(student.sampling), student.sampling.n, student.system
         ),
         judges=tuple(
-            (_judge(judge, settings, parts.templates, roles[f"judge:{judge.name}"]), judge.weight)
+            (
+                _judge(
+                    judge, settings, constitution, parts.templates, roles[f"judge:{judge.name}"]
+                ),
+                judge.weight,
+            )
             for judge in settings.judges
         ),
         choices=Choices(
@@ -248,17 +253,19 @@ def _reviser(parts: Parts, roles: Mapping[str, Engine]) -> Reviser:
 
 
 def _judge(
-    judge: JudgeConfig, settings: RunConfig, templates: TemplateSet, engine: Engine
+    judge: JudgeConfig,
+    settings: RunConfig,
+    constitution: Constitution,
+    templates: TemplateSet,
+    engine: Engine,
 ) -> Judge:
-    contrast = judge.contrast
-    return build_judge(
-        name=judge.name,
-        method=judge.method,
+    return build_configured_judge(
+        judge,
         engine=engine,
         templates=templates,
         orders=settings.judging.orders,
         min_mass=settings.judging.min_mass,
-        contrast=Contrast(scale=contrast.scale, clamp=contrast.clamp, per_token=contrast.per_token),
+        principles=[principle.id for principle in constitution.judged()],
     )
 
 
@@ -270,13 +277,16 @@ def _check_capabilities(settings: RunConfig, engines: Mapping[str, Engine]) -> N
 
 
 def _templates_shown(
-    settings: RunConfig, templates: TemplateSet, engines: Mapping[str, Engine]
+    settings: RunConfig,
+    constitution: Constitution,
+    templates: TemplateSet,
+    engines: Mapping[str, Engine],
 ) -> dict[str, str]:
     """Name to fingerprint of the templates this run shows; the others can change meanwhile."""
     shown: dict[str, str] = {}
     for judge in settings.judges:
         engine = engines[f"judge:{judge.name}"]
-        shown |= _judge(judge, settings, templates, engine).template_fingerprints
+        shown |= _judge(judge, settings, constitution, templates, engine).template_fingerprints
     if settings.revise.rounds > 0:
         for name in ("critique/critique", "revise/revise"):
             shown[name] = templates.get(name).fingerprint

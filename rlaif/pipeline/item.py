@@ -5,13 +5,13 @@ and the finished row goes back to the caller.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlaif.constitution import Constitution, HowMany, choose_principles
 from rlaif.engines import Engine, Sampling
 from rlaif.engines.ask import run_together
 from rlaif.generation import Reviser, sample_responses
-from rlaif.judging import Judge, aggregate_verdicts, judge_rules, weigh_principles
+from rlaif.judging import Judge, judge_comparison
 from rlaif.pipeline.pairing import choose_comparisons, pair_judgments
 from rlaif.records import (
     Comparison,
@@ -23,7 +23,6 @@ from rlaif.records import (
     Response,
     Revision,
     Row,
-    Verdict,
     content_id,
 )
 
@@ -105,6 +104,26 @@ class Work:
             failures=(*failures, *more, *_judge_failures(judgments)),
         )
 
+    async def rejudge(self, row: Row) -> Row:
+        """Judge and pair the responses of a finished row anew; nothing is sampled or revised."""
+        judgments, dropped = await self._judge(row.prompt, row.responses)
+        pairs, unpaired = pair_judgments(
+            row.responses,
+            judgments,
+            strategy=self.choices.strategy,
+            min_margin=self.choices.min_margin,
+            seed=self.seed,
+        )
+        kept = tuple(failure for failure in row.failures if failure.stage != "judge")
+        return replace(
+            row,
+            id=self.row_id(row.prompt),
+            judgments=judgments,
+            pairs=tuple(pairs),
+            drops=(*dropped, *unpaired),
+            failures=(*kept, *_judge_failures(judgments)),
+        )
+
     async def _revise(
         self, prompt: Prompt, drafts: Sequence[Response]
     ) -> tuple[
@@ -130,22 +149,17 @@ class Work:
         return tuple(judgments), tuple(dropped)
 
     async def _judgment(self, prompt: Prompt, comparison: Comparison) -> Judgment:
-        rules = tuple(p for p in self.constitution.rules() if p.applies(prompt.tags))
-        verdicts: list[Verdict] = list(judge_rules(rules, comparison))
-        weights = {("rules", principle.id): principle.weight for principle in rules}
         judged = tuple(p for p in self.constitution.judged() if p.applies(prompt.tags))
-        drawn = choose_principles(
-            judged, how_many=self.choices.principles, seed=self.seed, subject=comparison.id
+        return await judge_comparison(
+            prompt,
+            comparison,
+            judges=self.judges,
+            drawn=choose_principles(
+                judged, how_many=self.choices.principles, seed=self.seed, subject=comparison.id
+            ),
+            candidates=judged,
+            rules=tuple(p for p in self.constitution.rules() if p.applies(prompt.tags)),
         )
-        if drawn and self.judges:
-            said = await run_together(
-                [judge.judge(prompt, comparison, drawn) for judge, _ in self.judges]
-            )
-            own = weigh_principles(drawn, judged)
-            for some, (judge, weight) in zip(said, self.judges, strict=True):
-                verdicts.extend(some)
-                weights |= {(judge.name, p.id): weight * own[p.id] for p in drawn}
-        return aggregate_verdicts(comparison, verdicts, weights=weights)
 
 
 def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:

@@ -141,6 +141,10 @@ class Judgment:
 
     verdicts: tuple[Verdict, ...]
 
+    disagreement: float | None = None
+    """Largest minus smallest of what the judges think, each over its principles, in [0, 1]. Rules
+    are no judge here. None unless two judges spoke."""
+
     @property
     def id(self) -> str:
         """Content id over the two responses and what was decided about them."""

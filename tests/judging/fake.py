@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.constitution import Principle
-from rlaif.engines import Capability, Label, Reply, Request, Score
+from rlaif.engines import Capability, Reply, Request
 from rlaif.records import Comparison, Prompt, Response
 
 PROMPT = Prompt.build("How long does an egg take?", id="egg")
@@ -20,13 +20,17 @@ KIND = Principle(id="kind", statement="Be kind.", opposite="Be rude.")
 class FakeEngine:
     answer: Callable[[Request], Reply]
     capabilities: frozenset[Capability] = frozenset(
-        {Capability.LABEL_LOGPROBS, Capability.SCORE, Capability.PREFILL}
+        {
+            Capability.GENERATE,
+            Capability.LABEL_LOGPROBS,
+            Capability.SCORE,
+            Capability.PREFILL,
+        }
     )
     identity: Mapping[str, Any] = field(default_factory=lambda: {"engine": "fake"})
     asked: list[Request] = field(default_factory=list)
 
     async def ask(self, request: Request) -> Sequence[Reply]:
-        assert isinstance(request, Label | Score)
         self.asked.append(request)
         return [self.answer(request)]
 
@@ -42,5 +46,5 @@ def always(reply: Reply) -> Callable[[Request], Reply]:
 
 
 def first_is_shown_as_a(request: Request) -> bool:
-    words = request.messages[-1]["content"]
+    words = "".join(message["content"] for message in request.messages)
     return words.index(FIRST.text) < words.index(SECOND.text)

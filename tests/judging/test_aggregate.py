@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -162,12 +163,13 @@ def verdict_lists(draw: st.DrawFn) -> list[Verdict]:
 
 
 def same(one: Judgment, other: Judgment) -> None:
-    for name in ("preference", "raw_preference", "agreement", "position_bias"):
+    names = ("preference", "raw_preference", "agreement", "position_bias", "disagreement")
+    for name in names:
         left, right = getattr(one, name), getattr(other, name)
         assert (left is None) == (right is None)
         assert left is None or left == pytest.approx(right, abs=1e-9)
-    blank = {"preference": None, "raw_preference": None, "agreement": None, "position_bias": None}
-    assert replace(one, **blank) == replace(other, **blank)  # type: ignore[arg-type]
+    blank: dict[str, Any] = dict.fromkeys(names)
+    assert replace(one, **blank) == replace(other, **blank)
 
 
 @given(verdict_lists(), st.floats(0.1, 5), st.floats(0, 5))

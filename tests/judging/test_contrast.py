@@ -30,7 +30,7 @@ def judge(engine: FakeEngine, contrast: Contrast | None = None) -> ContrastJudge
         method="contrast",
         engine=engine,
         templates=TemplateSet.open(),
-        contrast=contrast,
+        settings=contrast,
     )
     assert isinstance(built, ContrastJudge)
     return built

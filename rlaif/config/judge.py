@@ -1,0 +1,177 @@
+"""Judges in a run file: which model, which method, and that method's own settings."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from rlaif.config.load import NameOrPath, Settings
+
+Method = Literal["contrast", "pairwise", "pointwise", "rubric", "salmon"]
+
+_Factor = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+COT_CLAMP = 0.4
+"""Labels made with chain of thought are kept within 40–60 % unless the file says otherwise."""
+
+
+class ContrastConfig(Settings):
+    """Contrastive likelihood (DLMA): how summed log-probability differences become log-odds."""
+
+    scale: float = Field(0.2, gt=0, allow_inf_nan=False, description="Factor on the difference.")
+    clamp: float = Field(40.0, gt=0, description="The difference is cut to ± this first.")
+    per_token: bool = Field(False, description="Divide each log-probability by its tokens.")
+
+
+class PairwiseConfig(Settings):
+    """Pairwise (RL-CAI): what is shown besides the two responses, and how the reply is read."""
+
+    exemplars: int = Field(
+        0, ge=0, le=16, description="At most this many of the principle's own examples are shown."
+    )
+    chain_of_thought: bool = Field(
+        False, description="Let the judge reason first; then read A or B from the next token."
+    )
+    clamp: float | None = Field(
+        None,
+        ge=0,
+        lt=0.5,
+        description="chain_of_thought: keep labels within [clamp, 1 - clamp]; 0 turns it off. "
+        f"Absent: {COT_CLAMP}.",
+    )
+    words: bool = Field(
+        False, description="Read the reply's words, for servers without log-probabilities."
+    )
+    max_tokens: int = Field(512, ge=1, description="Of the reasoning, or of a reply in words.")
+    temperature: float = Field(0.0, ge=0, le=10, description="Of the reasoning.")
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "PairwiseConfig":
+        if not self.chain_of_thought:
+            if self.clamp is not None:
+                raise ValueError("clamp is for labels made with chain_of_thought: true")
+            if self.temperature != 0.0:
+                raise ValueError("temperature is for reasoning: set chain_of_thought: true")
+            if self.max_tokens != 512 and not self.words:
+                raise ValueError("max_tokens is for chain_of_thought: true or words: true")
+        return self
+
+
+class PointwiseConfig(Settings):
+    """Pointwise (d-RLAIF): how two expected scores become log-odds."""
+
+    scale: float = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Log-odds per unit of score; scores are in [-1, 1], one point of nine is 0.25.",
+    )
+
+
+class RubricConfig(Settings):
+    """Rubric (RBR): how answers to yes/no propositions become log-odds."""
+
+    scale: float = Field(
+        4.0, gt=0, allow_inf_nan=False, description="Log-odds per unit of probability."
+    )
+    both_polarities: bool = Field(
+        True, description="Ask whether it is kept and whether it is broken; else only the first."
+    )
+    weights: dict[str, _Factor] = Field(
+        default_factory=dict,
+        description="Principle id to a fitted factor on its difference, of any sign; else 1.",
+    )
+
+
+class SalmonConfig(Settings):
+    """Principle-wise scores (SALMON)."""
+
+    variances: dict[str, _Positive] = Field(
+        default_factory=dict,
+        description="Principle id to what its log-odds are divided by; 1 where none is given.",
+    )
+
+
+class JudgeConfig(Settings):
+    """One judge: a model and a method. Rule principles need none: they are always applied.
+
+    A judge that is the student itself is written as ``model: same-as-student``, or by naming the
+    same model again; either way the run says so.
+    """
+
+    name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    engine: Literal["transformers", "openai", "scripted"] | None = None
+    model: NameOrPath = Field(description="As for the student, or same-as-student.")
+    revision: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    method: Method = "pairwise"
+    contrast: ContrastConfig = ContrastConfig()
+    pairwise: PairwiseConfig = PairwiseConfig()
+    pointwise: PointwiseConfig = PointwiseConfig()
+    rubric: RubricConfig = RubricConfig()
+    salmon: SalmonConfig = SalmonConfig()
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _engine_or_student(self) -> "JudgeConfig":
+        if (self.model == "same-as-student") != (self.engine is None):
+            raise ValueError("give engine and model, or only model: same-as-student")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_its_method(self) -> "JudgeConfig":
+        for name in _METHODS:
+            field = type(self).model_fields[name]
+            if name != self.method and getattr(self, name) != field.default:
+                raise ValueError(f"{name}: has no effect, the method is {self.method}")
+        return self
+
+    @property
+    def method_settings(self) -> Settings:
+        """The settings of its own method."""
+        found: Settings = getattr(self, self.method)
+        return found
+
+    @property
+    def shows_both(self) -> bool:
+        """Whether both responses are shown together, so that there is an order to choose."""
+        return self.method in ("pairwise", "salmon")
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether verdicts have a label mass."""
+        return self.method != "contrast" and not self.pairwise.words
+
+    def plan(self) -> dict[str, Any]:
+        """What of it determines judgments, besides the engine; other methods' settings do not."""
+        return {
+            "method": self.method,
+            "weight": self.weight,
+            self.method: self.method_settings.model_dump(mode="json"),
+        }
+
+
+_METHODS = ("contrast", "pairwise", "pointwise", "rubric", "salmon")
+
+
+def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: float) -> None:
+    """Check that what is said about reading verdicts reaches at least one judge.
+
+    Raises:
+        ValueError: It would be ignored, or a method cannot work with it.
+    """
+    if not judges:
+        return
+    if orders == "one":
+        for judge in judges:
+            if judge.method == "salmon":
+                raise ValueError(
+                    f"judge {judge.name!r}: salmon compares what the judge says in both orders, "
+                    "so orders: one leaves nothing to compare"
+                )
+        if not any(judge.shows_both for judge in judges):
+            raise ValueError("orders: one has no effect, no judge is shown two responses")
+    if min_mass > 0 and not any(judge.reads_labels for judge in judges):
+        raise ValueError("min_mass has no effect, no judge reads the probabilities of labels")

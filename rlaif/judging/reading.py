@@ -1,0 +1,106 @@
+"""Reading: what the log-probabilities of a reply's labels say, and when they say nothing."""
+
+import math
+from dataclasses import dataclass
+
+from rlaif.engines import Reply
+from rlaif.judging.protocol import LOW_MASS_REASON, REFUSED_REASON, UNREADABLE_REASON
+from rlaif.records import Choice
+
+_SMALLEST_REST = 2.0**-24
+"""Servers report log-probabilities as float32: one of 0.0 means 1 − p is below this."""
+
+_TOLERANCE = 0.5
+"""How far, in points, labels that were not reported may move an expected score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one reply says about A against B."""
+
+    choice: Choice
+    logit: float | None = None
+    """Log-odds of A against B; None when it abstains, and when only words were read."""
+
+    mass: float | None = None
+    """Probability of A and B together, as far as reported."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The expected value of a label that is a number."""
+
+    value: float | None = None
+    """None when it abstains."""
+
+    mass: float | None = None
+    reason: str = ""
+
+
+def read_labels(reply: Reply, *, min_mass: float = 0.0) -> Reading:
+    """Read the log-probabilities of two labels, A the first and B the second that was asked for.
+
+    When a server reports only its most likely tokens and just one label is among them, the other
+    has at most the rest, ``1 − p``. If that rest is below ½ the reported label is certainly the
+    likelier one, and ``log p/(1 − p)`` is taken: the smallest log-odds that the reply allows. Else
+    the reply does not say which is likelier, and the judge abstains.
+    """
+    if reply.finish == "refusal":
+        return Reading(Choice.ABSTAIN, reason=REFUSED_REASON)
+    known = _known(reply, 2)
+    if not known:
+        return Reading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
+    mass = min(1.0, sum(math.exp(logprob) for logprob in known.values()))
+    if mass < min_mass:
+        return Reading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
+    if len(known) == 2:
+        logit = known[0] - known[1]
+    elif mass <= 0.5:
+        return Reading(Choice.ABSTAIN, mass=mass, reason=UNREADABLE_REASON)
+    else:
+        least = math.log(mass) - math.log(max(1.0 - mass, _SMALLEST_REST))
+        logit = least if 0 in known else -least
+    return Reading(choose(logit), logit, mass)
+
+
+def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expected:
+    """Read the expected value of labels that stand for the numbers 1 to ``labels``.
+
+    ``Σ i·P(i)`` over the labels, their probabilities normalised to sum to 1. A server that reports
+    only its most likely tokens may leave labels out. Each of those is less likely than every token
+    that was reported, and together they have at most the rest; when they could still move the
+    value by half a point, the reply does not say it and the judge abstains.
+    """
+    if reply.finish == "refusal":
+        return Expected(reason=REFUSED_REASON)
+    known = _known(reply, labels)
+    if not known:
+        return Expected(reason=UNREADABLE_REASON)
+    shares = {index: math.exp(logprob) for index, logprob in known.items()}
+    total = sum(shares.values())
+    mass = min(1.0, total)
+    if mass < min_mass:
+        return Expected(mass=mass, reason=LOW_MASS_REASON)
+    # Twice the least: a label counts with and without a leading space, and each may be left out.
+    hidden = min(1.0 - mass, 2.0 * (labels - len(known)) * min(shares.values()))
+    if hidden * (labels - 1) > _TOLERANCE * (total + hidden):
+        return Expected(mass=mass, reason=UNREADABLE_REASON)
+    return Expected(sum((index + 1) * share for index, share in shares.items()) / total, mass)
+
+
+def choose(logit: float) -> Choice:
+    """The side that log-odds of A are on; exactly 0 is a tie."""
+    if logit == 0.0:
+        return Choice.TIE
+    return Choice.A if logit > 0.0 else Choice.B
+
+
+def _known(reply: Reply, count: int) -> dict[int, float]:
+    """Index to log-probability of every label that was reported."""
+    return {
+        index: logprob
+        for index, logprob in enumerate(reply.label_logprobs[:count])
+        if logprob is not None and math.isfinite(logprob)
+    }
