@@ -4,11 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import check_reading
+from rlaif.config.judge import JudgeConfig, check_reading
 from rlaif.config.load import FilePath, NameOrPath, Settings
 from rlaif.config.run import (
     EngineConfig,
-    JudgeConfig,
     PrinciplesConfig,
     PromptsConfig,
     SamplingConfig,

@@ -1,7 +1,8 @@
 """Models side by side: what is asked, what is measured, and what is admitted not to be known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
@@ -9,6 +10,8 @@ from rlaif.constitution import Principle
 from rlaif.engines import Capability, Sampling
 from rlaif.errors import ConfigError, EngineMissing, EngineUnavailable, RecordError
 from rlaif.evaluation import Evaluation, Panel, Plan, aevaluate
+from rlaif.judging import Transform
+from rlaif.judging.protocol import Cost, Needs
 from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
 from tests.evaluation.factories import BRIEF, Talker, coin, constitution
 
@@ -109,13 +112,18 @@ class Prefers:
     """A judge that prefers the response with more words, or abstains."""
 
     name = "words"
-    method = "stub"
-    needs = ()
-    template_fingerprints: dict[str, str] = {}  # noqa: RUF012 - the protocol's attribute
+    method = "words"
+    needs: Needs = ()
+    template_fingerprints: Mapping[str, str] = MappingProxyType({})
+    cost = Cost(per="comparison")
 
     def __init__(self, *, abstains: bool = False) -> None:
         self.abstains = abstains
         self.asked = 0
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:
+        assert principle
+        return ()
 
     async def judge(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
@@ -169,7 +177,9 @@ async def test_abstentions_are_no_ties() -> None:
 
 async def test_principles_without_a_judge_are_said_to_be_unmeasured() -> None:
     found = await evaluation(constitution=constitution(BRIEF, KIND))
-    assert any("1 principles of test need a judge" in n for n in found.scorecard.notices)
+    assert found.scorecard.notices == (
+        "no judge is named, so these principles were not measured: kind",
+    )
 
 
 @pytest.mark.parametrize("role", ["baseline", "likelihood_under"])

@@ -205,6 +205,13 @@ def test_a_judge_that_is_one_of_the_models_is_mentioned(config: dict[str, Any]) 
             "only rule principles",
         ),
         ({"judging": {"orders": "one"}}, "judging has no effect, no judge is named"),
+        (
+            {
+                "judges": [{"engine": "scripted", "model": "echo", "method": "contrast"}],
+                "judging": {"min_mass": 0.5},
+            },
+            "min_mass has no effect",
+        ),
         ({"sample": {"n": 1}}, "unknown key 'sample'; did you mean 'sampling'?"),
     ],
 )
