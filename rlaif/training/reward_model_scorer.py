@@ -68,6 +68,7 @@ def reward_model_scorer(
             scores[i] = value
         return scores
 
+    score.__name__ = "reward_model"
     return score
 
 

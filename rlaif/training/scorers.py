@@ -104,6 +104,7 @@ def mixture(parts: Sequence[tuple[Scorer, float]]) -> Scorer:
             return _add_up_later(found, weights)
         return _add_up([cast("Scores", scores) for scores in found], weights)
 
+    score.__name__ = "+".join(name_of(scorer) for scorer, _ in parts)
     return score
 
 
@@ -169,6 +170,7 @@ def rule_scorer(principles: Sequence[Principle]) -> Scorer:
         tags = columns.get("tags") or [()] * len(responses)
         return [score_one(text, tuple(t)) for text, t in zip(responses, tags, strict=True)]
 
+    score.__name__ = "rules"
     return score
 
 
@@ -239,6 +241,7 @@ def _then(scorer: Scorer, change: Callable[[Scores, list[str]], list[float | Non
             return later(scores, responses)
         return change(scores, responses)
 
+    score.__name__ = name_of(scorer)
     return score
 
 

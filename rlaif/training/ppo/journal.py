@@ -93,9 +93,14 @@ class Journal:
         """Write a checkpoint of where the training stands, unless it is on disk already.
 
         ``torn``: an update was interrupted, so the weights are between two rollouts.
+
+        Raises:
+            Diverged: The weights are not worth saving.
         """
         if not self._folder.is_main or (self._saved == self.state.rollout and not torn):
             return
+        for optimiser in self._optimisers.values():
+            optimiser.check()
         if torn:
             self.state = replace(self.state, torn=True)
         save_checkpoint(self._folder, self.state, self._optimisers)

@@ -7,10 +7,15 @@ from typing import Literal
 import torch
 from torch import nn
 
+from rlaif.errors import TrainingError
 from rlaif.training.ppo.world import World
 
 _EPS = 1e-5
 """As in lm-human-preferences; the usual 1e-8 makes the first steps after sparse gradients jump."""
+
+
+class Diverged(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
+    """Weights are beyond repair; unlike with all else that stops a training, they are not saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,18 @@ class Optimiser:
             self.adamw.step()
         self.clear()
         return float(norm), rate
+
+    def check(self) -> None:
+        """Make sure that all weights are numbers.
+
+        Raises:
+            Diverged: Some are not.
+        """
+        if not all(bool(p.detach().isfinite().all()) for p in self.parameters.values()):
+            raise Diverged(
+                "some weights are no numbers any more",
+                hint="lower learning_rate or critic_learning_rate; the last checkpoint is kept",
+            )
 
     def clear(self) -> None:
         """Throw gradients away, memory included."""

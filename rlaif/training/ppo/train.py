@@ -14,18 +14,17 @@ from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.interrupts import Interrupts
-from rlaif.training.metrics import draw_curves, read_metrics
 from rlaif.training.ppo.build import Parts, build_parts, build_practice, build_updater
-from rlaif.training.ppo.card import model_card
 from rlaif.training.ppo.checkpoint import State, load_checkpoint
-from rlaif.training.ppo.describe import CURVES
 from rlaif.training.ppo.journal import Habits, Journal
 from rlaif.training.ppo.kl import KlControl
+from rlaif.training.ppo.optimiser import Diverged
+from rlaif.training.ppo.outcome import write_outcome
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
-from rlaif.training.ppo.trainer import Diverged, PpoTrainer
+from rlaif.training.ppo.trainer import PpoTrainer
 from rlaif.training.ppo.world import World, open_world
 from rlaif.training.progress import Style
-from rlaif.training.run import quiet_libraries, save_final
+from rlaif.training.run import quiet_libraries
 from rlaif.training.scorers import Scorer, name_of
 
 _FREE = {
@@ -93,7 +92,7 @@ def train_ppo(
             began = time.monotonic()
             resumed_from, journal = _learn(folder, parts, scorer, config, world, style)
             if folder.is_main:
-                _write_policy(folder, parts, journal.state, plan, name_of(scorer))
+                write_outcome(folder.out, parts, journal.state, plan=plan, scorer=name_of(scorer))
             result = TrainResult(
                 out=folder.out,
                 kind="ppo",
@@ -175,24 +174,6 @@ def _is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError | torch.OutOfMemoryError) or (
         isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
     )
-
-
-def _write_policy(
-    folder: TrainingFolder, parts: Parts, state: State, plan: dict[str, Any], scorer: str
-) -> None:
-    rows = read_metrics(folder.out)
-    draw_curves(rows, CURVES, folder.out / "curves.png")
-    card = model_card(
-        plan,
-        state,
-        rows,
-        prompts=len(parts.prompts.prompts),
-        too_long=parts.prompts.too_long,
-        scorer=scorer,
-    )
-    parts.models.save_critic(folder.out / "critic")
-    save_final(parts.models.policy, parts.tokenizer, folder.out)
-    (folder.out / "README.md").write_text(card, encoding="utf-8")
 
 
 def _counts(state: State, prompts: PromptSet) -> dict[str, float]:

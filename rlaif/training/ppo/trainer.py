@@ -19,6 +19,7 @@ from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.checkpoint import State
 from rlaif.training.ppo.describe import describe
 from rlaif.training.ppo.experience import Discount, Drawn, Measured, assess, measure
+from rlaif.training.ppo.optimiser import Diverged
 from rlaif.training.ppo.prompts import Asked, PromptSet
 from rlaif.training.ppo.rewards import shape_scores
 from rlaif.training.ppo.sampling import Sampled, sample_responses
@@ -29,10 +30,6 @@ from rlaif.training.scorers import Scorer, collect_scores
 
 Finished = tuple[State, dict[str, float], list[Sample]]
 """A finished rollout: where the training stands, what was measured, prompts and responses."""
-
-
-class Diverged(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
-    """Weights are beyond repair; unlike what else stops a training, they must not be saved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ class Updater:
                 return x_BT[rows][mask_BT].to(self._world.device)
 
             sums = compute_sums(batch, pick, experience)
-            (sums[0] / minibatch.tokens).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(sums[0] / minibatch.tokens)
             totals += sums.detach().double().cpu()
         return [float(total) / minibatch.tokens for total in self._world.add_up(totals)]
 

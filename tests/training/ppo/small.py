@@ -30,15 +30,16 @@ def make_config(tokenizer: Any, **changes: Any) -> LlamaConfig:
     return LlamaConfig(**settings | changes)
 
 
-def make_policy(**changes: Any) -> LlamaForCausalLM:
+def make_policy(**changes: Any) -> Any:
     torch.manual_seed(0)
-    return LlamaForCausalLM(make_config(make_tokenizer(), **changes)).eval()
+    policy: Any = LlamaForCausalLM(make_config(make_tokenizer(), **changes))
+    return policy.eval()
 
 
-def make_critic(**changes: Any) -> LlamaForSequenceClassification:
+def make_critic(tokenizer: Any | None = None, **changes: Any) -> Any:
     torch.manual_seed(1)
-    config = make_config(make_tokenizer(), num_labels=1, **changes)
-    return LlamaForSequenceClassification(config).eval()
+    kind: Any = LlamaForSequenceClassification
+    return kind(make_config(tokenizer or make_tokenizer(), num_labels=1, **changes)).eval()
 
 
 def save_policy(folder: Path, **options: Any) -> Path:
@@ -47,9 +48,7 @@ def save_policy(folder: Path, **options: Any) -> Path:
 
 def save_reward_model(folder: Path, *, tokenizer: Any | None = None, **changes: Any) -> Path:
     tokenizer = tokenizer or make_tokenizer()
-    torch.manual_seed(1)
-    config = make_config(tokenizer, num_labels=1, **changes)
-    LlamaForSequenceClassification(config).eval().save_pretrained(folder)
+    make_critic(tokenizer, **changes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

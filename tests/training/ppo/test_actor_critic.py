@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -29,12 +30,12 @@ def perturb(parameters) -> None:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
-def logprobs(models) -> torch.Tensor:
+def logprobs(models: Any) -> Any:
     with torch.no_grad():
         return models.logprobs(BATCH)[0]
 
 
-def ref_logprobs(models) -> torch.Tensor:
+def ref_logprobs(models: Any) -> Any:
     with torch.no_grad():
         found = models.ref_logprobs(BATCH)
     assert found is not None
@@ -71,12 +72,12 @@ def test_each_backward_pass_reaches_its_own_adapter_alone(checkpointing: bool):
     shared = make_shared(checkpointing=checkpointing)
     perturb(shared.policy_parameters())  # fresh adapters hide the gradient of their first half
     perturb(shared.critic_parameters())
-    shared.logprobs(BATCH)[0].sum().backward()
+    torch.autograd.backward(shared.logprobs(BATCH)[0].sum())
     assert all(p.grad is not None for p in shared.policy_parameters().values())
     assert all(p.grad is None for p in shared.critic_parameters().values())
     for parameter in shared.policy_parameters().values():
         parameter.grad = None
-    shared.values(BATCH).sum().backward()
+    torch.autograd.backward(shared.values(BATCH).sum())
     assert all(p.grad is None for p in shared.policy_parameters().values())
     grads = [p.grad for p in shared.critic_parameters().values()]
     assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
@@ -91,8 +92,8 @@ def test_activation_checkpointing_changes_no_gradient(make):
     for checkpointing in (False, True):
         models = make(checkpointing=checkpointing)
         perturb(models.policy_parameters() | models.critic_parameters())
-        models.values(BATCH).square().sum().backward()
-        models.logprobs(BATCH)[0].sum().backward()
+        torch.autograd.backward(models.values(BATCH).square().sum())
+        torch.autograd.backward(models.logprobs(BATCH)[0].sum())
         parameters = models.policy_parameters() | models.critic_parameters()
         found.append([p.grad for p in parameters.values()])
     for plain, recomputed in zip(*found, strict=True):
@@ -115,7 +116,7 @@ def test_lora_trains_something_and_nothing_of_the_base():
     assert trained
     assert base
     optimiser = torch.optim.SGD(shared.policy.parameters(), lr=1.0)
-    shared.logprobs(BATCH)[0].sum().backward()
+    torch.autograd.backward(shared.logprobs(BATCH)[0].sum())
     optimiser.step()
     after = dict(shared.policy.named_parameters())
     assert all(torch.equal(after[name], parameter) for name, parameter in base.items())
@@ -166,9 +167,9 @@ def test_bf16_is_computed_in_but_not_returned():
     assert found.dtype == models.values(BATCH).dtype == torch.float32
     assert not torch.equal(found, plain.logprobs(BATCH)[0])
     assert torch.allclose(found, plain.logprobs(BATCH)[0], atol=0.1)
-    found.sum().backward()
+    torch.autograd.backward(found.sum())
     expected = plain.logprobs(BATCH)[0].sum()
-    expected.backward()
+    torch.autograd.backward(expected)
     for name, parameter in models.policy_parameters().items():
         grad, other = parameter.grad, plain.policy_parameters()[name].grad
         assert grad is not None

@@ -18,7 +18,7 @@ def test_advantages_worked_by_hand():
     assert returns.tolist() == [[2.5, 3.0]]
 
 
-def brute_force(rewards, values, gamma, lam):
+def brute_force(rewards: list[float], values: list[float], gamma: float, lam: float) -> list[float]:
     """The defining sum A_t = Σ_k (γλ)^k δ_{t+k}, over the steps that exist."""
     n = len(rewards)
     following = [*values[1:], 0.0]

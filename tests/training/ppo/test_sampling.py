@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 
 from rlaif.training.ppo.logprobs import compute_logprobs, find_head
-from rlaif.training.ppo.sampling import sample_responses
+from rlaif.training.ppo.sampling import Sampled, sample_responses
 from rlaif.training.ppo.sequences import lay_out
 from tests.training.ppo.small import make_policy
 
@@ -10,8 +12,10 @@ PROMPTS = [[8, 9, 10, 11, 12], [20], [30, 31]]
 END = 1
 
 
-def draw(model, prompts=PROMPTS, seeds=(1, 2, 3), **changes):
-    settings = {"stop_ids": [END], "pad_id": END, "max_new_tokens": 20, "temperature": 1.0}
+def draw(
+    model: Any, prompts: Any = PROMPTS, seeds: Any = (1, 2, 3), **changes: Any
+) -> list[Sampled]:
+    settings: dict[str, Any] = {"stop_ids": [END], "pad_id": END, "max_new_tokens": 20}
     return sample_responses(model, prompts, seeds, **settings | changes)
 
 

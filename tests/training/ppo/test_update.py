@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -26,14 +27,15 @@ def make_models(**changes) -> SeparateCritic:
 
 
 def make_updater(models, *, rate: float = 0.0, objective=None, **changes) -> Updater:
-    split = {"rollout_size": 6, "minibatch_size": 6, "epochs": 1, "micro_tokens": 1000}
+    split: dict[str, Any] = {"rollout_size": 6, "minibatch_size": 6, "pad_id": PAD, "seed": 0}
+    split |= {"epochs": 1, "micro_tokens": 1000}
     schedule = Schedule(rate, 100, "constant")
     return Updater(
         models,
         policy=Optimiser(models.policy_parameters(), schedule=schedule, max_grad_norm=1e9),
         critic=Optimiser(models.critic_parameters(), schedule=schedule, max_grad_norm=1e9),
         objective=objective or Objective(),
-        split=Split(**split | {"pad_id": PAD, "seed": 0} | changes),
+        split=Split(**split | changes),
         world=World(),
     )
 
@@ -66,10 +68,10 @@ def test_every_single_ratio_is_one_before_the_first_step():
     assert (logprobs - old).exp().sub(1).abs().max() < 1e-5
 
 
-def gradients(models, experience, **changes):
+def gradients(models: Any, experience: Experience, **changes: Any) -> dict[str, dict[str, Any]]:
     """The gradients of one minibatch of everything, taken where the step would take them."""
     updater = make_updater(models, **changes)
-    taken = {}
+    taken: dict[str, dict[str, Any]] = {}
     for role in ("policy", "critic"):
         optimiser = getattr(updater, role)
 
@@ -127,7 +129,7 @@ def test_gradients_are_those_of_the_objective_written_down_plainly():
     mask = experience.mask_BT[rows]
     # At ratio 1 the gradient of −ρA is −A ∇ log π; one mean over all tokens of the minibatch.
     advantages = experience.advantages_BT[rows][mask]
-    (-(advantages * logprobs).sum() / mask.sum()).backward()
+    torch.autograd.backward(-(advantages * logprobs).sum() / mask.sum())
     for name, parameter in policy.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(ours[name], parameter.grad, atol=1e-6), name
