@@ -2,15 +2,16 @@
 
 A preference is the weighted mean of opinions, so an opinion contributes its share of the weight
 times its distance from ½; contributions add up to the preference's distance from ½. What a
-principle did is the sum over its opinions. (Opinions of a rubric are pooled in log-odds first; there
-contributions are shares of the direction, not an exact sum.)
+principle did is the sum over its opinions. (Opinions of a rubric are pooled in log-odds first;
+there contributions are shares of the direction, not an exact sum.) Opinions are taken before
+transforms.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlaif.config.judge import JudgeConfig
-from rlaif.constitution import Constitution, Principle
+from rlaif.constitution import Constitution
 from rlaif.judging import (
     RULES_JUDGE,
     aggregate_verdicts,
@@ -93,8 +94,3 @@ def deciding(parts: Mapping[str, float], direction: int) -> str | None:
     """
     pulls = {name: direction * part for name, part in parts.items() if direction * part > 0.0}
     return min(pulls, key=lambda name: (-pulls[name], name)) if pulls else None
-
-
-def principles_by_id(constitution: Constitution) -> dict[str, Principle]:
-    """Every principle by its id."""
-    return {principle.id: principle for principle in constitution.principles}

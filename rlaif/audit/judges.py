@@ -90,6 +90,7 @@ def build_judges(
                 configured_fingerprint(
                     config, judge, engine=engine, orders=orders, min_mass=min_mass
                 ),
+                calibrated=config.calibration is not None,
             )
         )
     return tuple(audited)

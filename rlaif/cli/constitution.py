@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli import constitution_checks
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
     from rlaif.constitution.load import Reading
     from rlaif.constitution.models import Principle
 
-app = typer.Typer(help="Wishes as code: lint, show, compare, schema.", no_args_is_help=True)
+app = typer.Typer(
+    help="Wishes as code: lint, show, compare, schema, test, explain.", no_args_is_help=True
+)
+app.command("test")(constitution_checks.try_principles)
+app.command("explain")(constitution_checks.explain)
+app.command("import-votes")(constitution_checks.import_votes)
 
 Source = Annotated[str, typer.Argument(help="A file, or a shipped name such as hhh.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]

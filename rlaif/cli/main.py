@@ -5,6 +5,7 @@ import sys
 import typer
 
 from rlaif.cli import (
+    audit,
     constitution,
     doctor,
     evaluate,
@@ -12,6 +13,7 @@ from rlaif.cli import (
     generate,
     init,
     loop,
+    relabel,
     status,
     train,
 )
@@ -28,8 +30,11 @@ app.command("init")(init.init)
 app.add_typer(constitution.app, name="constitution")
 app.command("generate")(generate.generate)
 app.command("status")(status.status)
+app.command("relabel")(relabel.relabel)
+app.command("reparse")(relabel.reparse)
 app.command("export")(export.export)
 app.add_typer(train.app, name="train")
+app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("loop")(loop.loop)
 app.command("doctor")(doctor.doctor)

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.load import NameOrPath, Settings
+from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.records import content_id
 
 Method = Literal["contrast", "pairwise", "pointwise", "rubric", "salmon"]
 
@@ -113,6 +114,9 @@ class JudgeConfig(Settings):
     rubric: RubricConfig = RubricConfig()
     salmon: SalmonConfig = SalmonConfig()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    calibration: FilePath | None = Field(
+        None, description="A calibration that rlaif audit fitted to this very judge."
+    )
 
     @model_validator(mode="after")
     def _engine_or_student(self) -> "JudgeConfig":
@@ -146,11 +150,14 @@ class JudgeConfig(Settings):
 
     def plan(self) -> dict[str, Any]:
         """What of it determines judgments, besides the engine; other methods' settings do not."""
-        return {
+        plan: dict[str, Any] = {
             "method": self.method,
             "weight": self.weight,
             self.method: self.method_settings.model_dump(mode="json"),
         }
+        if self.calibration is not None:
+            plan["calibration"] = content_id("file", self.calibration.read_text("utf-8"))
+        return plan
 
 
 _METHODS = ("contrast", "pairwise", "pointwise", "rubric", "salmon")

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from rlaif.config.gate import GateConfig
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
 from rlaif.config.load import FilePath, NameOrPath, Settings
 
@@ -117,6 +118,9 @@ class RunConfig(Settings):
     judges: tuple[JudgeConfig, ...] = ()
     judging: JudgingConfig = JudgingConfig()
     pairing: PairingConfig = PairingConfig()
+    gate: GateConfig | None = Field(
+        None, description="What the judges must have shown in an audit before they may label."
+    )
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run directories whose ledgers answer first, at no cost."
     )
@@ -130,6 +134,12 @@ class RunConfig(Settings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two judges are named {name!r}: give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_has_judges(self) -> "RunConfig":
+        if self.gate is not None and not self.judges:
+            raise ValueError("gate: has no effect, no judge is named")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,9 @@ from rlaif.judging import (
     rubric,
     salmon,
 )
+from rlaif.judging.calibration import calibrate, read_calibration
 from rlaif.judging.contrast import Contrast, ContrastJudge
+from rlaif.judging.identity import configured_fingerprint
 from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge
 from rlaif.judging.pointwise import Pointwise, PointwiseJudge
 from rlaif.judging.protocol import Judge, check_needs
@@ -160,7 +162,7 @@ def build_configured_judge(
     if config.method == "pairwise" and values["clamp"] is None:
         values["clamp"] = COT_CLAMP
     kind, _ = METHODS[config.method]
-    return build_judge(
+    judge = build_judge(
         name=config.name,
         method=config.method,
         engine=engine,
@@ -169,6 +171,13 @@ def build_configured_judge(
         min_mass=min_mass,
         settings=kind(**values),
     )
+    if config.calibration is None:
+        return judge
+    fitted = read_calibration(config.calibration)
+    fingerprint = configured_fingerprint(
+        config, judge, engine=engine, orders=orders, min_mass=min_mass
+    )
+    return calibrate(judge, fitted, fingerprint=fingerprint)
 
 
 def _fields(config: JudgeConfig) -> tuple[str, ...]:

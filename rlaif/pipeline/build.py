@@ -11,6 +11,7 @@ from rlaif.engines import Capability, Engine, Sampling, open_engine, require
 from rlaif.errors import ConfigError
 from rlaif.generation import Reviser
 from rlaif.judging import Judge, build_configured_judge
+from rlaif.pipeline.gate import gate_notices
 from rlaif.pipeline.item import Choices, Student, Work
 from rlaif.pipeline.prompts import PromptSource
 from rlaif.pipeline.recorded import RecordedEngine
@@ -58,6 +59,7 @@ def build_parts(settings: RunConfig) -> Parts:
     Raises:
         InputError: Constitution or templates cannot be used, or the judges do not fit it.
         EngineMissing: A model, extra, key or capability is missing.
+        GateRefused: A judge has not shown in its audit what the run demands.
     """
     constitution = load_constitution(settings.constitution)
     _check_judges(settings, constitution)
@@ -66,13 +68,14 @@ def build_parts(settings: RunConfig) -> Parts:
     engines = _open_engines(settings)
     _check_capabilities(settings, engines)
     shown = _templates_shown(settings, constitution, templates, engines)
+    passed = gate_notices(settings, constitution, templates, engines)
     return Parts(
         settings=settings,
         constitution=constitution,
         templates=templates,
         source=prompt_source(settings),
         engines=engines,
-        manifest=_manifest(settings, constitution, shown, engines),
+        manifest=_manifest(settings, constitution, shown, engines, passed),
     )
 
 
@@ -198,6 +201,7 @@ def _manifest(
     constitution: Constitution,
     templates: Mapping[str, str],
     engines: Mapping[str, Engine],
+    passed: tuple[str, ...] = (),
 ) -> Manifest:
     return Manifest.build(
         name=settings.name,
@@ -206,7 +210,7 @@ def _manifest(
         constitution_label=constitution.label,
         constitution=constitution.model_dump(mode="json"),
         engines={role: dict(engine.identity) for role, engine in engines.items()},
-        notices=_notices(settings, engines),
+        notices=(*_notices(settings, engines), *passed),
     )
 
 

@@ -1,0 +1,181 @@
+"""`rlaif constitution test | explain | import-votes`: wishes held against judges and runs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+if TYPE_CHECKING:
+    from rlaif.audit.explain import Explanation
+    from rlaif.audit.principles import TrialReport
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+
+
+def try_principles(
+    source: Annotated[str, typer.Argument(help="A file, or a shipped name such as hhh.")],
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="An audit file with the judges; without one only rules are tested."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the ledger; else out of the audit file.")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Exit 4 when any principle is below this share."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Put every principle's own examples before a judge, in both orders; check rules by themselves.
+
+    An abstention counts as wrong, a tie as half. Exit 4 when a principle is below --min-accuracy.
+    """
+    from rlaif.audit.principles import try_constitution
+
+    report = try_constitution(source, judge=judge, out=out)
+    if json:
+        for one in report.tested:
+            _print_json(one.to_json())
+        _print_json({"constitution": report.constitution, "untested": list(report.untested)})
+    else:
+        _show_tests(report, min_accuracy)
+    if min_accuracy is not None:
+        report.check(min_accuracy)
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="The run directory.")],
+    annotated_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write every pair's votes by principle here (JSON, ICAI version 2)."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say which principle decided how much of a run, which never mattered, which contradict."""
+    from rlaif.audit.annotated_pairs import export_annotated_pairs
+    from rlaif.audit.explain import explain_rows
+    from rlaif.audit.influence import Voices
+    from rlaif.audit.rejudge import run_settings
+    from rlaif.constitution import constitution_from_mapping
+    from rlaif.runs import open_run
+    from rlaif.runs.files import write_whole
+
+    found = open_run(run)
+    constitution = constitution_from_mapping(found.manifest.constitution)
+    voices = Voices.build(constitution, run_settings(found).judges)
+    if annotated_pairs is not None:
+        data = export_annotated_pairs(found.judgments(), voices, name=found.manifest.label)
+        write_whole(annotated_pairs, orjson.dumps(data, option=orjson.OPT_INDENT_2))
+        print(f"wrote {annotated_pairs}", file=sys.stderr)
+    explanation = explain_rows(found.rows(), voices)
+    if json:
+        _print_json(explanation.to_json())
+    else:
+        _show_explanation(explanation)
+
+
+def import_votes(
+    source: Annotated[Path, typer.Argument(help="Annotated pairs (JSON, ICAI version 2).")],
+    gold: Annotated[
+        Path | None, typer.Option(help="Write the pairs as gold lines here, for rlaif audit.")
+    ] = None,
+    constitution: Annotated[
+        Path | None, typer.Option(help="Write principles that agree with the labels here (YAML).")
+    ] = None,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of agreeing votes of a principle.")
+    ] = 0.5,
+    json: AsJson = False,
+) -> None:
+    """Read pairs and per-principle votes that another tool wrote."""
+    from rlaif.audit.annotated_pairs import principles_from_votes, read_annotated_pairs
+    from rlaif.runs.files import write_whole
+
+    pairs = read_annotated_pairs(source)
+    if gold is not None:
+        write_whole(gold, b"".join(orjson.dumps(record) + b"\n" for record in pairs.gold))
+    if constitution is not None:
+        kept = principles_from_votes(pairs, least_agreement=min_agreement)
+        write_whole(constitution, _as_yaml(source.stem, [(p.id, p.statement) for p in kept]))
+    for votes in pairs.votes.values():
+        if json:
+            _print_json(votes.to_json())
+        else:
+            print(f"{votes.agree:6} for {votes.disagree:6} against  {votes.statement}")
+    for failure in pairs.failures:
+        print(f"{failure.record_id}: {failure.message}", file=sys.stderr)
+    print(f"{len(pairs.gold)} pairs, {len(pairs.failures)} broken", file=sys.stderr)
+
+
+def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
+    """A constitution; JSON strings are YAML strings, so that any statement can stand in one."""
+    if not principles:
+        from rlaif.errors import InputError
+
+        raise InputError(
+            f"{name}: no principle agrees with the labels that often; no constitution was written",
+            hint="lower --min-agreement",
+        )
+    lines = [f"name: {orjson.dumps(name).decode()}", "version: 0.1.0", "principles:"]
+    for principle_id, statement in principles:
+        lines += [f"  - id: {principle_id}", f"    statement: {orjson.dumps(statement).decode()}"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _show_tests(report: "TrialReport", least: float | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("judge", "principle", "right", "examples", "stuck on place"):
+        table.add_column(column)
+    for one in report.tested:
+        low = one.accuracy is not None and one.accuracy < (1.0 if least is None else least)
+        cells = (f"{one.right:g}", f"{len(one.tried)}", f"{one.stuck or ''}")
+        table.add_row(one.judge, one.principle, *cells, style="red" if low else "")
+    Console(highlight=False).print(table)
+    for name in dict.fromkeys(one.judge for one in report.tested):
+        cannot = [o.principle for o in report.below(0.5 + 1e-9) if o.judge == name]
+        if cannot:
+            print(f"{name} cannot apply (half of the examples or fewer): {', '.join(cannot)}")
+    if report.untested:
+        print(f"not tested: {', '.join(report.untested)}", file=sys.stderr)
+    print(
+        "A principle has few examples: one right or wrong is an anecdote, not a rate.",
+        file=sys.stderr,
+    )
+
+
+def _show_explanation(found: "Explanation") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{found.judgments} judgments ({found.undecided} undecided), {found.pairs} pairs")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("principle", "asked", "decided", "of pairs", "flips without it", "only voice"):
+        table.add_column(column, justify="left" if column == "principle" else "right")
+    ordered = sorted(found.principles.items(), key=lambda item: (-item[1].decided, item[0]))
+    for name, one in ordered:
+        counts = (one.asked, one.decided, one.pairs, one.flips, one.only)
+        table.add_row(name, *(str(count) for count in counts))
+    Console(highlight=False).print(table)
+    never = found.never_mattered()
+    if never:
+        print(f"never mattered (no label changes without it): {', '.join(never)}")
+    opposed = sorted(
+        (item for item in found.contradictions.items() if item[1].opposed),
+        key=lambda item: (-item[1].opposed, item[0]),
+    )
+    for (one_id, other_id), count in opposed[:10]:
+        print(f"contradict on {count.opposed} of {count.both} comparisons: {one_id}, {other_id}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")

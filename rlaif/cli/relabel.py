@@ -1,0 +1,88 @@
+"""`rlaif relabel` and `rlaif reparse`: labels of a finished run, made anew."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+if TYPE_CHECKING:
+    from rlaif.audit.relabel import Relabelled
+
+_SHOWN = 160  # characters of a text in an example
+
+
+def relabel(
+    run: Annotated[Path, typer.Argument(help="The run directory; it is only read.")],
+    constitution: Annotated[str, typer.Option(help="A file, or a shipped name such as hhh.")],
+    out: Annotated[Path, typer.Option(help="The new run directory.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Judge a run's responses by another constitution; only what changed is asked again."""
+    from rlaif.audit.relabel import relabel as run_relabel
+
+    try:
+        done = run_relabel(run, constitution=constitution, out=out)
+    except KeyboardInterrupt:
+        print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if json:
+        data = {
+            "rows": done.rejudged.rows,
+            "asked": done.rejudged.asked,
+            "remembered": done.rejudged.remembered,
+            **done.flips.to_json(),
+        }
+        sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
+        return
+    _show(done)
+    print(f"next: rlaif export {out} --out {out}/export", file=sys.stderr)
+
+
+def reparse(
+    run: Annotated[Path, typer.Argument(help="The run directory; it is only read.")],
+    out: Annotated[Path, typer.Option(help="The new run directory.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Read a run's stored raw replies with the present parsers; nobody is asked."""
+    from rlaif.audit.relabel import reparse as run_reparse
+    from rlaif.runs import open_run
+
+    done = run_reparse(run, out=out)
+    before, after = open_run(run).status(), done.run.status()
+    if json:
+        data = {
+            "rows": done.rows,
+            "remembered": done.remembered,
+            "abstained_before": before.abstained,
+            "abstained": after.abstained,
+        }
+        sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
+        return
+    print(f"{done.rows} rows, {done.remembered} replies read again, none asked")
+    print(f"verdicts that abstain: {before.abstained} before, {after.abstained} now")
+
+
+def _show(done: "Relabelled") -> None:
+    flips = done.flips
+    print(f"{done.rejudged.rows} rows; asked {done.rejudged.asked} replies, ", end="")
+    print(f"{done.rejudged.remembered} came from the ledger")
+    print(f"principles unchanged: {done.unchanged_principles} of {done.principles}")
+    print(
+        f"{flips.compared} labels compared: {flips.same} same, {flips.flipped} flipped, "
+        f"{flips.gained} new, {flips.lost} lost"
+    )
+    for principle, count in flips.causes.most_common():
+        print(f"\n{count} flipped by {principle}")
+        for one in flips.examples.get(principle, []):
+            print(f"  prompt   {_cut(one.prompt)}")
+            print(f"  now over {_cut(one.chosen)}")
+            print(f"  not      {_cut(one.rejected)}")
+            print(f"           p {one.before:.2f} → {one.after:.2f}")
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "�" for c in line)
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
