@@ -1,0 +1,113 @@
+"""A whole loop on a tiny random model that learns to say a word."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlaif
+from rlaif.errors import ConfigError, RunMismatch
+from rlaif.loop import Round
+from tests.training.tiny import COLOURS, make_tiny
+
+
+def write(path: Path, data: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(data))
+    return path
+
+
+def project(folder: Path, *, learning_rate: float = 3e-3, **loop: Any) -> Path:
+    """A loop whose rule is to say "red"; a random model does so now and then."""
+    model = make_tiny(folder / "model")
+    words = [f"say {a} {b}" for a in COLOURS for b in COLOURS]
+    for name, some in (("train", words[::2]), ("held", words[1::2])):
+        lines = [json.dumps({"prompt": text}) for text in some]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    rule = {
+        "id": "says-red",
+        "kind": "rule",
+        "statement": "Say red.",
+        "rule": {"must_match": r"\bred\b"},
+    }
+    write(folder / "red.yaml", {"name": "red", "version": "1", "principles": [rule]})
+    sampling = {"n": 4, "max_tokens": 8}
+    write(
+        folder / "run.yaml",
+        {
+            "name": "r",
+            "prompts": {"path": "train.jsonl"},
+            "constitution": "red.yaml",
+            "student": {"engine": "transformers", "model": str(model), "sampling": sampling},
+            "out": "unused",
+        },
+    )
+    write(
+        folder / "train.yaml",
+        {
+            "model": "unused",
+            "data": "unused",
+            "out": "unused",
+            "learning_rate": learning_rate,
+            "epochs": 6,
+            "batch_size": 8,
+            "max_length": 64,
+        },
+    )
+    models = [{"name": "unused", "engine": "transformers", "model": str(model)}]
+    write(
+        folder / "eval.yaml",
+        {
+            "name": "e",
+            "prompts": {"path": "held.jsonl"},
+            "constitution": "red.yaml",
+            "models": models,
+            "baseline": "unused",
+            "sampling": {"n": 4, "max_tokens": 8},
+            "out": "unused",
+        },
+    )
+    files = {"run": "run.yaml", "train": "train.yaml", "evaluate": "eval.yaml"}
+    return write(folder / "loop.yaml", {"name": "l", **files, "out": "loop", **loop})
+
+
+@pytest.mark.slow
+def test_a_round_that_improves_is_promoted_and_the_next_one_starts_from_it(tmp_path: Path):
+    config = project(tmp_path, rounds=2)
+    seen: list[Round] = []
+    outcome = rlaif.run_loop(config, on_round=seen.append)
+    first, second = outcome.rounds
+    assert first.promoted, first.why
+    assert first.change is not None
+    assert first.change > 0.1
+    assert second.parent == first.checkpoint
+    assert outcome.model == (second.checkpoint if second.promoted else first.checkpoint)
+    assert [one.number for one in seen] == [1, 2]
+
+    again = rlaif.run_loop(config)
+    assert again == outcome
+
+    with pytest.raises(RunMismatch, match="direction"):
+        rlaif.run_loop(config, overrides={"direction": "down"})
+
+
+@pytest.mark.slow
+def test_a_loop_that_brings_nothing_stays_with_its_model_and_stops(tmp_path: Path):
+    config = project(tmp_path, rounds=5, stop_after=2, learning_rate=1e-9)
+    outcome = rlaif.run_loop(config)
+    assert len(outcome.rounds) == 2
+    assert not any(one.promoted for one in outcome.rounds)
+    assert outcome.model == str(tmp_path / "model")
+    assert "no gain" in outcome.why
+    first, second = (tmp_path / "loop" / f"round-0{i}" / "run" for i in (1, 2))
+    drawn = [sorted(r.text for r in rlaif.open_run(run).responses()) for run in (first, second)]
+    assert drawn[0] != drawn[1], "every round must draw fresh samples"
+
+
+def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_path: Path):
+    config = project(tmp_path)
+    run = json.loads((tmp_path / "run.yaml").read_text())
+    write(tmp_path / "run.yaml", run | {"student": {"engine": "scripted", "model": "echo"}})
+    with pytest.raises(ConfigError, match="transformers"):
+        rlaif.run_loop(config)
+    assert not (tmp_path / "loop").exists()
