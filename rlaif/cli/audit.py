@@ -81,7 +81,9 @@ def _print_table(found: "Audit") -> None:
                 show(one.position.consistency),
                 show(one.position.bias),
             )
-    Console(markup=False, highlight=False).print(table)
+    # A file or a pipe has no width to fit in.
+    width = None if sys.stdout.isatty() else 160
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def _print_estimates(estimates: "Sequence[Estimate]") -> None:
