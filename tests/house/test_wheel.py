@@ -29,7 +29,7 @@ def test_an_installed_wheel_finds_its_words_from_any_folder(tmp_path: Path):
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
         check=True,
         capture_output=True,
     )
@@ -44,15 +44,19 @@ def test_an_installed_wheel_finds_its_words_from_any_folder(tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": ""}
 
     def rlaif(*words: str) -> str:
-        command = [home / "bin" / "rlaif", *words]
         done = subprocess.run(
-            command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+            [str(home / "bin" / "rlaif"), *words],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return str(done.stdout)
 
     where = subprocess.run(
-        [python, "-c", "import rlaif; print(rlaif.__file__)"],
+        [str(python), "-c", "import rlaif; print(rlaif.__file__)"],
         cwd=elsewhere,
         env=environment,
         capture_output=True,

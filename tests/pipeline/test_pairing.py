@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from rlaif.judging import aggregate_verdicts
-from rlaif.pipeline.pairing import choose_comparisons, pair_judgments
+from rlaif.pipeline.comparisons import choose_comparisons
+from rlaif.pipeline.pairing import pair_judgments
 from rlaif.records import (
     Choice,
     Comparison,
