@@ -39,6 +39,21 @@ class SamplingConfig(Settings):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
+class StudentSamplingConfig(SamplingConfig):
+    """How the student's responses are drawn."""
+
+    strategy: Literal["plain", "contrast"] = Field(
+        "plain",
+        description="contrast: half of them under a principle, half under its opposite (RLCD).",
+    )
+
+    @model_validator(mode="after")
+    def _even(self) -> "StudentSamplingConfig":
+        if self.strategy == "contrast" and self.n % 2:
+            raise ValueError("strategy: contrast draws couples, so n must be even")
+        return self
+
+
 class EngineConfig(Settings):
     """One model behind one engine."""
 
@@ -57,7 +72,7 @@ class EngineConfig(Settings):
 class StudentConfig(EngineConfig):
     """The model whose responses are judged; the policy once it is trained."""
 
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: StudentSamplingConfig = StudentSamplingConfig()
     system: str = Field("", description="System message put before every prompt.")
 
 
@@ -73,22 +88,72 @@ class PrinciplesConfig(Settings):
     choose: Literal["one", "all"] | KConfig = "one"
 
 
+class CanaryConfig(Settings):
+    """Known pairs, the principles' own examples, mixed in to watch the judges."""
+
+    share: float = Field(gt=0, le=1, description="Known pairs per comparison, such as 0.05.")
+
+
 class JudgingConfig(Settings):
     """Which comparisons are judged, and how verdicts are read."""
 
-    comparisons: Literal["all-pairs", "random"] = "all-pairs"
+    comparisons: Literal["all-pairs", "random", "contrast"] = "all-pairs"
+    max_length_ratio: float | None = Field(
+        None, ge=1, description="Responses of more unequal length, in words, are not compared."
+    )
+    label: Literal["judges", "construction"] = Field(
+        "judges", description="construction: what was sampled under the principle is better (RLCD)."
+    )
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
     min_mass: float = Field(
         0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
     )
+    max_disagreement: float | None = Field(
+        None, gt=0, lt=1, description="Largest spread between the judges' preferences."
+    )
+    on_disagreement: Literal["drop", "soften"] = Field(
+        "drop", description="Above it: make no pair, or draw the preference towards one half."
+    )
+    fit: Literal["bradley-terry"] | None = Field(
+        None, description="Replace preferences by what strengths fitted to the group say."
+    )
+    canary: CanaryConfig | None = None
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "JudgingConfig":
+        if self.on_disagreement != "drop" and self.max_disagreement is None:
+            raise ValueError("on_disagreement has no effect without max_disagreement")
+        if self.fit is not None and self.comparisons != "all-pairs":
+            raise ValueError("fit needs comparisons: all-pairs, else there is nothing to fit")
+        if self.label == "construction" and self.comparisons != "contrast":
+            raise ValueError("label: construction needs comparisons: contrast")
+        if self.comparisons == "contrast" and self.principles.choose != "one":
+            raise ValueError(
+                "principles has no effect: with comparisons: contrast a couple is judged under the "
+                "principle it was sampled for and against"
+            )
+        return self
 
 
 class PairingConfig(Settings):
     """How judgments become preference pairs."""
 
-    strategy: Literal["all-pairs", "best-vs-worst", "random"] = "best-vs-worst"
+    strategy: Literal["all-pairs", "best-vs-random", "best-vs-worst", "random"] = "best-vs-worst"
     min_margin: float = Field(0.0, ge=0, le=1)
+    length_tiers: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="best-vs-worst: choose the shortest within this of the best rank, and reject "
+        "the longest within this of the worst.",
+    )
+
+    @model_validator(mode="after")
+    def _tiers_of_a_ranking(self) -> "PairingConfig":
+        if self.length_tiers is not None and self.strategy != "best-vs-worst":
+            raise ValueError("length_tiers has no effect, the strategy is not best-vs-worst")
+        return self
 
 
 class ReviseConfig(Settings):
@@ -144,5 +209,26 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _judging_reaches_judges(self) -> "RunConfig":
-        check_reading(self.judges, orders=self.judging.orders, min_mass=self.judging.min_mass)
+        judging = self.judging
+        check_reading(self.judges, orders=judging.orders, min_mass=judging.min_mass)
+        if judging.max_disagreement is not None and len(self.judges) < 2:
+            raise ValueError("judging.max_disagreement has no effect with fewer than two judges")
+        if judging.canary is not None and not self.judges:
+            raise ValueError("judging.canary has no effect without judges")
+        if judging.label == "construction" and self.judges:
+            raise ValueError("judging.label: construction asks no judge, so judges has no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _contrast_is_whole(self) -> "RunConfig":
+        contrasted = self.student.sampling.strategy == "contrast"
+        if self.judging.comparisons == "contrast" and not contrasted:
+            raise ValueError(
+                "judging.comparisons: contrast needs student.sampling.strategy: contrast"
+            )
+        if contrasted and self.revise.rounds > 0:
+            raise ValueError(
+                "student.sampling.strategy: contrast and revise exclude each other: a revision of "
+                "what was meant to break a principle is neither for nor against it"
+            )
         return self

@@ -10,6 +10,7 @@ from rlaif.engines import Capability, Engine, Generate, Reply, Sampling, request
 from rlaif.engines.ask import ask_all
 from rlaif.errors import CallFailed
 from rlaif.records import Failure, Prompt, Response, content_seed
+from rlaif.runs.text import mend_text
 
 REFUSED = "refusal"
 """The finish of a reply that the server's own filter cut off: its words, not the model's."""
@@ -56,24 +57,38 @@ async def sample_responses(
     responses: list[Response] = []
     failures: list[Failure] = []
     for index, reply in enumerate(replies):
-        if isinstance(reply, CallFailed):
-            failures.append(Failure("sample", prompt.id, reply.kind, reply.message, reply.attempts))
-        elif not reply.text.strip() and reply.finish != REFUSED:
-            message = f"sample {index} is blank (finish: {reply.finish})"
-            failures.append(Failure("sample", prompt.id, "empty", message))
+        asked = Generate(messages, sampling, (seeds[index],))
+        kept = keep_reply(
+            prompt,
+            reply,
+            index=index,
+            origin="sample",
+            call=request_key(engine.identity, asked, seeds[index]),
+        )
+        if isinstance(kept, Failure):
+            failures.append(kept)
         else:
-            key = request_key(
-                engine.identity, Generate(messages, sampling, (seeds[index],)), seeds[index]
-            )
-            responses.append(to_response(prompt, reply, index=index, origin="sample", call=key))
+            responses.append(kept)
     return tuple(responses), tuple(failures)
 
 
+def keep_reply(
+    prompt: Prompt, reply: Reply | CallFailed, *, index: int, origin: str, call: str
+) -> Response | Failure:
+    """Keep one sample: a response, or a failure when the call failed or the reply is blank."""
+    if isinstance(reply, CallFailed):
+        return Failure("sample", prompt.id, reply.kind, reply.message, reply.attempts)
+    if not reply.text.strip() and reply.finish != REFUSED:
+        message = f"{origin} {index} is blank (finish: {reply.finish})"
+        return Failure("sample", prompt.id, "empty", message)
+    return to_response(prompt, reply, index=index, origin=origin, call=call)
+
+
 def to_response(prompt: Prompt, reply: Reply, *, index: int, origin: str, call: str) -> Response:
-    """Keep a reply as a response, word for word."""
+    """Keep a reply as a response, word for word; what is no valid Unicode is mended first."""
     return Response.build(
         prompt.id,
-        reply.text,
+        mend_text(reply.text),
         index=index,
         origin=origin,
         finish=reply.finish,

@@ -2,6 +2,8 @@
 
 from rlaif.judging.aggregate import Opinion, aggregate_verdicts, read_opinions, weigh_principles
 from rlaif.judging.build import METHODS, build_configured_judge, build_judge
+from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
+from rlaif.judging.construction import CONSTRUCTION_JUDGE, ConstructionJudge
 from rlaif.judging.contrast import Contrast, ContrastJudge, contrast_logit
 from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge, read_word
 from rlaif.judging.panel import judge_comparison, soften_disagreement
@@ -14,13 +16,18 @@ from rlaif.judging.rubric import Rubric, RubricJudge
 from rlaif.judging.rubric_weights import fit_rubric_weights
 from rlaif.judging.rules import RULES_JUDGE, judge_rules
 from rlaif.judging.salmon import Salmon, SalmonJudge, measure_variances
+from rlaif.judging.strengths import fit_strengths, preference_of, refit_judgments
 from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
 
 __all__ = [
+    "CONSTRUCTION_JUDGE",
     "LOGIT_CAP",
     "METHODS",
     "RULES_JUDGE",
+    "Canary",
+    "Caught",
     "Clamp",
+    "ConstructionJudge",
     "Contrast",
     "ContrastJudge",
     "Cost",
@@ -46,18 +53,23 @@ __all__ = [
     "apply_transforms",
     "build_configured_judge",
     "build_judge",
+    "canary_comparisons",
     "check_needs",
     "contrast_logit",
+    "count_canaries",
     "fit_rubric_weights",
+    "fit_strengths",
     "is_refusal",
     "judge_comparison",
     "judge_rules",
     "measure_variances",
     "parse_choice",
+    "preference_of",
     "read_expected",
     "read_labels",
     "read_opinions",
     "read_word",
+    "refit_judgments",
     "sigmoid",
     "soften_disagreement",
     "split_agreeing",

@@ -17,6 +17,7 @@ from rlaif.judging import (
     salmon,
 )
 from rlaif.judging.calibration import calibrate, read_calibration
+from rlaif.judging.construction import CONSTRUCTION_JUDGE
 from rlaif.judging.contrast import Contrast, ContrastJudge
 from rlaif.judging.identity import configured_fingerprint
 from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge
@@ -117,8 +118,10 @@ def build_judge(
         raise ConfigError(
             f"judge {name!r}: no such method as {method!r}{nearest(method, sorted(METHODS))}"
         )
-    if name == RULES_JUDGE:
-        raise ConfigError(f"no judge can be named {name!r}: rule verdicts carry that name")
+    if name in (RULES_JUDGE, CONSTRUCTION_JUDGE):
+        raise ConfigError(
+            f"no judge can be named {name!r}: verdicts that no model gave carry that name"
+        )
     kind, build = METHODS[method]
     chosen = kind() if settings is None else settings
     if not isinstance(chosen, kind):

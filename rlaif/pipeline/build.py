@@ -9,8 +9,9 @@ from rlaif.config.run import EngineConfig, JudgeConfig, KConfig, SamplingConfig
 from rlaif.constitution import Constitution, HowMany, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, open_engine, require
 from rlaif.errors import ConfigError
-from rlaif.generation import Reviser
-from rlaif.judging import Judge, build_configured_judge
+from rlaif.generation import ContrastSampler, Reviser, contrast
+from rlaif.judging import ConstructionJudge, Judge, build_configured_judge
+from rlaif.pipeline.checks import check_judging
 from rlaif.pipeline.gate import gate_notices
 from rlaif.pipeline.item import Choices, Student, Work
 from rlaif.pipeline.prompts import PromptSource
@@ -62,7 +63,7 @@ def build_parts(settings: RunConfig) -> Parts:
         GateRefused: A judge has not shown in its audit what the run demands.
     """
     constitution = load_constitution(settings.constitution)
-    _check_judges(settings, constitution)
+    check_judging(settings, constitution)
     templates = TemplateSet.open(settings.templates)
     templates.check_all()
     engines = _open_engines(settings)
@@ -131,21 +132,6 @@ def _open_engines(settings: RunConfig) -> dict[str, Engine]:
         critic = settings.revise.critic
         roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
     return roles
-
-
-def _check_judges(settings: RunConfig, constitution: Constitution) -> None:
-    if constitution.judged() and not settings.judges:
-        raise ConfigError(
-            f"judges: the constitution {constitution.name!r} has principles that need a judge, "
-            "and none is named",
-            hint="name one under judges:, or use a constitution of rule principles only",
-        )
-    if settings.judges and not constitution.judged():
-        raise ConfigError(
-            f"judges: the constitution {constitution.name!r} has only rule principles, "
-            "so a judge would never be asked",
-            hint="remove judges:, rules are always applied",
-        )
 
 
 def _how_many(settings: RunConfig) -> HowMany:
@@ -224,22 +210,51 @@ def _work(parts: Parts, roles: Mapping[str, Engine]) -> Work:
         student=Student(
             roles["student"], sampling_of(student.sampling), student.sampling.n, student.system
         ),
-        judges=tuple(
-            (
-                _judge(
-                    judge, settings, constitution, parts.templates, roles[f"judge:{judge.name}"]
-                ),
-                judge.weight,
-            )
-            for judge in settings.judges
-        ),
-        choices=Choices(
-            comparisons=settings.judging.comparisons,
-            principles=_how_many(settings),
-            strategy=settings.pairing.strategy,
-            min_margin=settings.pairing.min_margin,
-        ),
+        judges=_judges(parts, roles),
+        choices=_choices(settings),
         reviser=_reviser(parts, roles) if settings.revise.rounds else None,
+        contrast=_contrast(parts, roles) if student.sampling.strategy == "contrast" else None,
+    )
+
+
+def _choices(settings: RunConfig) -> Choices:
+    judging, pairing = settings.judging, settings.pairing
+    limit, softened = judging.max_disagreement, judging.on_disagreement == "soften"
+    return Choices(
+        comparisons=judging.comparisons,
+        principles=_how_many(settings),
+        strategy=pairing.strategy,
+        min_margin=pairing.min_margin,
+        max_length_ratio=judging.max_length_ratio,
+        max_disagreement=None if softened else limit,
+        soften_above=limit if softened else None,
+        length_tiers=pairing.length_tiers,
+        refit=judging.fit is not None,
+        canary_share=judging.canary.share if judging.canary else 0.0,
+    )
+
+
+def _judges(parts: Parts, roles: Mapping[str, Engine]) -> tuple[tuple[Judge, float], ...]:
+    settings = parts.settings
+    if settings.judging.label == "construction":
+        return ((ConstructionJudge(), 1.0),)
+    built = []
+    for judge in settings.judges:
+        engine = roles[f"judge:{judge.name}"]
+        made = _judge(judge, settings, parts.constitution, parts.templates, engine)
+        built.append((made, judge.weight))
+    return tuple(built)
+
+
+def _contrast(parts: Parts, roles: Mapping[str, Engine]) -> ContrastSampler:
+    student = parts.settings.student
+    return ContrastSampler(
+        engine=roles["student"],
+        template=parts.templates.get(contrast.TEMPLATE),
+        principles=parts.constitution.judged(),
+        sampling=sampling_of(student.sampling),
+        seed=parts.settings.seed,
+        system=student.system,
     )
 
 
@@ -294,4 +309,6 @@ def _templates_shown(
     if settings.revise.rounds > 0:
         for name in ("critique/critique", "revise/revise"):
             shown[name] = templates.get(name).fingerprint
+    if settings.student.sampling.strategy == "contrast":
+        shown[contrast.TEMPLATE] = templates.get(contrast.TEMPLATE).fingerprint
     return dict(sorted(shown.items()))

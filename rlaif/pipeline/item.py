@@ -7,12 +7,25 @@ and the finished row goes back to the caller.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rlaif.constitution import Constitution, HowMany, choose_principles
+from rlaif.constitution import Constitution, HowMany, Principle, choose_principles
 from rlaif.engines import Engine, Sampling
 from rlaif.engines.ask import run_together
-from rlaif.generation import Reviser, sample_responses
-from rlaif.judging import Judge, judge_comparison
-from rlaif.pipeline.pairing import choose_comparisons, pair_judgments
+from rlaif.generation import (
+    ContrastSampler,
+    Reviser,
+    contrasted_principle,
+    sample_responses,
+)
+from rlaif.judging import (
+    Canary,
+    Judge,
+    canary_comparisons,
+    judge_comparison,
+    refit_judgments,
+    soften_disagreement,
+)
+from rlaif.pipeline.comparisons import choose_comparisons
+from rlaif.pipeline.pairing import pair_judgments
 from rlaif.records import (
     Comparison,
     Critique,
@@ -45,6 +58,19 @@ class Choices:
     principles: HowMany
     strategy: str
     min_margin: float
+    max_length_ratio: float | None = None
+    max_disagreement: float | None = None
+    """Judgments on which judges disagree by more make no pair."""
+
+    soften_above: float | None = None
+    """Preferences on which judges disagree by more are drawn towards ½."""
+
+    length_tiers: float | None = None
+    refit: bool = False
+    """Preferences become what strengths fitted to all judgments of the prompt say."""
+
+    canary_share: float = 0.0
+    """Known pairs per comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +86,8 @@ class Work:
 
     choices: Choices
     reviser: Reviser | None = None
+    contrast: ContrastSampler | None = None
+    """Samples the student for and against principles, in place of plainly."""
 
     def row_id(self, prompt: Prompt) -> str:
         """The id of this prompt's row: prompt and plan, nothing else."""
@@ -72,46 +100,31 @@ class Work:
             A Failure when not a single response could be had; otherwise a row, in which smaller
             troubles are kept as failures and every dropped thing has its reason.
         """
-        student = self.student
-        sampled, failures = await sample_responses(
-            student.engine,
-            prompt,
-            n=student.n,
-            sampling=student.sampling,
-            seed=self.seed,
-            system=student.system,
-        )
+        sampled, failures = await self._sample(prompt)
         if not sampled:
             return _none_left(prompt, failures)
         responses, critiques, revisions, more = await self._revise(prompt, sampled)
-        judgments, dropped = await self._judge(prompt, responses)
-        pairs, unpaired = pair_judgments(
-            responses,
-            judgments,
-            strategy=self.choices.strategy,
-            min_margin=self.choices.min_margin,
-            seed=self.seed,
-        )
-        return Row(
+        row = Row(
             id=self.row_id(prompt),
             prompt=prompt,
             responses=responses,
             critiques=critiques,
             revisions=revisions,
-            judgments=judgments,
-            pairs=tuple(pairs),
-            drops=(*dropped, *unpaired),
-            failures=(*failures, *more, *_judge_failures(judgments)),
+            failures=(*failures, *more),
         )
+        return await self.rejudge(row)
 
     async def rejudge(self, row: Row) -> Row:
         """Judge and pair the responses of a finished row anew; nothing is sampled or revised."""
-        judgments, dropped = await self._judge(row.prompt, row.responses)
+        judgments, canaries, dropped = await self._judge(row.prompt, row.responses)
+        choices = self.choices
         pairs, unpaired = pair_judgments(
             row.responses,
             judgments,
-            strategy=self.choices.strategy,
-            min_margin=self.choices.min_margin,
+            strategy=choices.strategy,
+            min_margin=choices.min_margin,
+            max_disagreement=choices.max_disagreement,
+            length_tiers=choices.length_tiers,
             seed=self.seed,
         )
         kept = tuple(failure for failure in row.failures if failure.stage != "judge")
@@ -121,7 +134,21 @@ class Work:
             judgments=judgments,
             pairs=tuple(pairs),
             drops=(*dropped, *unpaired),
-            failures=(*kept, *_judge_failures(judgments)),
+            failures=(*kept, *_judge_failures((*judgments, *canaries))),
+            canaries=canaries,
+        )
+
+    async def _sample(self, prompt: Prompt) -> tuple[tuple[Response, ...], tuple[Failure, ...]]:
+        student = self.student
+        if self.contrast is not None:
+            return await self.contrast.sample(prompt, n=student.n)
+        return await sample_responses(
+            student.engine,
+            prompt,
+            n=student.n,
+            sampling=student.sampling,
+            seed=self.seed,
+            system=student.system,
         )
 
     async def _revise(
@@ -141,12 +168,31 @@ class Work:
 
     async def _judge(
         self, prompt: Prompt, responses: Sequence[Response]
-    ) -> tuple[tuple[Judgment, ...], tuple[Drop, ...]]:
+    ) -> tuple[tuple[Judgment, ...], tuple[Judgment, ...], tuple[Drop, ...]]:
+        """Return judgments, judgments on canaries, and what was not judged."""
+        choices = self.choices
         comparisons, dropped = choose_comparisons(
-            responses, strategy=self.choices.comparisons, seed=self.seed
+            responses,
+            strategy=choices.comparisons,
+            seed=self.seed,
+            max_length_ratio=choices.max_length_ratio,
         )
-        judgments = await run_together([self._judgment(prompt, one) for one in comparisons])
-        return tuple(judgments), tuple(dropped)
+        canaries = canary_comparisons(
+            self.constitution.judged(), comparisons, share=choices.canary_share, seed=self.seed
+        )
+        judged = await run_together(
+            [
+                *(self._judgment(prompt, one) for one in comparisons),
+                *(self._known(canary) for canary in canaries),
+            ]
+        )
+        judgments = judged[: len(comparisons)]
+        if choices.soften_above is not None:
+            above = choices.soften_above
+            judgments = [soften_disagreement(one, above=above) for one in judgments]
+        if choices.refit:
+            judgments = list(refit_judgments(judgments))
+        return tuple(judgments), tuple(judged[len(comparisons) :]), tuple(dropped)
 
     async def _judgment(self, prompt: Prompt, comparison: Comparison) -> Judgment:
         judged = tuple(p for p in self.constitution.judged() if p.applies(prompt.tags))
@@ -154,11 +200,30 @@ class Work:
             prompt,
             comparison,
             judges=self.judges,
-            drawn=choose_principles(
-                judged, how_many=self.choices.principles, seed=self.seed, subject=comparison.id
-            ),
+            drawn=self._drawn(prompt, comparison, judged),
             candidates=judged,
             rules=tuple(p for p in self.constitution.rules() if p.applies(prompt.tags)),
+        )
+
+    def _drawn(
+        self, prompt: Prompt, comparison: Comparison, judged: tuple[Principle, ...]
+    ) -> tuple[Principle, ...]:
+        """The principles that speak about a comparison; of a couple, the one it was sampled by."""
+        if self.choices.comparisons != "contrast":
+            return choose_principles(
+                judged, how_many=self.choices.principles, seed=self.seed, subject=comparison.id
+            )
+        index = comparison.first.index
+        one = contrasted_principle(judged, prompt, index, seed=self.seed)
+        return () if one is None else (one,)
+
+    async def _known(self, canary: Canary) -> Judgment:
+        return await judge_comparison(
+            canary.prompt,
+            canary.comparison,
+            judges=self.judges,
+            drawn=(canary.principle,),
+            candidates=(canary.principle,),
         )
 
 

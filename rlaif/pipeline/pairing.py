@@ -1,73 +1,27 @@
-"""Pairing: which responses are compared, and which judgments become preference pairs.
+"""Pairing: which judgments become preference pairs.
 
-Pure, and blind to order: samples in another order give the same comparisons and the same pairs.
-Every response, comparison and judgment that leads nowhere is a `Drop` with a reason:
+Pure, and blind to order. Every judgment becomes one pair or one `Drop` with a reason:
 
-| reason | what | because |
-|---|---|---|
-| ``refused`` | response | the server's own filter wrote it, not the student |
-| ``empty`` | response | it is blank |
-| ``unpaired`` | response | there is no partner for it |
-| ``identical`` | comparison, pair | both texts are the same, but for white space at the ends |
-| ``all-abstained`` | pair | no opinion on it, so no preference |
-| ``tie`` | pair | the preference is ½ |
-| ``margin`` | pair | the margin is below ``min_margin`` |
-| ``cyclic`` | pair | ``best-vs-worst``: no judgment separates better from worse |
-| ``not-selected`` | pair | the strategy chose others |
+| reason | because |
+|---|---|
+| ``identical`` | both texts are the same, but for white space at the ends |
+| ``all-abstained`` | no opinion on it, so no preference |
+| ``tie`` | the preference is ½ |
+| ``margin`` | the margin is below ``min_margin`` |
+| ``disagreement`` | the judges disagree by more than ``max_disagreement`` |
+| ``cyclic`` | ``best-vs-…``: no judgment agrees with the ranking |
+| ``tiers`` | ``length_tiers``: no judgment joins the best and the worst tier |
+| ``not-selected`` | the strategy chose others |
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rlaif.judging import read_opinions
-from rlaif.records import (
-    Comparison,
-    Drop,
-    Judgment,
-    PreferencePair,
-    Response,
-    content_uniform,
-)
+from rlaif.pipeline.comparisons import same_text, sorted_drops
+from rlaif.records import Drop, Judgment, PreferencePair, Response, content_uniform
 
 _EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
-_REFUSED = "refusal"
-
-
-def choose_comparisons(
-    responses: Sequence[Response], *, strategy: str, seed: int
-) -> tuple[tuple[Comparison, ...], tuple[Drop, ...]]:
-    """Choose which responses to one prompt are compared.
-
-    Args:
-        responses: All responses to one prompt.
-        strategy: ``all-pairs``: every two that differ. ``random``: each response once at most, with
-            a partner drawn by content.
-        seed: The run's seed.
-
-    Returns:
-        Comparisons and drops, each sorted by ids. Which response is first follows from the ids.
-
-    Raises:
-        ValueError: No such strategy.
-    """
-    usable, drops = _usable(responses)
-    if strategy == "all-pairs":
-        couples = list(combinations(usable, 2))
-        alone = usable if len(usable) == 1 else []
-    elif strategy == "random":
-        couples, alone = _draw_couples(usable, seed)
-    else:
-        raise ValueError(f"no such way to choose comparisons as {strategy!r}")
-    drops.extend(Drop("response", "unpaired", (response.id,)) for response in alone)
-    comparisons = []
-    for one, other in couples:
-        first, second = sorted((one, other), key=lambda response: response.id)
-        if _same_text(first, second):
-            drops.append(Drop("comparison", "identical", (first.id, second.id)))
-        else:
-            comparisons.append(Comparison(first, second))
-    comparisons.sort(key=lambda comparison: (comparison.first.id, comparison.second.id))
-    return tuple(comparisons), _sorted(drops)
 
 
 def pair_judgments(
@@ -76,6 +30,8 @@ def pair_judgments(
     *,
     strategy: str,
     min_margin: float = 0.0,
+    max_disagreement: float | None = None,
+    length_tiers: float | None = None,
     seed: int = 0,
 ) -> tuple[tuple[PreferencePair, ...], tuple[Drop, ...]]:
     """Make preference pairs of judgments: the preferred response is chosen, the other rejected.
@@ -89,7 +45,14 @@ def pair_judgments(
             is in two pairs. ``best-vs-worst``: one pair, the judgment that agrees with the ranking
             and separates most in it. A response's rank is its mean preference over all judgments
             with a preference; best and worst are that pair when they were compared, and decided.
+            ``best-vs-random``: one pair, the best response and one drawn by content of those that
+            rank below it and lost against it.
         min_margin: Judgments with a smaller margin make no pair. They still count in the ranking.
+        max_disagreement: Judgments on which the judges disagree by more make no pair either.
+        length_tiers: ρ in (0, ½), for ``best-vs-worst``: of all responses whose rank is within ρ of
+            the best, of the span from worst to best, the shortest is chosen, and of all within ρ of
+            the worst the longest is rejected (Meta-Rewarding, arXiv 2407.19594), as far as a
+            decided judgment joins them. Lengths are in characters.
         seed: The run's seed.
 
     Returns:
@@ -104,64 +67,60 @@ def pair_judgments(
     drops: list[Drop] = []
     for judgment in sorted(judgments, key=_ids):
         first, second = texts[judgment.first_id], texts[judgment.second_id]
-        reason = _why_not(judgment, first, second, min_margin)
+        reason = _why_not(judgment, first, second, min_margin, max_disagreement)
         if reason:
             drops.append(Drop("pair", reason, _ids(judgment)))
         else:
             decided.append(judgment)
-    if strategy == "all-pairs":
-        selected, reason = decided, ""
-    elif strategy == "random":
-        selected, reason = _draw_disjoint(decided, seed), "not-selected"
-    elif strategy == "best-vs-worst":
-        selected, reason = _most_separated(decided, _ranks(judgments))
-    else:
-        raise ValueError(f"no such pairing strategy as {strategy!r}")
+    selected, reason = _select(decided, strategy, _Ranking(judgments, texts), length_tiers, seed)
     kept = {id(judgment) for judgment in selected}
     drops.extend(Drop("pair", reason, _ids(j)) for j in decided if id(j) not in kept)
     pairs = [_pair(judgment, texts[judgment.first_id].prompt_id) for judgment in selected]
-    return tuple(sorted(pairs, key=lambda p: (p.chosen_id, p.rejected_id))), _sorted(drops)
+    return tuple(sorted(pairs, key=lambda p: (p.chosen_id, p.rejected_id))), sorted_drops(drops)
 
 
-def _usable(responses: Sequence[Response]) -> tuple[list[Response], list[Drop]]:
-    """Sort by id, without duplicates and without what no student wrote."""
-    usable, drops = [], []
-    for response in sorted({r.id: r for r in responses}.values(), key=lambda r: r.id):
-        if response.finish == _REFUSED:
-            drops.append(Drop("response", "refused", (response.id,)))
-        elif not response.text.strip():
-            drops.append(Drop("response", "empty", (response.id,)))
-        else:
-            usable.append(response)
-    return usable, drops
-
-
-def _draw_couples(
-    responses: Sequence[Response], seed: int
-) -> tuple[list[tuple[Response, Response]], list[Response]]:
-    """Go through responses in a drawn order; each takes the next one with another text."""
-    waiting = sorted(responses, key=lambda r: content_uniform(seed, "compare", r.id))
-    couples, alone = [], []
-    while waiting:
-        one = waiting.pop(0)
-        at = next((n for n, other in enumerate(waiting) if not _same_text(one, other)), None)
-        if at is None:
-            alone.append(one)
-        else:
-            couples.append((one, waiting.pop(at)))
-    return couples, alone
-
-
-def _why_not(judgment: Judgment, first: Response, second: Response, min_margin: float) -> str:
+def _why_not(
+    judgment: Judgment,
+    first: Response,
+    second: Response,
+    min_margin: float,
+    max_disagreement: float | None,
+) -> str:
     """Why a judgment cannot become a pair; empty when it can."""
     preference, margin = judgment.preference, judgment.margin
-    if _same_text(first, second):
+    if same_text(first, second):
         return "identical"
     if preference is None or margin is None:
         return "all-abstained"
     if abs(preference - 0.5) < _EVEN:
         return "tie"
-    return "margin" if margin < min_margin else ""
+    if margin < min_margin:
+        return "margin"
+    spread = judgment.disagreement
+    unsettled = max_disagreement is not None and spread is not None and spread > max_disagreement
+    return "disagreement" if unsettled else ""
+
+
+def _select(
+    decided: Sequence[Judgment],
+    strategy: str,
+    ranking: "_Ranking",
+    length_tiers: float | None,
+    seed: int,
+) -> tuple[Sequence[Judgment], str]:
+    """Return the judgments a strategy takes, and why it leaves the others."""
+    if strategy == "all-pairs":
+        return decided, ""
+    if strategy == "random":
+        return _draw_disjoint(decided, seed), "not-selected"
+    agreeing = [judgment for judgment in decided if ranking.distance(judgment) > _EVEN]
+    if strategy == "best-vs-random":
+        return _best_and_random(agreeing, ranking, seed)
+    if strategy == "best-vs-worst":
+        if length_tiers is not None:
+            return _shortest_and_longest(agreeing, ranking, length_tiers)
+        return _one(agreeing, key=ranking.strength, otherwise="cyclic")
+    raise ValueError(f"no such pairing strategy as {strategy!r}")
 
 
 def _draw_disjoint(judgments: Sequence[Judgment], seed: int) -> list[Judgment]:
@@ -175,36 +134,72 @@ def _draw_disjoint(judgments: Sequence[Judgment], seed: int) -> list[Judgment]:
     return selected
 
 
-def _ranks(judgments: Sequence[Judgment]) -> dict[str, float]:
-    """Mean probability of being preferred, over all judgments with a preference."""
-    points: dict[str, list[float]] = {}
-    for judgment in sorted(judgments, key=_ids):
-        if judgment.preference is not None:
-            points.setdefault(judgment.first_id, []).append(judgment.preference)
-            points.setdefault(judgment.second_id, []).append(1.0 - judgment.preference)
-    return {response_id: sum(some) / len(some) for response_id, some in points.items()}
+class _Ranking:
+    """Where responses stand: their mean preference over all judgments that have one."""
 
+    def __init__(self, judgments: Sequence[Judgment], texts: Mapping[str, Response]) -> None:
+        points: dict[str, list[float]] = {}
+        for judgment in sorted(judgments, key=_ids):
+            if judgment.preference is not None:
+                points.setdefault(judgment.first_id, []).append(judgment.preference)
+                points.setdefault(judgment.second_id, []).append(1.0 - judgment.preference)
+        self.ranks = {one: sum(some) / len(some) for one, some in points.items()}
+        self.lengths = {one: len(response.text) for one, response in texts.items()}
 
-def _most_separated(
-    judgments: Sequence[Judgment], ranks: Mapping[str, float]
-) -> tuple[list[Judgment], str]:
-    """Return the judgment whose preferred side is furthest above the other, or why there is none.
+    def distance(self, judgment: Judgment) -> float:
+        """How far the preferred side ranks above the other.
 
-    A judgment that contradicts the ranking has a negative distance and is never taken: its pair
-    would teach the opposite of what all judgments together say.
-    """
-
-    def distance(judgment: Judgment) -> float:
+        Negative when the judgment contradicts the ranking: its pair would teach the opposite of
+        what all judgments together say.
+        """
         chosen, rejected = _sides(judgment)
-        return ranks[chosen] - ranks[rejected]
+        return self.ranks[chosen] - self.ranks[rejected]
 
-    def strength(judgment: Judgment) -> tuple[float, float, tuple[str, str]]:
-        return round(distance(judgment), 9), round(judgment.margin or 0.0, 9), _ids(judgment)
+    def strength(self, judgment: Judgment) -> tuple[float, float, tuple[str, str]]:
+        """What of several judgments is the most separated one, whatever their order."""
+        return round(self.distance(judgment), 9), round(judgment.margin or 0.0, 9), _ids(judgment)
 
-    best = max(judgments, key=strength, default=None)
-    if best is None or distance(best) <= _EVEN:
+
+def _one(
+    judgments: Sequence[Judgment], *, key: Callable[[Judgment], Any], otherwise: str
+) -> tuple[list[Judgment], str]:
+    """The greatest judgment by a key, and the reason against the others or against all."""
+    if not judgments:
+        return [], otherwise
+    return [max(judgments, key=key)], "not-selected"
+
+
+def _best_and_random(
+    judgments: Sequence[Judgment], ranking: _Ranking, seed: int
+) -> tuple[list[Judgment], str]:
+    chosen = [_sides(judgment)[0] for judgment in judgments]
+    best = max(chosen, key=lambda one: (round(ranking.ranks[one], 9), one), default="")
+    won = [judgment for judgment in judgments if _sides(judgment)[0] == best]
+    return _one(won, key=lambda j: content_uniform(seed, "pair", *_ids(j)), otherwise="cyclic")
+
+
+def _shortest_and_longest(
+    judgments: Sequence[Judgment], ranking: _Ranking, rho: float
+) -> tuple[list[Judgment], str]:
+    if not judgments:
         return [], "cyclic"
-    return [best], "not-selected"
+    top, bottom = max(ranking.ranks.values()), min(ranking.ranks.values())
+    reach = rho * (top - bottom) + _EVEN
+    spanning = []
+    for judgment in judgments:
+        chosen, rejected = _sides(judgment)
+        if ranking.ranks[chosen] >= top - reach and ranking.ranks[rejected] <= bottom + reach:
+            spanning.append(judgment)
+
+    def brevity(judgment: Judgment) -> tuple[int, int, tuple[float, float, tuple[str, str]]]:
+        chosen, rejected = _sides(judgment)
+        return (
+            -ranking.lengths[chosen],
+            ranking.lengths[rejected],
+            ranking.strength(judgment),
+        )
+
+    return _one(spanning, key=brevity, otherwise="tiers")
 
 
 def _sides(judgment: Judgment) -> tuple[str, str]:
@@ -235,11 +230,3 @@ def _ids(judgment: Judgment) -> tuple[str, str]:
     """The two response ids, sorted, so that a swapped judgment has the same."""
     first, second = sorted((judgment.first_id, judgment.second_id))
     return first, second
-
-
-def _same_text(one: Response, other: Response) -> bool:
-    return one.text.strip() == other.text.strip()
-
-
-def _sorted(drops: Sequence[Drop]) -> tuple[Drop, ...]:
-    return tuple(sorted(drops, key=lambda drop: (drop.what, drop.reason, drop.ids)))

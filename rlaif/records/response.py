@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from rlaif.records.identity import content_id
 
+CONTRAST_FOR, CONTRAST_AGAINST = "contrast-for", "contrast-against"
+"""Origins of responses sampled under a principle and under its opposite (RLCD)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

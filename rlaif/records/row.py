@@ -25,6 +25,9 @@ class Row:
     failures: tuple[Failure, ...] = ()
     """Calls that failed without making the whole prompt fail."""
 
+    canaries: tuple[Judgment, ...] = ()
+    """Judgments on known pairs, each with the better response first. Never paired."""
+
     def response(self, response_id: str) -> Response:
         """Return the response with this id.
 

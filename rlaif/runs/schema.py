@@ -106,6 +106,7 @@ ROW_SCHEMA = pa.schema(
         "pairs": pa.list_(_PAIR),
         "drops": pa.list_(_DROP),
         "failures": pa.list_(_FAILURE),
+        "canaries": pa.list_(_JUDGMENT),
     }
 )
 
@@ -143,6 +144,7 @@ def row_to_dict(row: Row) -> dict[str, Any]:
         "pairs": [_read_pair(pair) for pair in row.pairs],
         "drops": [_read_drop(drop) for drop in row.drops],
         "failures": [_read_failure(failure) for failure in row.failures],
+        "canaries": [judgment_to_dict(judgment) for judgment in row.canaries],
     }
 
 
@@ -162,6 +164,7 @@ def row_from_dict(data: Mapping[str, Any]) -> Row:
         ),
         drops=tuple(Drop(**_with_tuples(fields, "ids")) for fields in data["drops"]),
         failures=tuple(Failure(**fields) for fields in data["failures"]),
+        canaries=tuple(_judgment_from_dict(fields) for fields in data.get("canaries") or ()),
     )
 
 

@@ -140,3 +140,9 @@ async def test_the_purpose_is_passed_on_and_changes_no_sample() -> None:
     )
     assert one == two
     assert [request.purpose for request in engine.asked] == ["sample", "evaluate"]
+
+
+async def test_half_a_character_is_mended_before_it_gets_an_id() -> None:
+    engine = FakeEngine(lambda *_: Reply(text="an egg \ud83d"))
+    (response,), failures = await sample_responses(engine, PROMPT, n=1, sampling=SAMPLING, seed=7)
+    assert (response.text, failures) == ("an egg \ufffd", ())

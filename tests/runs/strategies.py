@@ -53,7 +53,17 @@ _verdicts = st.builds(
     calls=_texts,
 )
 _judgments = st.builds(
-    Judgment, _text, _text, _maybe, _maybe, _texts, _maybe, _maybe, _count, _many(_verdicts)
+    Judgment,
+    _text,
+    _text,
+    _maybe,
+    _maybe,
+    _texts,
+    _maybe,
+    _maybe,
+    _count,
+    _many(_verdicts),
+    disagreement=_maybe,
 )
 _pairs = st.builds(PreferencePair, _text, _text, _text, _real, _real, _texts, _texts, _real, _count)
 rows = st.builds(
@@ -67,4 +77,5 @@ rows = st.builds(
     pairs=_many(_pairs),
     drops=_many(st.builds(Drop, _text, _text, _texts)),
     failures=_many(st.builds(Failure, _text, _text, _text, _text, _count)),
+    canaries=_many(_judgments),
 )

@@ -56,6 +56,7 @@ CASES: dict[str, dict[str, Any]] = {
         "response_b": "It depends.",
     },
     "judge/contrast": {"statement": STATEMENT, "opposite": "", "against": True},
+    "sample/contrast": {"statement": STATEMENT, "opposite": "Evade it.", "against": True},
     "critique/critique": {
         "statement": STATEMENT,
         "critique_request": "Name what was not answered.",
@@ -109,12 +110,13 @@ def test_what_never_changes_comes_before_what_does() -> None:
     assert places == sorted(places)
 
 
-def test_the_two_personas_of_the_contrast_differ_in_the_wish_alone() -> None:
+@pytest.mark.parametrize("name", ["judge/contrast", "sample/contrast"])
+def test_the_two_personas_of_a_contrast_differ_in_the_wish_alone(name: str) -> None:
     given = {"statement": "Be brief.", "opposite": "Be long."}
-    kept = render("judge/contrast", {**given, "against": False})
-    broken = render("judge/contrast", {**given, "against": True})
+    kept = render(name, {**given, "against": False})
+    broken = render(name, {**given, "against": True})
     assert kept.replace("Be brief.", "Be long.") == broken
-    worded = render("judge/contrast", {"statement": "Be brief.", "opposite": "", "against": True})
+    worded = render(name, {"statement": "Be brief.", "opposite": "", "against": True})
     assert worded.replace("Do the contrary of what follows. ", "") == kept
 
 
