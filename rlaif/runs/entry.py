@@ -132,7 +132,8 @@ def from_call(call: Call) -> Entry:
 def _encode(reply: Mapping[str, Any]) -> bytes:
     if _is_finite(reply):
         try:
-            return orjson.dumps(reply)
+            # A copy, because what orjson returns keeps 8 KiB alive however short it is.
+            return bytes(memoryview(orjson.dumps(reply)))
         except TypeError:
             pass  # half a character, or no JSON at all: then the next line raises as well
     return json.dumps(reply, separators=(",", ":")).encode()

@@ -15,7 +15,7 @@ from rlaif.runs.ledger_file import Call, explain, write_calls
 
 GROUP_ROWS = 200
 GROUP_SECONDS = 0.25
-QUEUE_BYTES = 64 << 20
+QUEUE_BYTES = 32 << 20
 """Replies waiting for the disk beyond this hold up whoever puts more."""
 
 _CALL_BYTES = 400

@@ -33,7 +33,7 @@ class IdSet(Set[bytes]):
         if not len(more):
             return
         merged = np.concatenate([self._sorted, more])
-        merged.sort()
+        merged.sort(kind="stable")  # quick here, because most of it is sorted already
         fresh = np.ones(len(merged), dtype=bool)
         fresh[1:] = merged[1:] != merged[:-1]
         # In this order, because another thread that asks looks at the recent ids first.

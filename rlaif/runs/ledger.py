@@ -46,7 +46,7 @@ def check_reuse(directories: Sequence[Path]) -> None:
 class Ledger:
     """Replies by key. Open with `Ledger.open`; close with `close` or ``with``.
 
-    `get` and `put` may be called from an event loop: they do not wait for the disk, unless 64 MiB
+    `get` and `put` may be called from an event loop: they do not wait for the disk, unless 32 MiB
     of replies are waiting to be written. A key once written keeps its reply.
     """
 

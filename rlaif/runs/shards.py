@@ -129,10 +129,13 @@ def done_ids(directory: Path) -> IdSet:
         RunError: A shard is damaged.
         RunMismatch: A shard was written by a newer version.
     """
+    joined = [
+        b"".join(_ids(path, batch))
+        for path in shard_paths(directory)
+        for batch in _batches(path, ["id"])
+    ]
     done = IdSet()
-    for path in shard_paths(directory):
-        batches = _batches(path, ["id"])
-        done.update(b"".join(row_id for batch in batches for row_id in _ids(path, batch)))
+    done.update(b"".join(joined))
     return done
 
 

@@ -1,13 +1,17 @@
 """What the killed processes of `test_crash` do: make rows of a run until somebody stops them."""
 
 import os
+import signal
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rlaif.records import Response, Row
-from rlaif.runs import RunWriter
+from rlaif.runs import RunWriter, group_commit, writer as writer_module
 from tests.runs.made import make_entry, make_key, make_manifest, make_row
 
-ROWS = 300
+ROWS = 120
 CALLS = 3
 """Per row."""
 
@@ -52,3 +56,46 @@ def make_made_row(number: int, texts: list[str]) -> Row:
         Response.build(f"p{number}", text, index=index) for index, text in enumerate(texts)
     )
     return make_row(number, responses=responses, judgments=(), pairs=())
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tear_and_die(descriptor: int) -> None:
+    """Leave half of what was written, as a power failure before the sync may."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+    die()
+
+
+POINTS: dict[str, tuple[Any, str, Callable[..., None] | None, Callable[..., None] | None]] = {
+    "before a commit": (group_commit, "write_calls", die, None),
+    "after a commit": (group_commit, "write_calls", None, die),
+    "before a shard": (writer_module, "write_shard", die, None),
+    "after a shard": (writer_module, "write_shard", None, die),
+    "before failures": (writer_module, "append_failures", die, None),
+    "before the sync of a file": (os, "fsync", tear_and_die, None),
+    "before a rename": (Path, "replace", die, None),
+    "after a rename": (Path, "replace", None, die),
+}
+"""Where to die: a function by module and name, and what happens before or after it."""
+
+
+def make_rows_and_die(point: str, count: int, run: Path, asked: Path, safe: Path) -> None:
+    """The same as `make_rows`, but dying at the ``count``-th time a point is reached."""
+    module, name, before, after = POINTS[point]
+    function, reached = getattr(module, name), 0
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal reached
+        reached += 1
+        if reached == count and before is not None:
+            before(*arguments)
+        result = function(*arguments, **named)
+        if reached == count and after is not None:
+            after(*arguments)
+        return result
+
+    setattr(module, name, wrapped)
+    make_rows(run, asked, safe)

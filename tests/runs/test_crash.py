@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import signal
 import time
 from collections import Counter
 
@@ -10,7 +11,13 @@ import pytest
 from rlaif.runs import open_run, read_rows
 from rlaif.runs.group_commit import GROUP_ROWS
 from rlaif.runs.ledger import Ledger
-from tests.runs.crashing import CALLS, ROWS, make_made_row, make_rows
+from tests.runs.crashing import (
+    CALLS,
+    ROWS,
+    make_made_row,
+    make_rows,
+    make_rows_and_die,
+)
 from tests.runs.made import make_key, row_bytes
 
 KILLS = 24
@@ -26,7 +33,7 @@ def context():
 
 def test_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path, context):
     randomness = random.Random(20)
-    kills = repeated = 0
+    kills = 0
     for round_number in range(100):
         folder = tmp_path / str(round_number)
         folder.mkdir()
@@ -42,25 +49,61 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path, context):
                 time.sleep(randomness.uniform(0.0, 0.1))
                 process.kill()
             process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
             if process.exitcode == 0:
                 break
             kills += 1
             killed_here += 1
             check_promises(run, safe, written)
-        rows = {row.id: row_bytes(row) for row in read_rows(run / "shards")}
-        assert written.items() <= rows.items()
-        assert sorted(rows.values()) == sorted(
-            row_bytes(make_made_row(n, [f"answer {n * CALLS + call}" for call in range(CALLS)]))
-            for n in range(ROWS)
-        )
-        times = Counter(asked.read_text().split())
-        assert len(times) == ROWS * CALLS
-        again = times.total() - len(times)
-        assert again <= killed_here * (GROUP_ROWS + CALLS)
-        repeated += again
+        check_end(run, asked, written, killed_here)
         if kills >= KILLS:
             break
     assert kills >= KILLS
+
+
+@pytest.mark.parametrize(
+    ("point", "count"),
+    [
+        ("before a commit", 2),
+        ("after a commit", 2),
+        ("before a shard", 2),
+        ("after a shard", 2),
+        ("before failures", 2),
+        ("before the sync of a file", 1),  # the manifest
+        ("before the sync of a file", 5),  # the first shard
+        ("before a rename", 1),  # the manifest
+        ("before a rename", 2),  # the empty ledger
+        ("before a rename", 3),  # the first shard
+        ("after a rename", 3),
+    ],
+)
+def test_dying_at_every_step_of_writing_loses_nothing(tmp_path, context, point, count):
+    run, asked, safe = tmp_path / "run", tmp_path / "asked", tmp_path / "safe"
+    written: dict[str, bytes] = {}
+    process = context.Process(target=make_rows_and_die, args=(point, count, run, asked, safe))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    check_promises(run, safe, written)
+    process = context.Process(target=make_rows, args=(run, asked, safe))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    check_end(run, asked, written, 1)
+
+
+def check_end(run, asked, written, kills) -> None:
+    """The rows are those of a run nobody disturbed, and little was asked twice."""
+    rows = {row.id: row_bytes(row) for row in read_rows(run / "shards")}
+    assert written.items() <= rows.items()
+    assert sorted(rows.values()) == sorted(
+        row_bytes(make_made_row(n, [f"answer {n * CALLS + call}" for call in range(CALLS)]))
+        for n in range(ROWS)
+    )
+    assert list(run.rglob("*.tmp")) == []
+    times = Counter(asked.read_text().split())
+    assert len(times) == ROWS * CALLS
+    assert times.total() - len(times) <= kills * (GROUP_ROWS + CALLS)
 
 
 def wait_for_work(process, asked) -> None:
