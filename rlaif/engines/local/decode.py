@@ -34,6 +34,7 @@ class Decoder:
         self._waiting: list[Row] = []
         self._rows = new_rows(forward.config)
         self._steps = 0
+        self._tried: list[Row] = []  # in the last forward pass, and in memory during it
 
     @property
     def busy(self) -> bool:
@@ -61,6 +62,7 @@ class Decoder:
         if self._may_join():
             self._join()
         if self._active:
+            self._tried = self._active
             logits_BV = self._forward.step(self._rows, [row.tokens[-1] for row in self._active])
             self._draw(self._active, logits_BV)
             self._steps += 1
@@ -71,12 +73,12 @@ class Decoder:
 
         One row that does not fit alone has failed.
         """
-        fitted = len(self._active)
-        held = self.give_up()
-        self._limits.halve(max(fitted, min(len(held), self._limits.rows)))
-        if len(held) == 1:
-            held.pop().job.fail(out_of_memory())
-        self._waiting = held
+        tried = self._tried
+        if len(tried) == 1:
+            tried[0].job.fail(out_of_memory())
+        else:
+            self._limits.halve(len(tried))
+        self._waiting = self.give_up()
 
     def give_up(self) -> list[Row]:
         """Return all rows that are not finished, and hold none."""
@@ -131,6 +133,7 @@ class Decoder:
         prompts = list(dict.fromkeys(row.ids for row in rows))
         index = {ids: place for place, ids in enumerate(prompts)}
         picks = [index[row.ids] for row in rows]
+        self._tried = [*self._active, *rows]
         cache, logits_PV = self._forward.prefill(prompts)
         self._draw(rows, logits_PV[torch.tensor(picks, device=logits_PV.device)])
         going = [place for place, row in enumerate(rows) if not row.idle]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.config import nearest
 from rlaif.embedded import SHIPPED, model_fingerprint, quiet_transformers, resolve_model
@@ -45,16 +45,16 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     common: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": options.trust_remote_code,
-        "local_files_only": Path(place).is_dir(),
+        # An adapter names the model it belongs to, which may have to be fetched.
+        "local_files_only": Path(place, "config.json").is_file(),
     }
     device = _device(options.device)
     dtype = _dtype(options.dtype, device)
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(place, **common)
             tokenizer = AutoTokenizer.from_pretrained(place, **common)
             model = AutoModelForCausalLM.from_pretrained(
-                place, config=config, dtype=dtype, use_safetensors=True, **common
+                place, dtype=dtype, use_safetensors=True, **common
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
         raise _cannot_load(name, place, problem) from problem
@@ -68,7 +68,7 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
         ends=frozenset(chat.turn_ends() | _generation_ends(model)),
         identity={
             "engine": "transformers",
-            "model": _name(name, place, config, revision),
+            "model": _name(name, place, model.config, revision),
             "dtype": str(dtype).removeprefix("torch."),
             "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
             "chat_template_kwargs": options.chat_template_kwargs,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.engines.tiny import load_plain
 
 from rlaif.records import Message
+from tests.engines.tiny import load_plain
 
 
 class Brute:

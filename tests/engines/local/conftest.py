@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engines.tiny import make_tiny
 
 from rlaif.engines.local.engine import TransformersEngine, build_transformers_engine
+from tests.engines.tiny import make_tiny
 
 KINDS = ("llama", "sliding", "hybrid", "recurrent", "learned-positions")
 

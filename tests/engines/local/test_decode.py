@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engines.local.brute import Brute, greedy, user
-from tests.engines.local.conftest import Opener
-from tests.engines.tiny import CONTEXT
 
 from rlaif.engines import Engine, Generate, Reply, Sampling
 from rlaif.records import content_uniform
+from tests.engines.local.brute import Brute, greedy, user
+from tests.engines.local.conftest import Opener
+from tests.engines.tiny import CONTEXT
 
 PROMPTS = [
     user("How do I boil an egg?"),

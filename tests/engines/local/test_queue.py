@@ -1,0 +1,138 @@
+import threading
+import time
+
+import pytest
+
+from rlaif.engines import Sampling
+from rlaif.engines.local.jobs import Job, Reading, Row
+from rlaif.engines.local.limits import Limits
+from rlaif.engines.local.queue import Queue, Work
+
+
+def limits(**changes: int) -> Limits:
+    return Limits(**{"rows": 8, "tokens": 1000, "prefill_tokens": 500, "pass_cost": 10, **changes})
+
+
+def queue(workers: int = 1, *, wait: float = 0.0, shares: bool = True, vocabulary: int = 100):
+    return Queue(workers=workers, wait=wait, vocabulary=vocabulary, shares_prefixes=shares)
+
+
+def reading(*ids: int, first: int | None = None) -> Reading:
+    return Reading(Job(1), list(ids), len(ids) - 1 if first is None else first)
+
+
+def row() -> Row:
+    return Row(Job(1), (0,), [1], False, Sampling(), 0, 5)
+
+
+def take(waiting: Queue, *, room: int = 8, busy: bool = True, of: Limits | None = None) -> Work:
+    work = waiting.take(room=room, busy=busy, limits=of or limits())
+    assert work is not None
+    return work
+
+
+def test_rows_are_taken_in_order_and_only_as_many_as_there_is_room_for():
+    waiting, rows = queue(), [row() for _ in range(5)]
+    waiting.put(rows=rows)
+    assert list(take(waiting, room=3).rows) == rows[:3]
+    assert list(take(waiting, room=3).rows) == rows[3:]
+
+
+def test_a_worker_takes_its_share_and_leaves_the_others_theirs():
+    waiting, rows = queue(workers=2), [row() for _ in range(5)]
+    waiting.put(rows=rows)
+    assert len(take(waiting).rows) == 3
+    assert len(take(waiting).rows) == 1
+
+
+def test_readings_with_a_long_common_prefix_are_read_together():
+    shared = tuple(range(60))
+    same, other = [reading(*shared, n, n) for n in range(3)], reading(*range(500, 560))
+    waiting = queue()
+    waiting.put(readings=[same[0], other, *same[1:]])
+    assert set(take(waiting).readings) == set(same)
+    assert list(take(waiting).readings) == [other]
+
+
+def test_without_prefix_sharing_padding_alone_decides():
+    shared = tuple(range(60))
+    waiting = queue(shares=False)
+    waiting.put(readings=[reading(*shared, 1), reading(*shared, 2), reading(*shared, *range(90))])
+    assert [len(one.ids) for one in take(waiting).readings] == [61, 61]
+
+
+def test_a_prefix_ends_where_the_first_thing_is_asked():
+    long = tuple(range(60))
+    waiting = queue()
+    waiting.put(readings=[reading(*long, 1, first=3), reading(*long, 2, *range(80))])
+    assert len(take(waiting).readings) == 1  # with 3 tokens to share, padding costs more
+
+
+def test_cheap_passes_are_not_merged_at_the_price_of_padding():
+    short, long = reading(1, 2, 3), reading(9, *range(40))
+    waiting = queue()
+    waiting.put(readings=[short, long])
+    assert list(take(waiting).readings) == [short]
+    waiting = queue()
+    waiting.put(readings=[reading(1, 2, 3), reading(9, *range(40))])
+    assert len(take(waiting, of=limits(pass_cost=100)).readings) == 2
+
+
+@pytest.mark.parametrize(
+    ("of", "vocabulary"),
+    [(limits(prefill_tokens=25, pass_cost=1000), 100), (limits(pass_cost=1000), 2**28 // 2)],
+    ids=["tokens", "logits"],
+)
+def test_a_batch_ends_at_its_limits(of: Limits, vocabulary: int):
+    waiting = queue(shares=False, vocabulary=vocabulary)
+    waiting.put(readings=[reading(n, *range(9)) for n in range(5)])
+    assert [len(take(waiting, of=of).readings) for _ in range(3)] == [2, 2, 1]
+
+
+def test_the_oldest_reading_is_always_served():
+    first, rest = reading(500, 501), [reading(n, n) for n in range(9)]
+    waiting = queue()
+    waiting.put(readings=[first])
+    waiting.put(readings=rest)
+    assert first in take(waiting).readings
+
+
+def test_what_nobody_waits_for_is_not_handed_out():
+    waiting, rows, readings = queue(), [row(), row()], [reading(1, 2), reading(1, 3)]
+    waiting.put(rows=rows, readings=readings)
+    rows[0].job.future.cancel()
+    readings[0].job.future.cancel()
+    work = take(waiting)
+    assert list(work.rows) == rows[1:]
+    assert list(work.readings) == readings[1:]
+
+
+def test_an_idle_worker_waits_for_more_until_it_is_quiet():
+    waiting = queue(wait=0.1)
+
+    def calls() -> None:
+        for _ in range(4):
+            waiting.put(rows=[row()])
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    assert len(take(waiting, busy=False).rows) == 4
+    thread.join()
+
+
+def test_closing_wakes_the_idle_and_hands_back_what_nobody_took():
+    waiting, left = queue(), row()
+    woken: list[Work | None] = []
+    thread = threading.Thread(
+        target=lambda: woken.append(waiting.take(room=1, busy=False, limits=limits()))
+    )
+    thread.start()
+    assert waiting.close() == []
+    thread.join(5)
+    assert woken == [None]
+    assert not waiting.put(rows=[left])
+    other = queue()
+    other.put(rows=[left])
+    assert other.close() == [left]
+    assert other.take(room=1, busy=True, limits=limits()) is None
