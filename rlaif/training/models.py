@@ -22,6 +22,8 @@ from transformers import (
     AutoTokenizer,
 )
 
+from rlaif.config.load import nearest
+from rlaif.embedded import SHIPPED, resolve_model
 from rlaif.errors import EngineMissing, InputError
 from rlaif.records import content_id
 from rlaif.training.chat import set_chat_template, set_pad_token
@@ -202,11 +204,13 @@ def quiet_telemetry() -> None:
 
 def _resolve(model: str) -> str:
     quiet_telemetry()
-    try:
-        from rlaif.embedded import resolve_model
-    except ImportError:
-        return model
-    return str(resolve_model(model))
+    resolved = resolve_model(model)
+    if not Path(resolved).is_dir() and resolved.count("/") != 1:
+        raise InputError(
+            f"{model}: no such model: neither a folder nor a hub id{nearest(model, list(SHIPPED))}",
+            hint="hub ids have the form owner/name",
+        )
+    return resolved
 
 
 def _read_config(folder: str, revision: str | None) -> Any:

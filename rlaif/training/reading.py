@@ -66,16 +66,19 @@ def shares_prompts(model: Any, score: Callable[[dict[str, Tensor]], Tensor]) -> 
         model: What is read; only for its mode and attention.
         score: From a batch to one number per response, chosen first.
     """
-    if causal_model(model).config._attn_implementation != "sdpa":
+    config = causal_model(model).config
+    if config._attn_implementation != "sdpa":
         return False
-    row = {"prompt_ids": [1, 2, 3, 4], "chosen_ids": [5, 6, 7], "rejected_ids": [8, 9]}
-    short = {"prompt_ids": [3], "chosen_ids": [2], "rejected_ids": [4]}
+    pad = config.get_text_config().pad_token_id or 0
+    some = [token for token in range(1, 11) if token != pad]
+    row = {"prompt_ids": some[:4], "chosen_ids": some[4:7], "rejected_ids": some[7:9]}
+    short = {"prompt_ids": some[2:3], "chosen_ids": some[1:2], "rejected_ids": some[3:4]}
     layouts: tuple[Layout, ...] = ("shared", "apart")
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            found = [score(PairCollator(0, layout)([row, short])) for layout in layouts]
+            found = [score(PairCollator(pad, layout)([row, short])) for layout in layouts]
     except (RuntimeError, ValueError, TypeError):
         return False  # an architecture that does not take such masks at all
     finally:

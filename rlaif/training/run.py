@@ -6,6 +6,7 @@ memory runs out, and leaves a checkpoint that plain transformers loads.
 """
 
 import contextlib
+import importlib.util
 import shutil
 import time
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from rlaif.config.train import TrainConfig
-from rlaif.errors import TrainingError
+from rlaif.errors import EngineMissing, TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult
 from rlaif.training.interrupts import Interrupts
 from rlaif.training.metrics import MetricsLog, drop_lines_after
@@ -30,10 +31,16 @@ _BIG = 500_000_000
 
 
 def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -> dict[str, Any]:
-    """Return what every TRL config is built with, from our settings, the device and the size."""
+    """Return what every TRL config is built with, from our settings, the device and the size.
+
+    Raises:
+        EngineMissing: A tracker in ``report_to`` is not installed.
+    """
     on_gpu = device_kind() == "cuda"
-    size = count_parameters(model)
-    in_bf16 = on_gpu and size > _BIG
+    in_bf16 = on_gpu and count_parameters(model) > _BIG and torch.cuda.is_bf16_supported()
+    for name in config.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise EngineMissing(f"report_to: {name} is not installed", hint=f"pip install {name}")
     recompute = config.gradient_checkpointing
     return {
         "output_dir": str(folder.checkpoints),
@@ -51,7 +58,7 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "seed": config.seed,
         "use_cpu": not on_gpu,
         "bf16": in_bf16,
-        "tf32": True if on_gpu else None,
+        "tf32": True if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else None,
         "gradient_checkpointing": in_bf16 if recompute is None else recompute,
         "logging_steps": config.log_every,
         "logging_nan_inf_filter": False,

@@ -141,7 +141,7 @@ def test_opposite_labels_of_swapped_sides_agree(tmp_path, models):
 
 @pytest.mark.parametrize("loss", ["ipo", "robust"])
 def test_a_certain_label_gives_trls_other_losses(tmp_path, models, loss):
-    noise = {"noise": 0.1} if loss == "robust" else {}
+    noise: dict[str, Any] = {"noise": 0.1} if loss == "robust" else {}
     changes = {"loss_type": [loss], "label_smoothing": 0.1 if loss == "robust" else 0.0}
     expected = loss_of(trl_trainer(tmp_path, models, colour_pairs(4), **changes)).item()
     own = our_trainer(tmp_path, models, colour_pairs(4), loss=loss, **noise)
@@ -190,11 +190,11 @@ def brute_force(trainer: Any, labels: list[float], beta: float = 0.5) -> torch.T
 def test_mixed_labels_give_the_loss_and_gradient_of_brute_force(tmp_path, models, layout):
     own = our_trainer(tmp_path, models, colour_pairs(4, p=MIXED), layout=layout)
     loss = loss_of(own)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     found = [parameter.grad.clone() for parameter in own.model.parameters()]
     own.model.zero_grad()
     expected = brute_force(own, MIXED)
-    expected.backward()
+    expected.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     for mine, parameter in zip(found, own.model.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-3, atol=1e-6)

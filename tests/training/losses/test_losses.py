@@ -160,6 +160,16 @@ def test_the_log_ratio_difference_may_be_a_difference_of_means():
     assert found.tolist() == [0.5]
 
 
+def test_a_difference_that_fp32_cannot_resolve_is_no_difference_but_keeps_its_gradient():
+    ref = torch.tensor([-100.0, -100.0])
+    logprobs = torch.tensor([-100.0001, -100.001], requires_grad=True)
+    found = log_ratio_difference(logprobs, ref)
+    assert found.item() == pytest.approx(0.001, rel=0.02)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [1.0, -1.0]
+
+
 def test_the_nll_counts_chosen_tokens_only_and_all_alike():
     # (6 + 2) nats over (3 + 1) tokens
     found = chosen_nll(torch.tensor([-6.0, -2.0, -9.0, -9.0]), torch.tensor([3, 1, 5, 5]))

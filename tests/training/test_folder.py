@@ -1,0 +1,94 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from rlaif.errors import InputError, RunError, RunLocked, RunMismatch
+from rlaif.training.folder import TrainResult, open_training
+from rlaif.training.interrupts import Interrupts
+
+PLAN = {"beta": 0.1, "data": ["a"]}
+
+
+def result(out: Path) -> TrainResult:
+    return TrainResult(out=out, kind="dpo", steps=7, metrics={"loss": 0.5})
+
+
+def test_a_finished_training_is_remembered(tmp_path):
+    folder = open_training(tmp_path / "out", "dpo", PLAN)
+    assert folder.finished() is None
+    folder.finish(result(folder.out), keep_checkpoints=False)
+    folder.close()
+    again = open_training(tmp_path / "out", "dpo", PLAN)
+    found = again.finished()
+    again.close()
+    assert found is not None
+    assert (found.steps, found.metrics, found.already_finished) == (7, {"loss": 0.5}, True)
+
+
+def test_another_plan_is_refused_and_what_differs_is_named(tmp_path):
+    open_training(tmp_path / "out", "dpo", PLAN).close()
+    with pytest.raises(RunMismatch, match=r"beta \(0\.1, now 0\.2\)") as caught:
+        open_training(tmp_path / "out", "dpo", PLAN | {"beta": 0.2})
+    assert "--force" in caught.value.hint
+    with pytest.raises(RunMismatch, match=r"kind \(dpo, now sft\)"):
+        open_training(tmp_path / "out", "sft", PLAN)
+
+
+def test_force_starts_over_and_removes_only_what_is_ours(tmp_path):
+    folder = open_training(tmp_path / "out", "dpo", PLAN)
+    (folder.out / "metrics.jsonl").write_text("{}", encoding="utf-8")
+    (folder.out / "mine.txt").write_text("x", encoding="utf-8")
+    (folder.checkpoints / "checkpoint-3").mkdir(parents=True)
+    folder.mark_complete(3)
+    folder.close()
+    folder = open_training(tmp_path / "out", "dpo", PLAN | {"beta": 0.2}, force=True)
+    assert folder.last_checkpoint() is None
+    assert not (folder.out / "metrics.jsonl").exists()
+    assert (folder.out / "mine.txt").exists()
+    folder.close()
+
+
+def test_a_folder_that_is_no_training_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
+    for force in (False, True):
+        with pytest.raises(InputError, match="no training"):
+            open_training(tmp_path, "dpo", PLAN, force=force)
+
+
+def test_two_processes_cannot_train_into_one_folder(tmp_path):
+    folder = open_training(tmp_path / "out", "dpo", PLAN)
+    with pytest.raises(RunLocked):
+        open_training(tmp_path / "out", "dpo", PLAN)
+    folder.close()
+
+
+def test_only_whole_checkpoints_count_and_others_are_removed(tmp_path):
+    folder = open_training(tmp_path / "out", "dpo", PLAN)
+    for step in (5, 10, 15):
+        (folder.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    folder.mark_complete(5)
+    folder.mark_complete(10)
+    folder.close()
+    again = open_training(tmp_path / "out", "dpo", PLAN)
+    assert again.last_checkpoint() == (10, folder.checkpoints / "checkpoint-10")
+    assert not (folder.checkpoints / "checkpoint-15").exists()
+    again.close()
+
+
+def test_a_damaged_plan_is_one_clear_line(tmp_path):
+    open_training(tmp_path / "out", "dpo", PLAN).close()
+    (tmp_path / "out" / "training.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        open_training(tmp_path / "out", "dpo", PLAN)
+
+
+def test_the_first_interrupt_only_leaves_a_mark():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,62 @@
+import math
+
+import pytest
+
+from rlaif.training.metrics import MetricsLog, draw_curves, drop_lines_after, read_metrics
+
+
+def test_what_is_written_can_be_read_back(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write(1, {"loss": 0.5})
+    log.write(2, {"loss": math.nan, "margin": 1.0})
+    log.close()
+    assert read_metrics(tmp_path) == [
+        {"step": 1, "loss": 0.5},
+        {"step": 2, "loss": None, "margin": 1.0},
+    ]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_line_is_on_disk_when_write_returns(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write(1, {"loss": 0.5})
+    assert len(read_metrics(tmp_path)) == 1
+    log.close()
+    log.close()
+
+
+def test_a_resume_drops_what_lies_after_its_checkpoint(tmp_path):
+    for resume, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        log = MetricsLog(tmp_path, resume_step=resume)
+        for step in steps:
+            log.write(step, {"loss": float(step)})
+        log.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step":1,"loss":1.0}\n{"step":2,"lo', encoding="utf-8")
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
+    drop_lines_after(path, 5)
+    assert path.read_text(encoding="utf-8") == '{"step":1,"loss":1.0}\n'
+
+
+def test_other_processes_write_nothing(tmp_path):
+    log = MetricsLog(tmp_path, enabled=False)
+    log.write(1, {"loss": 1.0})
+    log.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_curve_needs_two_points(tmp_path, count):
+    rows = [{"step": i, "loss": 1.0} for i in range(count)]
+    assert not draw_curves(rows, ["loss"], tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_curves_are_a_picture(tmp_path):
+    rows = [{"step": i, "loss": 1.0 / (i + 1), "note": None} for i in range(5)]
+    assert draw_curves(rows, ["loss", "note", "absent"], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
