@@ -55,6 +55,11 @@ def _accuracies(audit: Audit) -> Iterator[str]:
             for judge, result in audit.judges.items()
         ]
     yield from _table(["gold set", "judge", "accuracy", "answered", "against chance"], rows)
+    yield (
+        f"Of {len(rows)} such intervals about one in twenty misses by luck alone: a single "
+        "*above chance* among many is not yet a finding."
+    )
+    yield ""
     if audit.alpha:
         rows = [[name, show(figure)] for name, figure in audit.alpha.items()]
         yield from _table(["gold set", "agreement among judges (Krippendorff's α)"], rows)
@@ -145,5 +150,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     for row in rows:
-        yield f"| {' | '.join(str(cell) for cell in row)} |"
+        yield f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |"
     yield ""
