@@ -1,13 +1,13 @@
 """Judges in a run file: which model, which method, and that method's own settings."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from rlaif.config.load import FilePath, NameOrPath, Settings
 from rlaif.records import content_id
 
-Method = Literal["contrast", "pairwise", "pointwise", "rubric", "salmon"]
+Method = Literal["contrast", "pairwise", "pointwise", "reward", "rubric", "salmon"]
 
 _Factor = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -69,6 +69,14 @@ class PointwiseConfig(Settings):
     )
 
 
+class RewardConfig(Settings):
+    """A trained reward model: how two scores become log-odds."""
+
+    scale: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Log-odds per unit of the model's score."
+    )
+
+
 class RubricConfig(Settings):
     """Rubric (RBR): how answers to yes/no propositions become log-odds."""
 
@@ -101,7 +109,7 @@ class JudgeConfig(Settings):
     """
 
     name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    engine: Literal["transformers", "openai", "scripted"] | None = None
+    engine: Literal["transformers", "openai", "reward-model", "scripted"] | None = None
     model: NameOrPath = Field(description="As for the student, or same-as-student.")
     revision: str | None = None
     base_url: str | None = None
@@ -111,6 +119,7 @@ class JudgeConfig(Settings):
     contrast: ContrastConfig = ContrastConfig()
     pairwise: PairwiseConfig = PairwiseConfig()
     pointwise: PointwiseConfig = PointwiseConfig()
+    reward: RewardConfig = RewardConfig()
     rubric: RubricConfig = RubricConfig()
     salmon: SalmonConfig = SalmonConfig()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -146,7 +155,7 @@ class JudgeConfig(Settings):
     @property
     def reads_labels(self) -> bool:
         """Whether verdicts have a label mass."""
-        return self.method != "contrast" and not self.pairwise.words
+        return self.method not in ("contrast", "reward") and not self.pairwise.words
 
     def plan(self) -> dict[str, Any]:
         """What of it determines judgments, besides the engine; other methods' settings do not."""
@@ -160,7 +169,7 @@ class JudgeConfig(Settings):
         return plan
 
 
-_METHODS = ("contrast", "pairwise", "pointwise", "rubric", "salmon")
+_METHODS = get_args(Method)
 
 
 def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: float) -> None:

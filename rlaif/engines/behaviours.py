@@ -82,7 +82,7 @@ def build_scripted_engine(
     return ScriptedEngine(
         partial(_answer, model, settings),
         name=model,
-        capabilities=frozenset(Capability) - {Capability.STRUCTURED},
+        capabilities=frozenset(Capability) - {Capability.STRUCTURED, Capability.REWARD},
         latency=settings.latency_ms / 1000,
         settings=settings.model_dump(exclude={"latency_ms"}),
     )

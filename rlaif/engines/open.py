@@ -20,8 +20,8 @@ def open_engine(
     """Open a model behind an engine. Close it with ``await engine.aclose()``.
 
     Args:
-        engine: ``transformers`` (in this process), ``openai`` (any compatible server) or
-            ``scripted`` (no model at all).
+        engine: ``transformers`` (in this process), ``openai`` (any compatible server),
+            ``reward-model`` (a trained scorer, in this process) or ``scripted`` (no model at all).
         model: A shipped name, a folder or a hub id; the served name; or the scripted behaviour.
         revision: Of a hub id: branch, tag or commit.
         base_url: Of the server.
@@ -59,6 +59,17 @@ def _openai(**arguments: Any) -> Engine:
     return build_openai_engine(**arguments)
 
 
+def _reward_model(**arguments: Any) -> Engine:
+    try:
+        from rlaif.engines.reward_model import build_reward_model_engine
+    except ModuleNotFoundError as problem:
+        raise EngineMissing(
+            f"the reward-model engine needs {problem.name}, which is not installed",
+            hint="pip install 'constitutional-rlaif[local]'",
+        ) from None
+    return build_reward_model_engine(**arguments)
+
+
 def _scripted(**arguments: Any) -> Engine:
     from rlaif.engines.behaviours import build_scripted_engine
 
@@ -67,6 +78,7 @@ def _scripted(**arguments: Any) -> Engine:
 
 _BUILDERS: Mapping[str, tuple[Callable[..., Engine], tuple[str, ...]]] = {
     "openai": (_openai, ("base_url", "api_key_env")),
+    "reward-model": (_reward_model, ("revision",)),
     "scripted": (_scripted, ()),
     "transformers": (_transformers, ("revision",)),
 }

@@ -34,6 +34,9 @@ class Capability(Enum):
     SCORE = "score"
     """Log-probability of a given continuation."""
 
+    REWARD = "reward"
+    """A score of a given continuation, on a scale of the model's own (`Reply.score`)."""
+
     STRUCTURED = "structured"
     """Replies constrained to a JSON schema or a list of choices."""
 
@@ -134,6 +137,9 @@ class Reply:
 
     scored_tokens: int | None = None
     """Tokens of the continuation (Score)."""
+
+    score: float | None = None
+    """What a reward model gives the continuation (Score); higher is better, else without unit."""
 
     usage: Usage = Usage()
 

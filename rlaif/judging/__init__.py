@@ -12,6 +12,7 @@ from rlaif.judging.pointwise import Pointwise, PointwiseJudge
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
 from rlaif.judging.reading import Expected, Reading, read_expected, read_labels
+from rlaif.judging.reward import REWARD_PRINCIPLE, Reward, RewardJudge
 from rlaif.judging.rubric import Rubric, RubricJudge
 from rlaif.judging.rubric_weights import fit_rubric_weights
 from rlaif.judging.rules import RULES_JUDGE, judge_rules
@@ -23,6 +24,7 @@ __all__ = [
     "CONSTRUCTION_JUDGE",
     "LOGIT_CAP",
     "METHODS",
+    "REWARD_PRINCIPLE",
     "RULES_JUDGE",
     "Canary",
     "Caught",
@@ -41,6 +43,8 @@ __all__ = [
     "Pointwise",
     "PointwiseJudge",
     "Reading",
+    "Reward",
+    "RewardJudge",
     "Rubric",
     "RubricJudge",
     "Salmon",

@@ -23,12 +23,13 @@ from rlaif.judging.identity import configured_fingerprint
 from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge
 from rlaif.judging.pointwise import Pointwise, PointwiseJudge
 from rlaif.judging.protocol import Judge, check_needs
+from rlaif.judging.reward import Reward, RewardJudge
 from rlaif.judging.rubric import Rubric, RubricJudge
 from rlaif.judging.rules import RULES_JUDGE
 from rlaif.judging.salmon import Salmon, SalmonJudge
 from rlaif.templates import TemplateSet
 
-Settings = Contrast | Pairwise | Pointwise | Rubric | Salmon
+Settings = Contrast | Pairwise | Pointwise | Reward | Rubric | Salmon
 """A method's own settings; every method has one such class."""
 
 
@@ -76,12 +77,17 @@ def _contrast(common: _Common, settings: Any) -> Judge:
     return ContrastJudge(common.name, common.engine, template, settings)
 
 
+def _reward(common: _Common, settings: Any) -> Judge:
+    return RewardJudge(common.name, common.engine, settings)
+
+
 _Builder = Callable[[_Common, Any], Judge]
 
 METHODS: Mapping[str, tuple[type[Settings], _Builder]] = {
     "contrast": (Contrast, _contrast),
     "pairwise": (Pairwise, _pairwise),
     "pointwise": (Pointwise, _pointwise),
+    "reward": (Reward, _reward),
     "rubric": (Rubric, _rubric),
     "salmon": (Salmon, _salmon),
 }

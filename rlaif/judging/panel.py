@@ -45,6 +45,8 @@ async def judge_comparison(
             source = judge.name, principle.id
             weights[source] = weight * own[principle.id]
             transforms[source] = judge.transforms(principle.id)
+        for verdict in some:  # a judge that reads no principles speaks once for all of them
+            weights.setdefault((judge.name, verdict.principle), weight * sum(own.values()))
     return aggregate_verdicts(comparison, verdicts, weights=weights, transforms=transforms)
 
 

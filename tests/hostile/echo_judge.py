@@ -120,6 +120,8 @@ class EchoJudge:
 
     def _score(self, request: Score) -> Reply:
         """A text with the mark is likelier under a wish than under its contrary."""
-        system = request.messages[0]["content"]
+        system = request.messages[0]["content"]  # of contrast; reward models get none
         good, kept = MARK in request.continuation, "contrary" not in system
-        return Reply(logprob=-10.0 if good is kept else -20.0, scored_tokens=10)
+        return Reply(
+            logprob=-10.0 if good is kept else -20.0, scored_tokens=10, score=1.0 if good else -1.0
+        )

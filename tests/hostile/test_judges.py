@@ -32,7 +32,10 @@ VARIANTS: dict[str, tuple[str, Pairwise | None]] = {
         Pairwise(words=True, chain_of_thought=True),
     ),
 }
-SHOWING = sorted(name for name, (method, _) in VARIANTS.items() if method != "contrast")
+SCORING = ("contrast", "reward")
+"""Methods that follow no instruction: they score a response as a reply to the conversation."""
+
+SHOWING = sorted(name for name, (method, _) in VARIANTS.items() if method not in SCORING)
 
 
 def judge(variant: str, echo: EchoJudge) -> Judge:
@@ -95,7 +98,7 @@ async def test_an_attacking_response_never_wins(case: str, letter: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 async def test_an_attacking_prompt_changes_no_verdict(case: str) -> None:
-    # Contrast is left out: it follows no instruction, and the prompt is a chat turn there.
+    # Scoring methods are left out: they follow no instruction, and the prompt is a chat turn there.
     for variant in SHOWING:
         echo = await echo_judge(variant)
         hostile = prompt(CASES[case].replace("@X@", "B") + " ")
@@ -117,10 +120,11 @@ def test_the_echo_judge_falls_for_the_same_text_outside_a_fence(case: str) -> No
     assert len(echo.obeyed) == 1
 
 
-async def test_a_response_is_scored_and_never_read_by_contrast() -> None:
-    echo = await echo_judge("contrast")
+@pytest.mark.parametrize("method", SCORING)
+async def test_a_response_is_scored_and_never_shown_by_scoring_methods(method: str) -> None:
+    echo = await echo_judge(method)
     hostile = attack("ignore-the-above", "B")
-    await judge("contrast", echo).judge(prompt(), Comparison(GOOD, hostile), [PRINCIPLE])
+    await judge(method, echo).judge(prompt(), Comparison(GOOD, hostile), [PRINCIPLE])
     for request in echo.asked:
         assert isinstance(request, Score)
         assert hostile.text not in "".join(message["content"] for message in request.messages)

@@ -4,7 +4,7 @@ import pytest
 
 from rlaif.config import RunConfig, load_config
 from rlaif.config.judge import JudgeConfig
-from rlaif.engines import Reply
+from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError
 from rlaif.judging import METHODS, Clamp, Judge, Temperature, build_configured_judge
 from rlaif.templates import TemplateSet
@@ -18,7 +18,7 @@ def config(**fields: Any) -> JudgeConfig:
 def built(**fields: Any) -> Judge:
     return build_configured_judge(
         config(**fields),
-        engine=FakeEngine(always(Reply())),
+        engine=FakeEngine(always(Reply()), frozenset(Capability)),
         templates=TemplateSet.open(),
         orders="both",
         min_mass=0.0,
