@@ -1,6 +1,6 @@
 """Pointwise judging: each response gets a score of its own, and the difference is the preference.
 
-Direct RLAIF (Lee et al. 2023, arXiv 2309.00267, section 3.3): the judge gives a score, and its
+Direct RLAIF (Lee et al. 2023, arXiv 2309.00267): the judge gives a score, and its
 expected value over the label probabilities is rescaled,
 
     s = (Σ i·P(i) − 5) / 4  in [−1, 1],      logit = scale · (s_a − s_b).

@@ -1,6 +1,6 @@
 """Principle-wise scores in the manner of SALMON.
 
-Sun et al. 2023 (arXiv 2310.05910), section 3.2: for every pair and every principle d, the judge's
+Sun et al. 2023 (arXiv 2310.05910): for every pair and every principle d, the judge's
 log-odds of A against B in both orders; their mean where both orders prefer the same response, else
 0; divided by the variance of the principle's scores, so that no principle speaks louder than the
 others only because the judge is surer there.
