@@ -73,6 +73,13 @@ ON CONFLICT (purpose, engine, reused) DO UPDATE SET
 RETURNING id
 """
 
+_ADD_CALL = """
+INSERT INTO calls (key, account, reply, prompt_tokens, completion_tokens, cached_tokens, price,
+                   created, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO NOTHING
+"""
+
 _ACCOUNTS = """
 SELECT purpose, engine, reused, calls, prompt_tokens, completion_tokens, cached_tokens, price,
        unpriced
@@ -177,7 +184,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         timeout=_WAIT_SECONDS,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=256,
     )
 
 
@@ -265,14 +271,8 @@ def write_calls(connection: sqlite3.Connection, calls: Sequence[Call]) -> None:
             account: connection.execute(_ADD_TO_ACCOUNT, (*account, *astuple(sums))).fetchone()[0]
             for account, sums in groups.items()
         }
-        # One statement for all rows: SQLite gives the interpreter back once a statement, so the
-        # event loop is not interrupted once a row.
-        connection.execute(
-            "INSERT INTO calls (key, account, reply, prompt_tokens, completion_tokens,"
-            " cached_tokens, price, created, checksum) VALUES "
-            + ",".join(["(?,?,?,?,?,?,?,?,?)"] * len(calls))
-            + " ON CONFLICT (key) DO NOTHING",
-            [value for call in calls for value in (call.key, accounts[call.account], *call[4:11])],
+        connection.executemany(
+            _ADD_CALL, [(call.key, accounts[call.account], *call[4:11]) for call in calls]
         )
         connection.execute("COMMIT")
     except BaseException:
