@@ -1,6 +1,7 @@
 """From YAML to settings: overrides, relative paths, and errors that name key, place and cure."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -33,7 +34,8 @@ def _anchor(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path) or str(value) == "" or base is None:
         return value
     start = Path.cwd() if isinstance(value, _FromCommandLine) else base
-    return start / Path(str(value)).expanduser()
+    # Normalised, so that messages and manifests show no ``..`` of the file that named it.
+    return Path(os.path.normpath(start / Path(str(value)).expanduser()))
 
 
 def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
