@@ -9,7 +9,7 @@ import torch
 from rlaif.errors import EngineError
 
 _BLOCK = 256
-_LIKELIEST = 1024  # the nucleus is sought among so many tokens before all are sorted
+_LIKELIEST = (128, 2048)  # the nucleus is sought among so many tokens before all are sorted
 
 
 def draw_tokens(
@@ -85,14 +85,13 @@ def _weights(logits_BV: torch.Tensor, temperatures: list[float]) -> torch.Tensor
 def _invert(weights_BV: torch.Tensor, uniforms_B: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """The first token at which the cumulative weight exceeds the row's share of the total.
 
-    In two steps, blocks first, because a running sum over a whole vocabulary is slow and loses
-    digits.
+    In two steps, blocks first: a running sum over a whole vocabulary is slow and loses digits.
     """
     missing = -weights_BV.shape[-1] % _BLOCK
     if missing:
         weights_BV = torch.nn.functional.pad(weights_BV, (0, missing))
     blocks = weights_BV.view(len(weights_BV), -1, _BLOCK)
-    cumulative = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    cumulative = blocks.sum(-1).double().cumsum(-1)
     target_B = uniforms_B * cumulative[:, -1]
     block_B = _first_above(cumulative, target_B)
     rows_B = torch.arange(len(block_B), device=block_B.device)
@@ -104,22 +103,31 @@ def _invert(weights_BV: torch.Tensor, uniforms_B: torch.Tensor, _: torch.Tensor)
 def _invert_nucleus(
     weights_BV: torch.Tensor, uniforms_B: torch.Tensor, top_ps_B: torch.Tensor
 ) -> torch.Tensor:
-    wanted_B = top_ps_B * weights_BV.sum(-1, dtype=torch.float64)
-    likeliest = weights_BV.topk(min(_LIKELIEST, weights_BV.shape[-1]))
-    drawn_B = _draw_sorted(likeliest.values, likeliest.indices, wanted_B, uniforms_B)
-    short = likeliest.values.sum(-1, dtype=torch.float64) < wanted_B
-    if bool(short.any()):
-        ordered = weights_BV[short].sort(-1, descending=True)
-        drawn_B[short] = _draw_sorted(
-            ordered.values, ordered.indices, wanted_B[short], uniforms_B[short]
+    """The same among the nucleus alone, its tokens in order of likelihood."""
+    vocabulary = weights_BV.shape[-1]
+    wanted_B = top_ps_B * weights_BV.sum(-1).double()
+    drawn_B = torch.zeros_like(wanted_B, dtype=torch.long)
+    open_B = torch.arange(len(drawn_B), device=drawn_B.device)  # rows without a token
+    for count in (*_LIKELIEST, vocabulary):
+        # Ties are broken by the sort, and differently by different kinds of it: one kind only.
+        likeliest = weights_BV[open_B].topk(min(count, vocabulary))
+        values = likeliest.values.double()
+        reached = values.sum(-1) >= wanted_B[open_B]
+        if count >= vocabulary:
+            reached = torch.ones_like(reached)
+        done_B = open_B[reached]
+        drawn_B[done_B] = _draw_sorted(
+            values[reached], likeliest.indices[reached], wanted_B[done_B], uniforms_B[done_B]
         )
+        open_B = open_B[~reached]
+        if len(open_B) == 0:
+            break
     return drawn_B
 
 
 def _draw_sorted(
     values: torch.Tensor, ids: torch.Tensor, wanted_B: torch.Tensor, uniforms_B: torch.Tensor
 ) -> torch.Tensor:
-    values = values.double()
     before = values.cumsum(-1) - values
     kept = torch.where(before < wanted_B[:, None], values, 0.0)
     place_B = _place(kept, uniforms_B * kept.sum(-1))

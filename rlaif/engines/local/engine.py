@@ -61,7 +61,7 @@ class TransformersEngine:
             workers=count,
             wait=options.max_wait_ms / 1000,
             vocabulary=forwards[0].vocabulary,
-            shares_prefixes=forwards[0].shares_prefixes,
+            shares_prefixes=forwards[0].joinable,
         )
         for forward in forwards:
             limits = choose_limits(

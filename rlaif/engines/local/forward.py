@@ -1,9 +1,10 @@
 """The model's forward pass in three shapes: read prompts, decode one token, read whole sequences.
 
 Axes: B rows, N positions whose next token is asked for, V vocabulary. Everything that depends on
-padding is here: prompts that will be decoded are padded on the left, sequences that are only read
-on the right, where a causal model cannot see it. Masks come from lengths, never from token ids,
-because many models pad with their end-of-sequence token.
+padding is here. Sequences are padded on the right, where a causal model cannot see it, and what all
+of them start with is read once; models whose layers keep a state want padding on the left, and
+share nothing. Masks come from lengths, never from token ids, because many models pad with their
+end-of-sequence token.
 """
 
 import inspect
@@ -30,13 +31,19 @@ class Forward:
         self.device: torch.device = model.device
         self.config = model.config.get_text_config()
         self.vocabulary: int = self.config.vocab_size
-        self.shares_prefixes = is_joinable(self.config)
+        self.joinable = is_joinable(self.config)
         known = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in known
         self._takes_keep = "logits_to_keep" in known
 
     def prefill(self, sequences: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
-        """Read prompts; return the filled cache and the next token's logits, (B, V)."""
+        """Read prompts; return the filled cache and the next token's logits, (B, V).
+
+        Rows of the cache start at its first column if the model is joinable, else they end at
+        its last.
+        """
+        if self.joinable:
+            return self._read(sequences, [[len(one) - 1] for one in sequences], keep=True)
         width = max(map(len, sequences))
         ids = torch.zeros((len(sequences), width), dtype=torch.long)
         mask = torch.zeros((len(sequences), width), dtype=torch.long)
@@ -57,16 +64,26 @@ class Forward:
         rows.advance()
         return logits[:, -1]
 
-    def read(self, sequences: Sequence[list[int]], asked: Sequence[Sequence[int]]) -> torch.Tensor:
+    def read(
+        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
         """Return the next token's logits at the positions asked for, row after row, (N, V).
 
         Args:
-            sequences: Tokens to read. What all of them start with is read once.
+            sequences: Tokens to read.
             asked: Positions per sequence, counted from 0.
         """
-        first = min(min(positions) for positions in asked)
-        prefix = self._shared_prefix(sequences, first)
-        cache = self._read_prefix(sequences[0][:prefix], len(sequences)) if prefix else None
+        return self._read(sequences, asked, keep=False)[1]
+
+    def _read(
+        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], *, keep: bool
+    ) -> tuple[Any, torch.Tensor]:
+        prefix = self._shared_prefix(sequences, min(min(positions) for positions in asked))
+        cache: Any = DynamicCache(config=self.config) if keep or prefix else None
+        if prefix:
+            ids = torch.tensor([sequences[0][:prefix]])
+            self._call(ids, None, torch.arange(prefix)[None], cache, keep=1)
+            cache.reorder_cache(torch.zeros(len(sequences), dtype=torch.long))
         rest = [sequence[prefix:] for sequence in sequences]
         width = max(map(len, rest))
         ids = torch.zeros((len(rest), width), dtype=torch.long)
@@ -77,18 +94,14 @@ class Forward:
         ]
         positions = torch.arange(prefix, prefix + width).expand(len(rest), -1)
         chosen = torch.tensor(flat, device=self.device)
-        return self._call_at(ids, positions, cache, chosen)
+        return cache, self._call_at(ids, positions, cache, chosen)
 
-    def _shared_prefix(self, sequences: Sequence[list[int]], most: int) -> int:
-        if len(sequences) < 2 or not self.shares_prefixes:
+    def _shared_prefix(self, sequences: Sequence[Sequence[int]], most: int) -> int:
+        if len(sequences) < 2 or not self.joinable:
             return 0
-        shared = min(common_prefix(min(sequences), max(sequences)), most)
+        ordered = [list(sequence) for sequence in sequences]
+        shared = min(common_prefix(min(ordered), max(ordered)), most)
         return shared if shared >= _SHORTEST_PREFIX else 0
-
-    def _read_prefix(self, prefix: Sequence[int], copies: int) -> Any:
-        cache, _ = self.prefill([prefix])
-        cache.reorder_cache(torch.zeros(copies, dtype=torch.long))
-        return cache
 
     def _call_at(
         self, ids: torch.Tensor, positions: torch.Tensor, cache: Any, chosen: torch.Tensor

@@ -38,7 +38,7 @@ def choose_limits(
 ) -> Limits:
     """Choose what each worker takes on: what the options say, else by device and memory.
 
-    On a CPU small passes cost little more than their tokens, and 64 rows keep the cores busy; a
+    On a CPU small passes cost little more than their tokens, and 128 rows keep its cores busy; a
     GPU wants all it can get.
     """
     on_gpu = model.device.type == "cuda"
@@ -47,7 +47,7 @@ def choose_limits(
         spare = (free or _CPU_CACHE_BYTES) / workers
         max_batch_tokens = max(_FEWEST_TOKENS, int(spare / _bytes_per_token(model)))
     return Limits(
-        rows=max_batch or (256 if on_gpu else 64),
+        rows=max_batch or (256 if on_gpu else 128),
         tokens=max_batch_tokens,
         prefill_tokens=min(16384 if on_gpu else 2048, max_batch_tokens),
         pass_cost=2048 if on_gpu else 32,

@@ -17,7 +17,7 @@ class TransformersOptions(Settings):
         "auto", description="auto: bfloat16 on a GPU that has it, float32 on a CPU."
     )
     max_batch: int | None = Field(
-        None, ge=1, description="Rows one worker decodes together; absent: 64, 256 on a GPU."
+        None, ge=1, description="Rows one worker decodes together; absent: 128, 256 on a GPU."
     )
     max_batch_tokens: int | None = Field(
         None, ge=1, description="Tokens one worker's key-value cache may hold; absent: by memory."

@@ -40,7 +40,7 @@ class Rows(Protocol):
         ...
 
     def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
-        """Take over rows of a cache that was filled with left-padded prompts.
+        """Take over rows of a cache that `Forward.prefill` has filled.
 
         Args:
             source: The filled cache.
@@ -123,7 +123,7 @@ class _WindowLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self, old: torch.Tensor, like: torch.Tensor, shape: tuple[int, int], at: int
     ) -> torch.Tensor:
         (rows, columns), (_, heads, _, size) = shape, like.shape
-        # Zeros, not garbage: padding has weight 0, and 0 times NaN is NaN.
+        # Zeros, not garbage: padding has weight 0 in attention, and 0 times NaN is NaN.
         fresh = like.new_zeros((rows, heads, columns, size))
         window = self._window
         if window.rows:
@@ -131,13 +131,12 @@ class _WindowLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             fresh[: window.rows, :, at : at + used.shape[-2]] = used
         return fresh
 
-    def put(self, source: Any, picks: torch.Tensor, *, row: int) -> None:
-        """Copy picked rows of a filled layer, so that they end at the window's last column."""
-        stop, count = self._window.stop, len(picks)
+    def put(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
+        """Copy rows of a filled layer behind the window's, so that they end at its last column."""
+        first, stop = self._window.rows, self._window.stop
         for mine, theirs in ((self._keys, source.keys), (self._values, source.values)):
-            first = stop - theirs.shape[-2]
-            mine[row : row + count, :, first:stop] = theirs.index_select(0, picks)
-            mine[row : row + count, :, :first] = 0
+            for row, (pick, length) in enumerate(zip(picks, lengths, strict=True), first):
+                mine[row, :, stop - length : stop] = theirs[pick, :, :length]
 
     def move(self, source: int, target: int) -> None:
         """Copy one row over another."""
@@ -170,12 +169,10 @@ class JoinableRows:
 
     def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
         """Copy rows behind those that are there."""
-        window, first = self._window, source.layers[0].keys
-        self._reserve(len(picks), max(first.shape[-2], self.width), source.layers)
-        index = torch.tensor(list(picks), device=first.device)
+        self._reserve(len(picks), max(*lengths, self.width), source.layers)
         for mine, theirs in zip(self._layers, source.layers, strict=True):
-            mine.put(theirs, index, row=window.rows)
-        window.rows += len(picks)
+            mine.put(theirs, picks, lengths)
+        self._window.rows += len(picks)
         self.lengths += lengths
         self._trim()
 
