@@ -1,5 +1,6 @@
 """`rlaif train`: a training file in, a checkpoint out; the same command resumes."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from rlaif.config.load import load_config, parse_overrides
+from rlaif.config.load import load_config, nearest, parse_overrides
 from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
+from rlaif.errors import InputError
 
 app = typer.Typer(
     help="Train a policy or a reward model; repeat the command to resume.",
@@ -22,39 +24,87 @@ Sets = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over; drops an earlier training.")]
+Launch = Annotated[
+    str | None, typer.Option("--launch", help="ddp, fsdp2 or zero2: several processes.")
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="How many; absent: one per GPU.")
+]
 
 
 @app.command()
-def sft(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+def sft(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
     """Supervised fine-tuning on demonstrations."""
     settings = load_config(SftConfig, config, parse_overrides(set_ or []))
+    _start_processes(launch, processes)
     import rlaif.training as training
 
     _carry_out(training.train_sft, settings, json=json, force=force)
 
 
 @app.command()
-def reward(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+def reward(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
     """A reward model on preference pairs with soft labels."""
     settings = load_config(RewardConfig, config, parse_overrides(set_ or []))
+    _start_processes(launch, processes)
     import rlaif.training as training
 
     _carry_out(training.train_reward, settings, json=json, force=force)
 
 
 @app.command()
-def dpo(config: Config, set_: Sets = None, json: Json = False, force: Force = False) -> None:
+def dpo(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
     """DPO with soft labels, its relatives, and TRL's own losses."""
     settings = load_config(DpoConfig, config, parse_overrides(set_ or []))
+    _start_processes(launch, processes)
     import rlaif.training as training
 
     _carry_out(training.train_dpo, settings, json=json, force=force)
 
 
+def _start_processes(strategy: str | None, processes: int | None) -> None:
+    """Run this very command once per process and exit; return in the processes themselves."""
+    if strategy is None and processes is not None:
+        raise InputError("--processes needs --launch", hint="--launch ddp")
+    if strategy is None or "RANK" in os.environ:
+        return
+    from rlaif.training.launch import Strategy, launch
+
+    names: tuple[Strategy, ...] = ("ddp", "fsdp2", "zero2")
+    if strategy not in names:
+        raise InputError(f"--launch {strategy}: unknown{nearest(strategy, names)}")
+    chosen: Strategy = next(name for name in names if name == strategy)
+    raise typer.Exit(launch(chosen, processes, sys.argv))
+
+
 def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
     from rlaif.training.progress import progress_style
+    from rlaif.training.settings import is_main_process
 
     result = train(config=settings, force=force, style=progress_style(json=json))
+    if not is_main_process():
+        return
     if json:
         event = {"event": "finished", **result.to_json()}
         sys.stdout.buffer.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")

@@ -6,10 +6,15 @@ mark that the training loop looks at between steps.
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_ECHO = 1.0
+"""Seconds within which more signals are the same wish: a launcher hands on the Ctrl-C that the
+terminal has already given to everyone."""
 
 
 class Interrupts:
@@ -21,6 +26,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = False
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -36,9 +42,17 @@ class Interrupts:
     ) -> None:
         self._restore()
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        self._restore()
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked = True
+            self._first = time.monotonic()
+        elif time.monotonic() - self._first > _ECHO:
+            before = self._before.get(signal.Signals(number))
+            self._restore()
+            if callable(before):
+                before(number, frame)
+            else:
+                raise KeyboardInterrupt
 
     def _restore(self) -> None:
         for name, handler in self._before.items():

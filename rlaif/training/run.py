@@ -68,6 +68,7 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "eval_strategy": "no",
+        "ddp_find_unused_parameters": False,
     }
 
 
@@ -103,7 +104,7 @@ def run_trainer(
         watch = TrainingWatch(
             folder,
             log,
-            interrupts,
+            lambda: _agreed(trainer.accelerator, interrupts.asked),
             style=style,
             sample=_sampler(trainer, sample_prompts, sample_tokens),
             sample_every=sample_every if sample_prompts else 0,
@@ -111,8 +112,8 @@ def run_trainer(
         trainer.add_callback(watch)
         with contextlib.closing(watch):
             _train(trainer, folder, watch, str(last[1]) if last else None)
-        if interrupts.asked:
-            raise KeyboardInterrupt
+        if trainer.state.global_step < trainer.state.max_steps:
+            raise KeyboardInterrupt  # nothing else stops it early
     held_out = _evaluate(trainer)
     return TrainResult(
         out=folder.out,
@@ -211,6 +212,14 @@ def _sampler(trainer: Any, prompts: Sequence[Any], max_tokens: int) -> Callable[
         return sample_replies(model, trainer.processing_class, prompts, max_tokens=max_tokens)
 
     return sample
+
+
+def _agreed(accelerator: Any, asked: bool) -> bool:
+    """Whether any process was asked to stop: if only one stopped, the others would wait for it."""
+    if accelerator.num_processes == 1:
+        return asked
+    mark = torch.tensor(float(asked), device=accelerator.device)
+    return bool(accelerator.reduce(mark, reduction="sum").item() > 0)
 
 
 def _train(trainer: Any, folder: TrainingFolder, watch: TrainingWatch, resume: str | None) -> None:

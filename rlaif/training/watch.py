@@ -9,7 +9,6 @@ from typing_extensions import override
 
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder
-from rlaif.training.interrupts import Interrupts
 from rlaif.training.metrics import MetricsLog
 from rlaif.training.progress import Sample, Style, TrainingProgress
 from rlaif.training.samples import keep_samples
@@ -19,13 +18,22 @@ _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
 
 
 class TrainingWatch(TrainerCallback):
-    """Logs, shows, samples, marks checkpoints whole; stops when asked to, or when it diverged."""
+    """Logs, shows, samples, marks checkpoints whole; stops when asked to, or when it diverged.
+
+    Args:
+        folder: Where the training lives.
+        log: Where metrics go.
+        asked: Whether to stop; all processes must get the same answer.
+        style: How progress is shown, on the main process.
+        sample: Draws replies of the policy.
+        sample_every: Steps between them; 0 for none.
+    """
 
     def __init__(
         self,
         folder: TrainingFolder,
         log: MetricsLog,
-        interrupts: Interrupts,
+        asked: Callable[[], bool],
         *,
         style: Style,
         sample: Callable[[], list[Sample]] | None = None,
@@ -33,7 +41,7 @@ class TrainingWatch(TrainerCallback):
     ) -> None:
         self._folder = folder
         self._log = log
-        self._interrupts = interrupts
+        self._asked = asked
         self._style: Style = style if folder.is_main else "quiet"
         self._sample = sample
         self._sample_every = sample_every
@@ -77,7 +85,7 @@ class TrainingWatch(TrainerCallback):
             if self._folder.is_main:
                 keep_samples(self._folder.out, state.global_step, samples)
             self.progress.show_samples(state.global_step, samples)
-        if self._interrupts.asked:
+        if self._asked():
             control.should_save = True
             control.should_training_stop = True
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,29 @@ def test_the_first_interrupt_only_leaves_a_mark():
     before = signal.getsignal(signal.SIGINT)
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # the echo of a launcher
         assert interrupts.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_stops_at_once(number, monkeypatch):
+    monkeypatch.setattr("rlaif.training.interrupts._ECHO", -1.0)
+    with Interrupts():
+        os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+def test_outside_the_main_thread_nothing_is_caught():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def inside() -> None:
+        with Interrupts() as interrupts:
+            seen.append((interrupts.asked, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]

@@ -4,6 +4,7 @@ From TRL: the training loop, distributed set-up, adapters as reference, logging,
 Ours: what a batch is, log-probabilities on a CPU, the loss, metrics that know the label.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from typing_extensions import override
 
 from rlaif.errors import InputError
+from rlaif.runs.files import make_folder, write_whole
 from rlaif.training.dpo.scoring import score_pairs
 from rlaif.training.losses.nll import chosen_nll
 from rlaif.training.losses.ratio import log_ratio_difference
@@ -88,16 +90,17 @@ class PreferenceTrainer(DPOTrainer):
     @override
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Score every row under the reference, longest first, once per training folder."""
-        if self.accelerator.num_processes > 1:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded: TRL gathers the weights
             return super()._precompute_ref_logps(dataset, name, batch_size)
         path = self._reference_file and self._reference_file.with_suffix(f".{name}.npy")
         if path is not None and path.exists():
             both = np.load(path, allow_pickle=False)
         else:
             both = self._score_reference(list(dataset), batch_size)
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, both, allow_pickle=False)
+            if path is not None and self.accelerator.is_main_process:
+                make_folder(path.parent)
+                write_whole(path, _as_npy(both))
+        self.accelerator.wait_for_everyone()
         columns = {"ref_chosen_logps": both[0], "ref_rejected_logps": both[1]}
         return Dataset.from_dict({**dataset[:], **columns})
 
@@ -150,15 +153,18 @@ class PreferenceTrainer(DPOTrainer):
         return use_adapter(self.accelerator.unwrap_model(self.model), adapter_name=None)
 
     def _score_reference(self, rows: list[Row], batch_size: int) -> Any:
+        """Return ``[2, rows]``; each process scores its share."""
         order = sorted(range(len(rows)), key=lambda i: -pair_length(rows[i], self._layout))
-        both = np.zeros((2, len(rows)), dtype=np.float32)
+        mine = order[self.accelerator.process_index :: self.accelerator.num_processes]
+        both = torch.zeros((2, len(rows)), device=self.accelerator.device)
         reference = self.ref_model or self.model
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
+        for start in range(0, len(mine), batch_size):
+            places = mine[start : start + batch_size]
             batch = self._prepare_inputs(self.data_collator([dict(rows[i]) for i in places]))
             for side, logprobs_B in enumerate(self.compute_ref_log_probs(reference, batch)):
-                both[side, places] = logprobs_B.float().cpu().numpy()
-        return both
+                both[side, places] = logprobs_B.float()
+        shared: Tensor = self.accelerator.reduce(both, reduction="sum")
+        return shared.cpu().numpy()
 
     def _measure(
         self, logprobs_2B: Tensor, ref_2B: Tensor, lengths_2B: Tensor, p_B: Tensor
@@ -202,6 +208,12 @@ _NAMES = (
     "logps/chosen_per_token",
     "labels/chosen_prob",
 )
+
+
+def _as_npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _is_plain(arguments: Any) -> bool:
