@@ -11,31 +11,31 @@ from rlaif.records import Response, Row
 from rlaif.runs import RunWriter, group_commit, writer as writer_module
 from tests.runs.made import make_entry, make_key, make_manifest, make_row
 
-ROWS = 120
 CALLS = 3
 """Per row."""
 
 
-def make_rows(run: Path, asked: Path, safe: Path) -> None:
+def make_rows(rows: int, run: Path, asked: Path, safe: Path) -> None:
     """Make every missing row from calls that are asked once; note both outside the run.
 
     Args:
+        rows: How many the run is to have.
         run: The run directory.
         asked: A file that gets the number of every call that had to be asked.
         safe: A file that gets the ids of rows after each flush that promised they are durable.
     """
     asking = os.open(asked, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     promising = os.open(safe, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with RunWriter(run, make_manifest(), rows_per_shard=7) as writer:
+    with RunWriter(run, make_manifest(), rows_per_shard=9) as writer:
         waiting = []
-        for number in range(ROWS):
+        for number in range(rows):
             row_id = make_row(number).id
             if bytes.fromhex(row_id) in writer.done_ids():
                 continue
             texts = [_ask(writer, number * CALLS + call, asking) for call in range(CALLS)]
             writer.add_row(make_made_row(number, texts))
             waiting.append(row_id)
-            if number % 11 == 0:
+            if number % 20 == 0:
                 writer.flush()
                 os.write(promising, "".join(f"{one}\n" for one in waiting).encode())
                 waiting.clear()
@@ -82,20 +82,20 @@ POINTS: dict[str, tuple[Any, str, Callable[..., None] | None, Callable[..., None
 """Where to die: a function by module and name, and what happens before or after it."""
 
 
-def make_rows_and_die(point: str, count: int, run: Path, asked: Path, safe: Path) -> None:
+def make_rows_and_die(point: str, count: int, *arguments: Any) -> None:
     """The same as `make_rows`, but dying at the ``count``-th time a point is reached."""
     module, name, before, after = POINTS[point]
     function, reached = getattr(module, name), 0
 
-    def wrapped(*arguments: Any, **named: Any) -> Any:
+    def wrapped(*given: Any, **named: Any) -> Any:
         nonlocal reached
         reached += 1
         if reached == count and before is not None:
-            before(*arguments)
-        result = function(*arguments, **named)
+            before(*given)
+        result = function(*given, **named)
         if reached == count and after is not None:
-            after(*arguments)
+            after(*given)
         return result
 
     setattr(module, name, wrapped)
-    make_rows(run, asked, safe)
+    make_rows(*arguments)

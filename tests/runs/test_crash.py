@@ -13,7 +13,6 @@ from rlaif.runs.group_commit import GROUP_ROWS
 from rlaif.runs.ledger import Ledger
 from tests.runs.crashing import (
     CALLS,
-    ROWS,
     make_made_row,
     make_rows,
     make_rows_and_die,
@@ -21,6 +20,8 @@ from tests.runs.crashing import (
 from tests.runs.made import make_key, row_bytes
 
 KILLS = 24
+MANY, FEW = 300, 60
+"""Rows of a run."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path, context):
         written: dict[str, bytes] = {}
         killed_here = 0
         while True:
-            process = context.Process(target=make_rows, args=(run, asked, safe))
+            process = context.Process(target=make_rows, args=(MANY, run, asked, safe))
             process.start()
             if kills < KILLS:
                 if kills % 4:
@@ -55,7 +56,7 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path, context):
             kills += 1
             killed_here += 1
             check_promises(run, safe, written)
-        check_end(run, asked, written, killed_here)
+        check_end(MANY, run, asked, written, killed_here)
         if kills >= KILLS:
             break
     assert kills >= KILLS
@@ -80,29 +81,29 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path, context):
 def test_dying_at_every_step_of_writing_loses_nothing(tmp_path, context, point, count):
     run, asked, safe = tmp_path / "run", tmp_path / "asked", tmp_path / "safe"
     written: dict[str, bytes] = {}
-    process = context.Process(target=make_rows_and_die, args=(point, count, run, asked, safe))
+    process = context.Process(target=make_rows_and_die, args=(point, count, FEW, run, asked, safe))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     check_promises(run, safe, written)
-    process = context.Process(target=make_rows, args=(run, asked, safe))
+    process = context.Process(target=make_rows, args=(FEW, run, asked, safe))
     process.start()
     process.join()
     assert process.exitcode == 0
-    check_end(run, asked, written, 1)
+    check_end(FEW, run, asked, written, 1)
 
 
-def check_end(run, asked, written, kills) -> None:
+def check_end(count, run, asked, written, kills) -> None:
     """The rows are those of a run nobody disturbed, and little was asked twice."""
     rows = {row.id: row_bytes(row) for row in read_rows(run / "shards")}
     assert written.items() <= rows.items()
     assert sorted(rows.values()) == sorted(
         row_bytes(make_made_row(n, [f"answer {n * CALLS + call}" for call in range(CALLS)]))
-        for n in range(ROWS)
+        for n in range(count)
     )
     assert list(run.rglob("*.tmp")) == []
     times = Counter(asked.read_text().split())
-    assert len(times) == ROWS * CALLS
+    assert len(times) == count * CALLS
     assert times.total() - len(times) <= kills * (GROUP_ROWS + CALLS)
 
 
