@@ -9,8 +9,8 @@ from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Engine
 from rlaif.judging import Judge, build_configured_judge
 from rlaif.judging.identity import configured_fingerprint
-from rlaif.pipeline.build import open_configured
 from rlaif.pipeline.recorded import RecordedEngine
+from rlaif.pipeline.roles import open_configured
 from rlaif.records import content_id
 from rlaif.runs import Ledger
 from rlaif.templates import TemplateSet

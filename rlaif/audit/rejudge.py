@@ -15,8 +15,9 @@ from rlaif.constitution import Constitution
 from rlaif.engines import Capability, Engine, Reply, Request
 from rlaif.errors import CallFailed, ConfigError
 from rlaif.judging import build_configured_judge
-from rlaif.pipeline.build import SAME_AS_STUDENT, Parts, open_configured, prompt_source
+from rlaif.pipeline.build import Parts, prompt_source
 from rlaif.pipeline.executor import Interrupted, run_all
+from rlaif.pipeline.roles import SAME_AS_STUDENT, open_configured
 from rlaif.records import Row, content_id
 from rlaif.runs import Manifest, Run, RunWriter, open_run
 from rlaif.templates import TemplateSet

@@ -8,8 +8,9 @@ import orjson
 import typer
 
 from rlaif.cli.progress import shown_progress
-from rlaif.cli.status import print_status
+from rlaif.cli.status import caught_canaries, print_status, status_json
 from rlaif.config import parse_overrides
+from rlaif.pipeline.estimate import Estimate, estimate
 from rlaif.pipeline.generate import generate as run_generate
 
 
@@ -25,12 +26,18 @@ def generate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try prompts again that failed before.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be asked: calls, tokens, price.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Sample, judge and pair every prompt of a run file. Repeat the command to go on."""
     overrides = parse_overrides(set_ or [])
     if limit is not None:
         overrides["prompts.limit"] = limit
+    if dry_run:
+        _print_estimate(estimate(config, overrides=overrides), json=json)
+        return
     try:
         with shown_progress(json=json) as on_progress:
             run = run_generate(
@@ -39,9 +46,27 @@ def generate(
     except KeyboardInterrupt:
         print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    status = run.status()
+    found, caught = run.status(), caught_canaries(run)
     if json:
-        sys.stdout.buffer.write(orjson.dumps({"event": "done", **status.to_json()}) + b"\n")
+        done = {"event": "done", **status_json(found, caught)}
+        sys.stdout.buffer.write(orjson.dumps(done) + b"\n")
         return
-    print_status(status)
+    print_status(found, caught)
     print(f"next: rlaif export {run.path} --out {run.path}/export", file=sys.stderr)
+
+
+def _print_estimate(found: Estimate, *, json: bool) -> None:
+    if json:
+        sys.stdout.buffer.write(orjson.dumps({"event": "estimate", **found.to_json()}) + b"\n")
+        return
+    prompts = "an uncounted number of" if found.prompts is None else str(found.prompts)
+    print(f"for {prompts} prompts, judging from {found.sampled} of them; no model was asked:")
+    if found.prompts is None:
+        print("  the figures are for those few alone")
+    for stage in found.stages:
+        price = "price unknown" if stage.price is None else f"{stage.price:.4f}"
+        print(
+            f"  {stage.purpose:10} by {stage.engine:16} {stage.calls:>9} calls "
+            f"{stage.prompt_tokens:>11} + at most {stage.completion_tokens:>10} tokens  {price}"
+        )
+    print("tokens are estimated from the length of the text, four characters each")

@@ -2,13 +2,15 @@
 
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 
-from rlaif.runs import RunStatus, open_run
+from rlaif.judging import Caught, count_canaries
+from rlaif.runs import Run, RunStatus, open_run
 
 
 def status(
@@ -16,14 +18,28 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say what a run has done so far; safe while it is running."""
-    found = open_run(run).status()
+    opened = open_run(run)
+    found, caught = opened.status(), caught_canaries(opened)
     if json:
-        sys.stdout.buffer.write(orjson.dumps(found.to_json()) + b"\n")
+        sys.stdout.buffer.write(orjson.dumps(status_json(found, caught)) + b"\n")
         return
-    print_status(found)
+    print_status(found, caught)
 
 
-def print_status(found: RunStatus) -> None:
+def caught_canaries(run: Run) -> Caught | None:
+    """What the judges said about known pairs; None when the run mixes none in."""
+    if not (run.manifest.config.get("judging") or {}).get("canary"):
+        return None
+    return count_canaries(judgment for row in run.rows() for judgment in row.canaries)
+
+
+def status_json(found: RunStatus, caught: Caught | None) -> dict[str, Any]:
+    """The status as JSON-compatible data, with the canaries where there are any."""
+    canaries = None if caught is None else {**asdict(caught), "accuracy": caught.accuracy}
+    return {**found.to_json(), "canaries": canaries}
+
+
+def print_status(found: RunStatus, caught: Caught | None = None) -> None:
     """Print what a person wants to know about a run: counts, reasons, spend, notices, damage."""
     expected = "" if found.expected is None else f" of {found.expected} prompts"
     print(f"{found.label} ({found.state}) in {found.path}")
@@ -37,6 +53,11 @@ def print_status(found: RunStatus) -> None:
     if found.abstained:
         print(f"  abstained   {found.abstained}{_reasons(found.abstentions)}")
     print(f"  pairs       {found.pairs}")
+    if caught is not None:
+        print(
+            f"  canaries    of the known pairs {caught.right} judged right, {caught.wrong} wrong, "
+            f"{caught.even} even, {caught.undecided} undecided"
+        )
     for (what, reason), count in sorted(found.drops.items()):
         print(f"  dropped     {count} × {what}: {reason}")
     for total in found.calls:

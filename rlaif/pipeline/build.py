@@ -1,14 +1,13 @@
 """From settings to working parts: engines opened once, judges built, the plan written down."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.config import RunConfig
-from rlaif.config.run import EngineConfig, JudgeConfig, KConfig, SamplingConfig
+from rlaif.config.run import JudgeConfig, KConfig
 from rlaif.constitution import Constitution, HowMany, load_constitution
-from rlaif.engines import Capability, Engine, Sampling, open_engine, require
-from rlaif.errors import ConfigError
+from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.judging import ConstructionJudge, Judge, build_configured_judge
 from rlaif.pipeline.checks import check_judging
@@ -16,11 +15,9 @@ from rlaif.pipeline.gate import gate_notices
 from rlaif.pipeline.item import Choices, Student, Work
 from rlaif.pipeline.prompts import PromptSource
 from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.records import content_id
+from rlaif.pipeline.roles import open_engines, sampling_of
 from rlaif.runs import Ledger, Manifest
 from rlaif.templates import TemplateSet
-
-SAME_AS_STUDENT = "same-as-student"
 
 
 @dataclass(slots=True)
@@ -39,14 +36,24 @@ class Parts:
 
     def work(self, ledger: Ledger) -> Work:
         """Put every engine behind the ledger and build the work on one prompt."""
-        recorded: dict[int, RecordedEngine] = {}
-        roles: dict[str, RecordedEngine] = {}
+        self.recorded = []
+
+        def record(role: str, engine: Engine) -> Engine:
+            self.recorded.append(RecordedEngine(engine, ledger, label=role))
+            return self.recorded[-1]
+
+        return self.work_with(record)
+
+    def work_with(self, wrap: Callable[[str, Engine], Engine]) -> Work:
+        """Build the work on one prompt with every engine wrapped once.
+
+        ``wrap`` gets the first role that names an engine, and the engine.
+        """
+        wrapped: dict[int, Engine] = {}
         for role, engine in self.engines.items():
-            if id(engine) not in recorded:
-                recorded[id(engine)] = RecordedEngine(engine, ledger, label=role)
-            roles[role] = recorded[id(engine)]
-        self.recorded = list(recorded.values())
-        return _work(self, roles)
+            if id(engine) not in wrapped:
+                wrapped[id(engine)] = wrap(role, engine)
+        return _work(self, {role: wrapped[id(one)] for role, one in self.engines.items()})
 
     async def aclose(self) -> None:
         """Close every engine once."""
@@ -66,7 +73,7 @@ def build_parts(settings: RunConfig) -> Parts:
     check_judging(settings, constitution)
     templates = TemplateSet.open(settings.templates)
     templates.check_all()
-    engines = _open_engines(settings)
+    engines = open_engines(settings)
     _check_capabilities(settings, engines)
     shown = _templates_shown(settings, constitution, templates, engines)
     passed = gate_notices(settings, constitution, templates, engines)
@@ -83,55 +90,6 @@ def build_parts(settings: RunConfig) -> Parts:
 def prompt_source(settings: RunConfig) -> PromptSource:
     """The prompts of a run file as the reader wants them."""
     return PromptSource(**dict(settings.prompts))
-
-
-def sampling_of(config: SamplingConfig) -> Sampling:
-    """Sampling settings as engines want them."""
-    return Sampling(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        max_tokens=config.max_tokens,
-        stop=config.stop,
-        extra=tuple(sorted(config.extra.items())),
-    )
-
-
-def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
-    """Open the engine a config names."""
-    if config.engine is None:
-        raise ConfigError(f"{SAME_AS_STUDENT} names no engine of its own")
-    return open_engine(
-        config.engine,
-        model=config.model,
-        revision=config.revision,
-        base_url=config.base_url,
-        api_key_env=config.api_key_env,
-        options=config.options,
-    )
-
-
-def _open_engines(settings: RunConfig) -> dict[str, Engine]:
-    """Open one engine per distinct model; roles that name the same one share it."""
-    opened: dict[str, Engine] = {}
-
-    def shared(config: EngineConfig | JudgeConfig) -> Engine:
-        named = config.model_dump(
-            mode="json",
-            include={"engine", "model", "revision", "base_url", "api_key_env", "options"},
-        )
-        key = content_id("engine", named)
-        if key not in opened:
-            opened[key] = open_configured(config)
-        return opened[key]
-
-    roles = {"student": shared(settings.student)}
-    for judge in settings.judges:
-        own = judge.model != SAME_AS_STUDENT
-        roles[f"judge:{judge.name}"] = shared(judge) if own else roles["student"]
-    if settings.revise.rounds > 0:
-        critic = settings.revise.critic
-        roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
-    return roles
 
 
 def _how_many(settings: RunConfig) -> HowMany:

@@ -15,7 +15,7 @@ from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError
 from rlaif.judging import build_judge, judge_comparison
 from rlaif.judging.calibration import read_calibration
-from rlaif.pipeline.build import open_configured
+from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
 from rlaif.templates import TemplateSet
 from tests.audit.planted import (

@@ -14,7 +14,7 @@ from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, EngineMissing, RunLocked, RunMismatch
 from rlaif.evaluation import build, evaluate, read_scorecard
-from rlaif.pipeline.build import open_configured
+from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
 from rlaif.runs.lock import RunLock
 from tests.evaluation.factories import Talker

@@ -1,0 +1,181 @@
+"""What a run will ask, before it asks anything: calls, tokens and price by stage.
+
+A sample of the prompts goes through the very code of the run, with engines that count instead of
+answering. So the number of calls is exact for the sample, whatever the plan; tokens are estimated.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rlaif.config import RunConfig, load_config
+from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage, request_key
+from rlaif.engines.ask import run_together
+from rlaif.pipeline.build import build_parts
+from rlaif.pipeline.generate import run_sync
+from rlaif.pipeline.prompts import check_source, count_records, read_prompts
+from rlaif.records import Prompt
+
+CHARACTERS_PER_TOKEN = 4.0
+"""A rule of thumb for English; other scripts take more tokens."""
+
+SAMPLE = 20
+
+
+@dataclass(slots=True)
+class Stage:
+    """What one purpose asks of one engine; extrapolated to the whole input."""
+
+    purpose: str
+    engine: str
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """At most: every reply is taken to be as long as it may be."""
+
+    price: float | None = None
+    """None when no price is known for this engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run will ask."""
+
+    prompts: int | None
+    """Records in the input; None when they cannot be counted: then figures are per sample."""
+
+    sampled: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def price(self) -> float | None:
+        """All known prices together; None when none is known."""
+        known = [stage.price for stage in self.stages if stage.price is not None]
+        return sum(known) if known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary."""
+        return {**asdict(self), "price": self.price}
+
+
+def estimate(
+    config: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> Estimate:
+    """Say what `generate` would ask with the same arguments. No model is asked, nothing written.
+
+    Where what is asked depends on what was answered (a revision only if the critique found
+    something, identical responses left out), the sample assumes the dearer way.
+
+    Raises:
+        InputError, EngineMissing, GateRefused: As `generate`.
+    """
+    settings = load_config(RunConfig, config, overrides)
+    return run_sync(lambda: _estimate(settings))
+
+
+async def _estimate(settings: RunConfig) -> Estimate:
+    parts = build_parts(settings)
+    counters: list[CountingEngine] = []
+
+    def count(role: str, engine: Engine) -> Engine:
+        counters.append(CountingEngine(engine, role))
+        return counters[-1]
+
+    try:
+        check_source(parts.source)
+        work = parts.work_with(count)
+        sample = list(islice(_prompts(read_prompts(parts.source)), SAMPLE))
+        await run_together([work.row(prompt) for prompt in sample])
+    finally:
+        await parts.aclose()
+    total = count_records(parts.source)
+    factor = 1.0 if total is None else total / len(sample)
+    stages = [stage for counter in counters for stage in counter.stages.values()]
+    return Estimate(total, len(sample), tuple(_scaled(stage, factor) for stage in stages))
+
+
+def _prompts(items: Iterator[Any]) -> Iterator[Prompt]:
+    return (item for item in items if isinstance(item, Prompt))
+
+
+def _scaled(stage: Stage, factor: float) -> Stage:
+    return Stage(
+        stage.purpose,
+        stage.engine,
+        round(stage.calls * factor),
+        round(stage.prompt_tokens * factor),
+        round(stage.completion_tokens * factor),
+        None if stage.price is None else stage.price * factor,
+    )
+
+
+@dataclass(slots=True)
+class CountingEngine:
+    """Counts what would be asked of an engine, and answers with text of the longest length."""
+
+    engine: Engine
+    role: str
+    stages: dict[str, Stage] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The engine's own."""
+        return self.engine.identity
+
+    @property
+    def capabilities(self) -> Any:
+        """The engine's own."""
+        return self.engine.capabilities
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Count each reply that the ledger would not remember; answer with placeholders."""
+        seeds = request.seeds if isinstance(request, Generate) else (None,)
+        replies = []
+        for seed in seeds:
+            reply = _longest(request, seed)
+            key = request_key(self.identity, request, seed)
+            if key not in self._seen:
+                self._seen.add(key)
+                self._count(request.purpose, reply.usage)
+            replies.append(reply)
+        return replies
+
+    def _count(self, purpose: str, usage: Usage) -> None:
+        stage = self.stages.setdefault(purpose, Stage(purpose, self.role))
+        stage.calls += 1
+        stage.prompt_tokens += usage.prompt_tokens
+        stage.completion_tokens += usage.completion_tokens
+        price = self.engine.price(usage) if isinstance(self.engine, Priced) else None
+        if price is not None:
+            stage.price = (stage.price or 0.0) + price
+
+    async def aclose(self) -> None:
+        """Nothing to release: the engine belongs to whoever opened it."""
+
+
+def _longest(request: Request, seed: int | None) -> Reply:
+    prompt = sum(_tokens(message["content"]) for message in request.messages)
+    match request:
+        case Generate(sampling=sampling):
+            words = f"word{seed} " * max(1, math.floor(sampling.max_tokens * 0.75))
+            text = request.choices[0] if request.choices else words.strip()
+            return Reply(text, usage=Usage(prompt, sampling.max_tokens))
+        case Label(labels=labels):
+            even = -math.log(len(labels))
+            return Reply(label_logprobs=(even,) * len(labels), usage=Usage(prompt, 1))
+        case Score(continuation=continuation):
+            tokens = _tokens(continuation)
+            return Reply(
+                logprob=-float(tokens),
+                scored_tokens=tokens,
+                score=0.0,
+                usage=Usage(prompt + tokens, 0),
+            )
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)

@@ -1,0 +1,58 @@
+"""Who plays which role: engines opened from settings, one per distinct model."""
+
+from rlaif.config import RunConfig
+from rlaif.config.run import EngineConfig, JudgeConfig, SamplingConfig
+from rlaif.engines import Engine, Sampling, open_engine
+from rlaif.errors import ConfigError
+from rlaif.records import content_id
+
+SAME_AS_STUDENT = "same-as-student"
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Sampling settings as engines want them."""
+    return Sampling(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+        stop=config.stop,
+        extra=tuple(sorted(config.extra.items())),
+    )
+
+
+def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
+    """Open the engine a config names."""
+    if config.engine is None:
+        raise ConfigError(f"{SAME_AS_STUDENT} names no engine of its own")
+    return open_engine(
+        config.engine,
+        model=config.model,
+        revision=config.revision,
+        base_url=config.base_url,
+        api_key_env=config.api_key_env,
+        options=config.options,
+    )
+
+
+def open_engines(settings: RunConfig) -> dict[str, Engine]:
+    """Open one engine per distinct model; roles that name the same one share it."""
+    opened: dict[str, Engine] = {}
+
+    def shared(config: EngineConfig | JudgeConfig) -> Engine:
+        named = config.model_dump(
+            mode="json",
+            include={"engine", "model", "revision", "base_url", "api_key_env", "options"},
+        )
+        key = content_id("engine", named)
+        if key not in opened:
+            opened[key] = open_configured(config)
+        return opened[key]
+
+    roles = {"student": shared(settings.student)}
+    for judge in settings.judges:
+        own = judge.model != SAME_AS_STUDENT
+        roles[f"judge:{judge.name}"] = shared(judge) if own else roles["student"]
+    if settings.revise.rounds > 0:
+        critic = settings.revise.critic
+        roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
+    return roles
