@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli import online
 from rlaif.config.load import load_config, nearest, parse_overrides
+from rlaif.config.ppo import GrpoFile, PpoFile, RlooFile
 from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
 from rlaif.errors import InputError
 
@@ -81,6 +83,53 @@ def dpo(
     import rlaif.training as training
 
     _carry_out(training.train_dpo, settings, json=json, force=force)
+
+
+@app.command()
+def ppo(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
+    """PPO against rules, a reward model or a mixture of them, with a value model of its own."""
+    settings = load_config(PpoFile, config, parse_overrides(set_ or []))
+    if launch not in (None, "ddp"):
+        raise InputError(f"--launch {launch}: PPO knows ddp only", hint="see docs/ppo.md")
+    _start_processes(launch, processes)
+    _carry_out(online.train_ppo, settings, json=json, force=force)
+
+
+@app.command()
+def rloo(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
+    """REINFORCE, leave one out, with the scorers of ppo."""
+    settings = load_config(RlooFile, config, parse_overrides(set_ or []))
+    _start_processes(launch, processes)
+    _carry_out(online.train_rloo, settings, json=json, force=force)
+
+
+@app.command()
+def grpo(
+    config: Config,
+    set_: Sets = None,
+    json: Json = False,
+    force: Force = False,
+    launch: Launch = None,
+    processes: Processes = None,
+) -> None:
+    """Group-relative policy optimisation, with the scorers of ppo."""
+    settings = load_config(GrpoFile, config, parse_overrides(set_ or []))
+    _start_processes(launch, processes)
+    _carry_out(online.train_grpo, settings, json=json, force=force)
 
 
 def _start_processes(strategy: str | None, processes: int | None) -> None:

@@ -51,6 +51,9 @@ class OnlineConfig(Settings):
     )
     lora: LoraConfig | None = None
     max_new_tokens: int = Field(128, ge=1)
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="Longer prompts are left out and counted; absent: what fits."
+    )
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
     learning_rate: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Absent: 3e-6, or 1e-5 with lora."
@@ -63,32 +66,43 @@ class OnlineConfig(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations: less memory, a third more time."
     )
+    rollouts: int = Field(100, ge=1)
+    rollout_size: int = Field(64, ge=1, description="Responses per rollout, over all processes.")
+    minibatch_size: int = Field(32, ge=1, description="Responses per optimiser step.")
     scorer_timeout: float | None = Field(
         600.0, gt=0, description="Seconds until a scorer counts as hanging; null: never."
     )
     seed: int = Field(0, ge=0)
+    save_every: int = Field(25, ge=1, description="Rollouts between checkpoints to resume from.")
     keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
+    show_samples: int = Field(2, ge=0, description="Responses shown and kept, each time.")
+    show_every: int = Field(5, ge=1, description="Rollouts between shown samples.")
 
     @property
     def rate(self) -> float:
         """The policy's peak learning rate."""
         return self.learning_rate or (3e-6 if self.lora is None else 1e-5)
 
+    @model_validator(mode="after")
+    def _sound(self) -> "OnlineConfig":
+        if self.lora is not None and self.lora.dropout > 0:
+            raise ValueError("lora.dropout must be 0: with it no log-probability comes out twice")
+        if self.rollout_size % self.minibatch_size:
+            raise ValueError(
+                f"rollout_size {self.rollout_size} is no multiple of "
+                f"minibatch_size {self.minibatch_size}"
+            )
+        return self
+
 
 class PpoConfig(OnlineConfig):
     """Proximal policy optimisation. The unit of progress is a rollout."""
 
-    rollouts: int = Field(100, ge=1)
-    rollout_size: int = Field(64, ge=1, description="Responses per rollout, over all processes.")
     responses_per_prompt: int = Field(1, ge=1)
     generation_batch: int | None = Field(
         None, ge=1, description="Responses drawn at once per process; absent: all."
     )
-    max_prompt_tokens: int | None = Field(
-        None, ge=1, description="Longer prompts are left out and counted; absent: what fits."
-    )
     epochs: int = Field(2, ge=1, description="Passes over each rollout.")
-    minibatch_size: int = Field(32, ge=1, description="Responses per optimiser step.")
     micro_tokens: int = Field(
         2048, ge=1, description="Padded tokens per forward and backward pass; only memory."
     )
@@ -133,17 +147,9 @@ class PpoConfig(OnlineConfig):
         1.0, ge=0, description="Taken off the score of a response that was cut off."
     )
     whiten_rewards: bool = Field(False, description="Scale rewards to unit variance.")
-    save_every: int = Field(25, ge=1, description="Rollouts between checkpoints to resume from.")
-    show_samples: int = Field(2, ge=0, description="Responses shown and kept, each time.")
-    show_every: int = Field(5, ge=1, description="Rollouts between shown samples.")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "PpoConfig":
-        if self.rollout_size % self.minibatch_size:
-            raise ValueError(
-                f"rollout_size {self.rollout_size} is no multiple of "
-                f"minibatch_size {self.minibatch_size}"
-            )
         if self.rollout_size % self.responses_per_prompt:
             raise ValueError(
                 f"rollout_size {self.rollout_size} is no multiple of "
@@ -161,6 +167,53 @@ class PpoConfig(OnlineConfig):
         return self
 
 
+class GroupConfig(OnlineConfig):
+    """What RLOO and GRPO share: no critic, but several responses to each prompt."""
+
+    group_size: int = Field(4, ge=2, description="Responses per prompt.")
+    epochs: int = Field(1, ge=1, description="Passes over each rollout.")
+    micro_batch: int = Field(
+        8, ge=1, description="Responses per device and forward pass; only memory."
+    )
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+    skip_cut_off: bool = Field(
+        False, description="Leave responses that hit max_new_tokens out of the loss."
+    )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per rollout."""
+        return self.epochs * self.rollout_size // self.minibatch_size
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> "GroupConfig":
+        for name, divisor in (("group_size", self.group_size), ("micro_batch", self.micro_batch)):
+            if self.minibatch_size % divisor:
+                raise ValueError(
+                    f"minibatch_size {self.minibatch_size} is no multiple of {name} {divisor}"
+                )
+        return self
+
+
+class RlooConfig(GroupConfig):
+    """REINFORCE, leave one out: the others of a group are the baseline (2402.14740)."""
+
+    normalise_advantages: bool = False
+    score_clip: float | None = Field(None, gt=0, description="Scores are cut to ±this.")
+
+
+class GrpoConfig(GroupConfig):
+    """Group-relative policy optimisation (2402.03300) and its relatives, as TRL has them."""
+
+    group_size: int = Field(8, ge=2, description="Responses per prompt.")
+    beta: float = Field(0.0, ge=0, allow_inf_nan=False, description="Weight of the KL loss.")
+    loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
+    scale_scores: Literal["group", "batch", "none"] = Field(
+        "group", description="Whose deviation the scores are divided by."
+    )
+
+
 class OnlineFile(Settings):
     """What a training file names beside the settings of its method."""
 
@@ -175,3 +228,11 @@ class OnlineFile(Settings):
 
 class PpoFile(PpoConfig, OnlineFile):
     """A whole `rlaif train ppo` file."""
+
+
+class RlooFile(RlooConfig, OnlineFile):
+    """A whole `rlaif train rloo` file."""
+
+
+class GrpoFile(GrpoConfig, OnlineFile):
+    """A whole `rlaif train grpo` file."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rlaif.training.dpo.train import train_dpo
     from rlaif.training.folder import TrainResult
     from rlaif.training.models import LoraSettings, load_policy, load_scorer
+    from rlaif.training.online import train_grpo, train_rloo
+    from rlaif.training.ppo.train import train_ppo
     from rlaif.training.reward.train import train_reward
     from rlaif.training.sft import train_sft
 
@@ -24,7 +26,10 @@ __all__ = [
     "load_preferences",
     "load_scorer",
     "train_dpo",
+    "train_grpo",
+    "train_ppo",
     "train_reward",
+    "train_rloo",
     "train_sft",
 ]
 
@@ -36,7 +41,10 @@ _HOMES = {
     "load_preferences": "rlaif.training.data",
     "load_scorer": "rlaif.training.models",
     "train_dpo": "rlaif.training.dpo.train",
+    "train_grpo": "rlaif.training.online",
+    "train_ppo": "rlaif.training.ppo.train",
     "train_reward": "rlaif.training.reward.train",
+    "train_rloo": "rlaif.training.online",
     "train_sft": "rlaif.training.sft",
 }
 

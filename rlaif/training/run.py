@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from rlaif.config.train import TrainConfig
-from rlaif.errors import EngineMissing, TrainingError
+from rlaif.errors import EngineError, EngineMissing, StoppedEarly, TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult
 from rlaif.training.interrupts import Interrupts
 from rlaif.training.metrics import MetricsLog, drop_lines_after
 from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.progress import Sample, Style
 from rlaif.training.samples import FILE as SAMPLES, sample_replies
+from rlaif.training.scorers import ScorerFailed
 from rlaif.training.watch import TrainingWatch
 
 _BIG = 500_000_000
@@ -225,6 +226,9 @@ def _agreed(accelerator: Any, asked: bool) -> bool:
 def _train(trainer: Any, folder: TrainingFolder, watch: TrainingWatch, resume: str | None) -> None:
     try:
         trainer.train(resume_from_checkpoint=resume)
+    except (ScorerFailed, EngineError, StoppedEarly):
+        _save_reached(trainer, folder, watch)
+        raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
         if not _is_out_of_memory(problem):
             raise

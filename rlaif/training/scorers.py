@@ -29,8 +29,12 @@ Scorer = Callable[..., Scores | Awaitable[Scores]]
 
 ``prompts`` are conversations (lists of messages that end with a user turn), ``responses`` their
 texts without special tokens; the columns, each as long as the responses, are at least
-``prompt_ids`` and ``tags``: take ``**columns`` to ignore them. Sync, or async and awaited.
+``prompt_id`` and ``tags``: take ``**columns`` to ignore them. Sync, or async and awaited.
 """
+
+
+class ScorerFailed(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
+    """The scorer raised, hung or returned something that is no list of scores."""
 
 
 def collect_scores(
@@ -52,7 +56,7 @@ def collect_scores(
         timeout: Seconds until the scorer counts as hanging; None waits for ever.
 
     Raises:
-        TrainingError: The scorer raised, hung, or returned a wrong number of scores, something
+        ScorerFailed: The scorer raised, hung, or returned a wrong number of scores, something
             that is no number, NaN or infinity.
         RlaifError: Raised by the scorer itself: it says more than we could.
     """
@@ -76,17 +80,17 @@ def collect_scores(
         scores = found.result(timeout)
     except TimeoutError as problem:
         if found.done():  # the scorer's own
-            raise TrainingError(f"the scorer failed: {_describe(problem)}") from problem
+            raise ScorerFailed(f"the scorer failed: {_describe(problem)}") from problem
         for task in waiting:
             task.cancel()
-        raise TrainingError(
+        raise ScorerFailed(
             f"the scorer has not answered for {timeout:g} seconds",
             hint="is its server up? A slow one needs a larger scorer_timeout",
         ) from None
     except RlaifError:
         raise
     except Exception as problem:
-        raise TrainingError(f"the scorer failed: {_describe(problem)}") from problem
+        raise ScorerFailed(f"the scorer failed: {_describe(problem)}") from problem
     return _checked(scores, len(responses))
 
 
@@ -209,11 +213,11 @@ def _checked(scores: Any, count: int) -> list[float | None]:
     try:
         given = list(scores)
     except TypeError:
-        raise TrainingError(
+        raise ScorerFailed(
             f"the scorer returned {scores!r:.60}, not a list of {count} scores"
         ) from None
     if len(given) != count:
-        raise TrainingError(f"the scorer returned {len(given)} scores for {count} responses")
+        raise ScorerFailed(f"the scorer returned {len(given)} scores for {count} responses")
     return [None if score is None else _number(score, i) for i, score in enumerate(given)]
 
 
@@ -221,9 +225,9 @@ def _number(score: Any, index: int) -> float:
     try:
         number = float(score)
     except (TypeError, ValueError):
-        raise TrainingError(f"score {index} is {score!r:.60}, which is no number") from None
+        raise ScorerFailed(f"score {index} is {score!r:.60}, which is no number") from None
     if not math.isfinite(number):
-        raise TrainingError(
+        raise ScorerFailed(
             f"score {index} is {number}", hint="return None for a response that cannot be scored"
         )
     return number

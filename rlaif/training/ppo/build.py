@@ -8,14 +8,24 @@ import torch
 
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import InputError
-from rlaif.training.models import LoraSettings, load_policy, load_scorer
+from rlaif.training.models import (
+    count_parameters,
+    device_kind,
+    load_policy,
+    load_scorer,
+    load_tokenizer,
+)
 from rlaif.training.ppo.actor_critic import ActorCritic, SeparateCritic, SharedBase, value_head
 from rlaif.training.ppo.experience import Discount
 from rlaif.training.ppo.optimiser import Optimiser, Schedule
-from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, read_prompt_set, stop_tokens
+from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set, stop_tokens
 from rlaif.training.ppo.trainer import Practice
 from rlaif.training.ppo.update import Objective, Split, Updater
 from rlaif.training.ppo.world import World
+from rlaif.training.settings import lora_settings
+
+_OWN_CRITIC = ("auto", "policy", "shared")
+"""Critics that start from the policy."""
 
 _SMALL = 500_000_000
 """Parameters up to which bf16 log-probabilities are too coarse: ratios explode."""
@@ -23,7 +33,7 @@ _SMALL = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is loaded before anything is written."""
+    """What a training works with."""
 
     models: ActorCritic
     tokenizer: Any
@@ -34,49 +44,66 @@ class Parts:
     pad_id: int
 
 
-def build_parts(model: str, prompts: Sequence[AnyPrompt], config: PpoConfig, world: World) -> Parts:
-    """Load policy and critic and tokenise the prompts.
+def read_inputs(
+    model: str, prompts: Sequence[AnyPrompt], config: PpoConfig
+) -> tuple[Any, PromptSet]:
+    """Load the policy's tokenizer and tokenise the prompts: all that must hold before a start.
 
     Raises:
-        InputError: A model, tokenizer, critic or set of prompts that cannot be used.
+        InputError: A tokenizer, a critic or a set of prompts that cannot be used.
     """
-    models, tokenizer = _build_models(model, config, world)
-    limit = getattr(models.policy.config.get_text_config(), "max_position_embeddings", None)
-    asked = read_prompt_set(
+    tokenizer, asked = load_prompt_set(
+        model,
         prompts,
-        tokenizer,
-        context=limit,
+        revision=config.revision,
+        chat_template=config.chat_template,
         max_new_tokens=config.max_new_tokens,
         max_prompt_tokens=config.max_prompt_tokens,
     )
-    stop_ids = stop_tokens(models.policy, tokenizer)
-    return Parts(models, tokenizer, asked, stop_ids, int(tokenizer.pad_token_id))
+    if config.critic not in _OWN_CRITIC:
+        other = load_tokenizer(config.critic, chat_template=config.chat_template)
+        if other.get_vocab() != tokenizer.get_vocab():
+            raise InputError(
+                f"critic {config.critic}: it reads the policy's tokens, but its vocabulary is "
+                "another",
+                hint="start the critic from the policy (critic: policy); as a scorer a reward "
+                "model may have any tokenizer",
+            )
+    return tokenizer, asked
 
 
-def _build_models(model: str, config: PpoConfig, world: World) -> tuple[ActorCritic, Any]:
+def build_parts(
+    model: str, tokenizer: Any, prompts: PromptSet, config: PpoConfig, world: World
+) -> Parts:
+    """Load policy, critic and reference.
+
+    Raises:
+        InputError: A model that cannot be used.
+    """
     torch.manual_seed(config.seed)  # new adapters and heads are drawn: alike in every process
-    lora = None if config.lora is None else _lora_settings(config)
-    policy, tokenizer = load_policy(
+    adapted = config.lora is not None
+    policy, _ = load_policy(
         model,
-        dtype="float32" if lora is None else config.dtype,
+        dtype=config.dtype if adapted else "float32",
         revision=config.revision,
-        lora=lora,
+        lora=lora_settings(config.lora),
         chat_template=config.chat_template,
     )
     options: dict[str, Any] = {
         "temperature": config.temperature,
         "reference": config.beta > 0,
         "checkpointing": config.gradient_checkpointing,
-        "mixed": _mixed(config, policy, world),
+        "mixed": computes_in_bf16(config.dtype, policy),
     }
-    if lora is None or not lora.quantize:
+    if not getattr(policy, "is_loaded_in_4bit", False):
         policy.to(world.device)  # type: ignore[arg-type]
-    kind = config.critic
-    if kind == "shared" or (kind == "auto" and lora is not None):
-        return SharedBase(policy, **options), tokenizer
-    critic = _load_critic(model, config, tokenizer)
-    critic.to(world.device)
-    return SeparateCritic(policy, critic, **options), tokenizer
+    models: ActorCritic
+    if config.critic == "shared" or (config.critic == "auto" and adapted):
+        models = SharedBase(policy, **options)
+    else:
+        models = SeparateCritic(policy, _load_critic(model, config).to(world.device), **options)
+    stop_ids = stop_tokens(policy, tokenizer)
+    return Parts(models, tokenizer, prompts, stop_ids, int(tokenizer.pad_token_id))
 
 
 def build_updater(parts: Parts, config: PpoConfig, world: World) -> Updater:
@@ -147,39 +174,23 @@ def build_practice(parts: Parts, config: PpoConfig) -> Practice:
     )
 
 
-def _load_critic(model: str, config: PpoConfig, tokenizer: Any) -> Any:
-    """Load the value model; it reads the policy's tokens, so it must know the same ones."""
-    own = config.critic not in ("auto", "policy")
-    critic, critic_tokenizer = load_scorer(
-        config.critic if own else model,
+def computes_in_bf16(dtype: str, policy: Any) -> bool:
+    """Whether to compute in bf16 autocast: as asked, or for a big model on a GPU."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    return device_kind() == "cuda" and count_parameters(policy) > _SMALL
+
+
+def _load_critic(model: str, config: PpoConfig) -> Any:
+    own = config.critic in _OWN_CRITIC
+    critic, _ = load_scorer(
+        model if own else config.critic,
         dtype="float32",
-        revision=None if own else config.revision,
+        revision=config.revision if own else None,
         chat_template=config.chat_template,
     )
-    if own and critic_tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise InputError(
-            f"critic {config.critic}: it reads the policy's tokens, but its vocabulary is another",
-            hint="start the critic from the policy (critic: policy); as a scorer a reward model "
-            "may have any tokenizer",
-        )
-    if not own:
+    if own:
         # Zero, so that the first advantages are the rewards themselves and not a random head's.
         for parameter in value_head(critic).parameters():
             torch.nn.init.zeros_(parameter)
     return critic
-
-
-def _lora_settings(config: PpoConfig) -> LoraSettings:
-    assert config.lora is not None
-    settings = config.lora.model_dump()
-    if settings.pop("dropout") > 0:
-        raise InputError(
-            "lora.dropout must be 0 for PPO: with dropout no log-probability comes out twice"
-        )
-    return LoraSettings(**settings)
-
-
-def _mixed(config: PpoConfig, policy: Any, world: World) -> bool:
-    if config.dtype != "auto":
-        return config.dtype == "bfloat16"
-    return world.device.type == "cuda" and policy.num_parameters() > _SMALL

@@ -1,63 +1,52 @@
-"""The model card of a policy trained with PPO: what went in, what came of it, every setting."""
+"""The model card of a policy trained by reinforcement: what went in, what came of it, settings."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from rlaif.training.ppo.checkpoint import State
-
-_SHOWN = ("score/mean", "objective/kl", "response/tokens", "response/ended")
-
 
 def model_card(
-    plan: Mapping[str, Any],
-    state: State,
-    rows: Sequence[Mapping[str, Any]],
+    method: str,
+    settings: Mapping[str, Any],
+    facts: Sequence[str],
     *,
-    prompts: int,
-    too_long: int,
-    scorer: str,
+    rows: Sequence[Mapping[str, Any]],
+    shown: Sequence[str],
 ) -> str:
     """Return Markdown with the front matter the hub reads.
 
     Args:
-        plan: What the training was asked.
-        state: Where it ended.
-        rows: Its metrics, oldest first.
-        prompts: How many prompts were asked.
-        too_long: How many were left out.
-        scorer: What it was trained to please, in words.
+        method: ``PPO``, ``RLOO`` or ``GRPO``.
+        settings: Model, scorer and whatever else the training was asked.
+        facts: What must be known, a line each.
+        rows: Metrics, oldest first.
+        shown: Which of them, at the start and at the end.
     """
     first, last = (rows[0], rows[-1]) if rows else ({}, {})
-    table = [f"| {name} | {_show(first.get(name))} | {_show(last.get(name))} |" for name in _SHOWN]
-    torn = "- an update was interrupted and made again, so no training repeats this one exactly"
+    table = [f"| {name} | {_show(first.get(name))} | {_show(last.get(name))} |" for name in shown]
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        "tags: [rlaif, ppo]",
+        f"tags: [rlaif, {method.lower()}]",
         "---",
-        "# A policy trained with PPO",
+        f"# A policy trained with {method}",
         "",
-        f"Started from `{plan['model']}`, trained with constitutional-rlaif "
-        f"{version('constitutional-rlaif')}: {state.rollout} rollouts, {state.responses} responses "
-        f"to {prompts} prompts.",
+        f"Started from `{settings['model']}`, scored by {settings['scorer']}, trained with "
+        f"constitutional-rlaif {version('constitutional-rlaif')}.",
         "",
-        f"- scored by: {scorer}",
-        f"- responses left out because they were not scored: {state.unscored}",
-        f"- prompts left out because they were too long: {too_long}",
-        *([torn] if state.torn else []),
+        *[f"- {fact}" for fact in facts],
         "",
-        "| | first rollout | last rollout |",
+        "| | start | end |",
         "|---|--:|--:|",
         *table,
         "",
-        "KL is in nats per sequence against the starting policy. That the score of this scorer "
-        "rose says nothing about any other: evaluate on prompts that were held out.",
+        "That the score of this scorer rose says nothing about any other: evaluate on prompts that "
+        "were held out, with judges that had no say here.",
         "",
         "## Settings",
         "",
-        *[f"- {key}: `{value}`" for key, value in plan.items()],
+        *[f"- {key}: `{value}`" for key, value in settings.items()],
         "",
     ]
     return "\n".join(lines)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from rlaif.training.ppo.experience import Drawn, Experience, Measured
-from rlaif.training.ppo.sampling import Sampled
 from rlaif.training.ppo.world import World
 
 CURVES = (
@@ -26,7 +25,6 @@ CURVES = (
 
 def describe(
     drawn: Drawn,
-    generated: list[Sampled],
     scores: list[float | None],
     measured: Measured,
     experience: Experience,
@@ -35,17 +33,17 @@ def describe(
     """Return the metrics of a rollout, over all processes. What matters most comes first."""
     kl_BT, mask_BT = measured.kl_BT, experience.mask_BT
     known = torch.tensor([score for score in scores if score is not None], dtype=torch.float64)
-    lengths = [len(response) for response in drawn.responses]
     sums = {
         "responses": len(drawn),
         "scored": len(known),
         "score": known.sum(),
         "score²": known.square().sum(),
         "kl": kl_BT.double().sum(),
-        "tokens": sum(lengths),
-        "ended": sum(drawn.ended),
-        "entropy": measured.entropy_BT.double().sum(),
-        "gap": _sampling_gap(generated, measured),
+        "tokens": sum(len(sampled.tokens) for sampled in drawn.sampled),
+        "ended": sum(sampled.ended for sampled in drawn.sampled),
+        "entropy": sum(sum(sampled.entropies) for sampled in drawn.sampled),
+        "gap": measured.gap[0],
+        "compared": measured.gap[1],
         "valid": mask_BT.sum(),
         **_value_sums(experience),
     }
@@ -61,18 +59,9 @@ def describe(
         "score/deviation": max(total["score²"] / total["scored"] - mean**2, 0.0) ** 0.5,
         "score/unscored": 1.0 - total["scored"] / responses,
         "objective/entropy": total["entropy"] / tokens,
-        "objective/sampling_gap": total["gap"] / tokens,
+        "objective/sampling_gap": total["gap"] / max(total["compared"], 1.0),
         "value/explained_variance": _explained(total),
     }
-
-
-def _sampling_gap(generated: list[Sampled], measured: Measured) -> float:
-    """Sum of |log-probability when drawn − in the training forward pass|: 0 but for rounding."""
-    gap = 0.0
-    for row, sampled in enumerate(generated):
-        drawn_T = torch.tensor(sampled.logprobs)
-        gap += float((drawn_T - measured.logprobs_BT[row, : len(drawn_T)]).abs().sum())
-    return gap
 
 
 def _value_sums(experience: Experience) -> dict[str, Tensor]:

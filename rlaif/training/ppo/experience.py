@@ -13,8 +13,12 @@ from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.gae import compute_gae
 from rlaif.training.ppo.kl import compute_k1
 from rlaif.training.ppo.rewards import compute_rewards
+from rlaif.training.ppo.sampling import Sampled
 from rlaif.training.ppo.sequences import Sequences, Tokens, lay_out, split_by_tokens
 from rlaif.training.ppo.whiten import AddUp, keep, whiten
+
+_SAME = 1e-5
+"""Largest difference of log-probabilities that counts as rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +26,25 @@ class Drawn:
     """Prompts and the responses drawn for them, as token ids."""
 
     prompts: Sequence[Tokens]
-    responses: Sequence[Tokens]
-    """At least one token each; a stop token counts."""
+    sampled: Sequence[Sampled]
 
-    ended: Sequence[bool]
-    """Whether each response stopped by itself."""
+    @property
+    def responses(self) -> list[list[int]]:
+        """At least one token each; a stop token counts."""
+        return [sampled.tokens for sampled in self.sampled]
 
     def __len__(self) -> int:
-        return len(self.responses)
+        return len(self.sampled)
 
     def lengths(self) -> list[int]:
         """Tokens of prompt and response together."""
-        return [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+        pairs = zip(self.prompts, self.sampled, strict=True)
+        return [len(prompt) + len(sampled.tokens) for prompt, sampled in pairs]
 
     def lay_out(self, rows: Sequence[int], *, pad_id: int, device: torch.device) -> Sequences:
         """Return some rows as one padded batch."""
         prompts = [self.prompts[i] for i in rows]
-        responses = [self.responses[i] for i in rows]
+        responses = [self.sampled[i].tokens for i in rows]
         return lay_out(prompts, responses, pad_id=pad_id, device=device)
 
 
@@ -59,11 +65,12 @@ class Measured:
     """What the models say about the tokens of a rollout, before any update."""
 
     logprobs_BT: Tensor
-    """Recomputed with the training forward pass, so that ratios start at exactly 1."""
+    """As the training forward pass gives them, so that ratios start at 1."""
 
     ref_logprobs_BT: Tensor | None
     values_BT: Tensor
-    entropy_BT: Tensor
+    gap: tuple[float, int]
+    """Sum of |log-probability when drawn − in the training forward pass|, over so many tokens."""
 
     @property
     def kl_BT(self) -> Tensor:  # noqa: N802 - the axes of a tensor are capitals
@@ -95,23 +102,34 @@ class Experience:
 def measure(
     models: ActorCritic, drawn: Drawn, *, pad_id: int, most_tokens: int, device: torch.device
 ) -> Measured:
-    """Run policy, reference and value model over a rollout, ``most_tokens`` padded at a time."""
-    longest = max((len(response) for response in drawn.responses), default=1)
-    logprobs_BT, ref_BT, values_BT, entropy_BT = torch.zeros(4, len(drawn), longest)
-    has_reference = True
+    """Run policy, reference and value model over a rollout, ``most_tokens`` padded at a time.
+
+    The policy's log-probabilities were known when the tokens were drawn. They are computed again,
+    as generation may run in another precision or padding than training; but where the first batch
+    shows that both agree to 1e-5 (in fp32 they do, to 1e-7), the rest are taken as drawn.
+    """
+    longest = max((len(sampled.tokens) for sampled in drawn.sampled), default=1)
+    logprobs_BT, ref_BT, values_BT = torch.zeros(3, len(drawn), longest)
+    has_reference, agree, gap, compared = True, False, 0.0, 0
     for group in split_by_tokens(drawn.lengths(), most_tokens):
         batch = drawn.lay_out(group, pad_id=pad_id, device=device)
         places = _places(drawn, group)
-        logprobs_N, entropy_N = models.logprobs(batch, entropy=True)
+        drawn_N = torch.tensor([x for row in group for x in drawn.sampled[row].logprobs])
+        if not agree:
+            logprobs_N = models.logprobs(batch)[0].cpu()
+            if len(drawn_N) == len(logprobs_N):
+                gaps_N = (drawn_N - logprobs_N).abs()
+                gap, compared = gap + float(gaps_N.sum()), compared + len(gaps_N)
+                agree = bool(gaps_N.max() <= _SAME)
+        else:
+            logprobs_N = drawn_N
+        logprobs_BT[places] = logprobs_N
         ref_N = models.ref_logprobs(batch)
         has_reference = ref_N is not None
-        results = (logprobs_N, ref_N, models.values(batch), entropy_N)
-        for table_BT, result_N in zip(
-            (logprobs_BT, ref_BT, values_BT, entropy_BT), results, strict=True
-        ):
-            if result_N is not None:
-                table_BT[places] = result_N.cpu()
-    return Measured(logprobs_BT, ref_BT if has_reference else None, values_BT, entropy_BT)
+        if ref_N is not None:
+            ref_BT[places] = ref_N.cpu()
+        values_BT[places] = models.values(batch).cpu()
+    return Measured(logprobs_BT, ref_BT if has_reference else None, values_BT, (gap, compared))
 
 
 def assess(
@@ -135,7 +153,7 @@ def assess(
         whiten_rewards: Scale rewards to unit variance, keeping their mean.
         add_up: Sums over processes.
     """
-    lengths = [len(response) for response in drawn.responses]
+    lengths = [len(sampled.tokens) for sampled in drawn.sampled]
     columns_T = torch.arange(measured.values_BT.shape[1])
     scored_B = torch.tensor([score is not None for score in scores], dtype=torch.bool)
     mask_BT = (columns_T < torch.tensor(lengths)[:, None]) & scored_B[:, None]
@@ -162,6 +180,7 @@ def assess(
 
 def _places(drawn: Drawn, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Row and column of every token, in the flat order of `lay_out`."""
-    spread = [row for row in rows for _ in drawn.responses[row]]
-    columns = [t for row in rows for t in range(len(drawn.responses[row]))]
+    lengths = [len(drawn.sampled[row].tokens) for row in rows]
+    spread = [row for row, length in zip(rows, lengths, strict=True) for _ in range(length)]
+    columns = [t for length in lengths for t in range(length)]
     return torch.tensor(spread), torch.tensor(columns)

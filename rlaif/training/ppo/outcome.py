@@ -11,10 +11,10 @@ from rlaif.training.ppo.card import model_card
 from rlaif.training.ppo.checkpoint import State
 from rlaif.training.ppo.describe import CURVES
 
+_SHOWN = ("score/mean", "objective/kl", "response/tokens", "response/ended")
 
-def write_outcome(
-    out: Path, parts: Parts, state: State, *, plan: Mapping[str, Any], scorer: str
-) -> None:
+
+def write_outcome(out: Path, parts: Parts, state: State, *, settings: Mapping[str, Any]) -> None:
     """Write everything into ``out``; files appear whole, the policy's weights last.
 
     Adapters are merged into the policy that plain transformers loads, and kept in ``adapter/``. A
@@ -33,14 +33,7 @@ def write_outcome(
     parts.tokenizer.save_pretrained(staging)
     rows = read_metrics(out)
     draw_curves(rows, CURVES, staging / "curves.png")
-    card = model_card(
-        plan,
-        state,
-        rows,
-        prompts=len(parts.prompts.prompts),
-        too_long=parts.prompts.too_long,
-        scorer=scorer,
-    )
+    card = model_card("PPO", settings, _facts(parts, state), rows=rows, shown=_SHOWN)
     (staging / "README.md").write_text(card, encoding="utf-8")
     for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".safetensors"):
         target = out / path.name
@@ -48,3 +41,16 @@ def write_outcome(
             shutil.rmtree(target)
         path.replace(target)
     staging.rmdir()
+
+
+def _facts(parts: Parts, state: State) -> list[str]:
+    facts = [
+        f"{state.rollout} rollouts, {state.responses} responses to "
+        f"{len(parts.prompts.prompts)} prompts",
+        f"responses left out because they were not scored: {state.unscored}",
+        f"prompts left out because they were too long: {parts.prompts.too_long}",
+        "KL is in nats per sequence, against the policy that training started from",
+    ]
+    if state.torn:
+        facts.append("an update was interrupted and made again: nothing repeats this exactly")
+    return facts

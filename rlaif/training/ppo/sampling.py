@@ -12,7 +12,7 @@ Shapes: B responses, T new tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,11 @@ class Sampled:
     ended: bool
     """Whether the policy stopped by itself before the limit."""
 
-    logprobs: list[float]
-    """Under the distribution drawn from; only for comparison with the training forward pass."""
+    logprobs: list[float] = field(default_factory=list)
+    """Of each token under the distribution it was drawn from; empty where that is not known."""
+
+    entropies: list[float] = field(default_factory=list)
+    """Of each of those distributions, in nats; empty where not known."""
 
 
 def sample_responses(
@@ -85,9 +88,10 @@ def sample_responses(
         policy.generation_config = own_settings
     drawn_BT = out_BL[:, width:].tolist()
     logprobs_BT = torch.stack(draw.logprobs, dim=1).tolist()
+    entropies_BT = torch.stack(draw.entropies, dim=1).tolist()
     return [
-        _cut(tokens, logprobs, frozenset(stop_ids))
-        for tokens, logprobs in zip(drawn_BT, logprobs_BT, strict=True)
+        _cut(*row, frozenset(stop_ids))
+        for row in zip(drawn_BT, logprobs_BT, entropies_BT, strict=True)
     ]
 
 
@@ -95,12 +99,13 @@ def _settings(**options: Any) -> GenerationConfig:
     return GenerationConfig(**options)  # type: ignore[no-untyped-call]
 
 
-def _cut(tokens: list[int], logprobs: list[float], stop_ids: frozenset[int]) -> Sampled:
+def _cut(
+    tokens: list[int], logprobs: list[float], entropies: list[float], stop_ids: frozenset[int]
+) -> Sampled:
     """Drop what stands after the first stop token, which belongs to the response."""
-    for t, token in enumerate(tokens):
-        if token in stop_ids:
-            return Sampled(tokens[: t + 1], ended=True, logprobs=logprobs[: t + 1])
-    return Sampled(tokens, ended=False, logprobs=logprobs)
+    stop = next((t for t, token in enumerate(tokens) if token in stop_ids), None)
+    end = len(tokens) if stop is None else stop + 1
+    return Sampled(tokens[:end], stop is not None, logprobs[:end], entropies[:end])
 
 
 class _Draw(LogitsProcessor):
@@ -111,12 +116,15 @@ class _Draw(LogitsProcessor):
         self._start = start
         self._temperature = temperature
         self.logprobs: list[Tensor] = []
+        self.entropies: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         t = input_ids.shape[1] - self._start
         logprobs_BV = (scores.float() / self._temperature).log_softmax(dim=1)
+        p_BV = logprobs_BV.exp()
+        self.entropies.append(-(p_BV * logprobs_BV).sum(dim=1))
         # fp64: a running sum in fp32 would round the tail of a large vocabulary away.
-        cumulative_BV = logprobs_BV.exp().cumsum(dim=1, dtype=torch.float64)
+        cumulative_BV = p_BV.cumsum(dim=1, dtype=torch.float64)
         target_B1 = self._uniforms_BT[:, t, None] * cumulative_BV[:, -1:]
         token_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
         token_B1 = token_B1.clamp(max=scores.shape[1] - 1)

@@ -14,7 +14,14 @@ from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.interrupts import Interrupts
-from rlaif.training.ppo.build import Parts, build_parts, build_practice, build_updater
+from rlaif.training.models import model_fingerprint
+from rlaif.training.ppo.build import (
+    Parts,
+    build_parts,
+    build_practice,
+    build_updater,
+    read_inputs,
+)
 from rlaif.training.ppo.checkpoint import State, load_checkpoint
 from rlaif.training.ppo.journal import Habits, Journal
 from rlaif.training.ppo.kl import KlControl
@@ -77,11 +84,11 @@ def train_ppo(
     config = load_config(PpoConfig, given | overrides)
     world = open_world()
     with quiet_libraries():
-        parts = build_parts(str(model), prompts, config, world)
+        tokenizer, asked = read_inputs(str(model), prompts, config)
         plan = {
-            "model": str(model),
-            "prompts": parts.prompts.fingerprint,
             **config.model_dump(mode="json", exclude=_FREE),
+            "model": model_fingerprint(str(model), revision=config.revision),
+            "prompts": asked.fingerprint,
         }
         folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
         with contextlib.closing(folder):
@@ -90,14 +97,20 @@ def train_ppo(
             if finished is not None:
                 return finished
             began = time.monotonic()
+            parts = build_parts(str(model), tokenizer, asked, config, world)
             resumed_from, journal = _learn(folder, parts, scorer, config, world, style)
             if folder.is_main:
-                write_outcome(folder.out, parts, journal.state, plan=plan, scorer=name_of(scorer))
+                write_outcome(
+                    folder.out,
+                    parts,
+                    journal.state,
+                    settings={"model": Path(model).name, "scorer": name_of(scorer), **plan},
+                )
             result = TrainResult(
                 out=folder.out,
                 kind="ppo",
                 steps=journal.state.rollout,
-                metrics={**journal.last, **_counts(journal.state, parts.prompts)},
+                metrics={**journal.last, **_counts(journal.state, asked)},
                 seconds=time.monotonic() - began,
                 resumed_from=resumed_from,
             )

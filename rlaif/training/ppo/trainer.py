@@ -107,8 +107,8 @@ class PpoTrainer:
         """Make one rollout and learn from it."""
         practice, world, clock = self._practice, self._world, _Clock()
         asked = self._ask(state.rollout)
-        drawn, generated = self._draw(asked)
-        texts = [self._text(sampled) for sampled in generated]
+        drawn = self._draw(asked)
+        texts = [self._text(sampled) for sampled in drawn.sampled]
         clock.lap("seconds/draw")
         scores = self._score(asked, texts)
         known = [score for score in scores if score is not None]
@@ -128,7 +128,7 @@ class PpoTrainer:
             measured,
             shape_scores(
                 scores,
-                drawn.ended,
+                [sampled.ended for sampled in drawn.sampled],
                 moments=moments if practice.normalise_scores else None,
                 clip=practice.score_clip,
                 missing_end_penalty=practice.missing_end_penalty,
@@ -138,7 +138,7 @@ class PpoTrainer:
             whiten_rewards=practice.whiten_rewards,
             add_up=world.add_up,
         )
-        found = describe(drawn, generated, scores, measured, experience, world)
+        found = describe(drawn, scores, measured, experience, world)
         found["objective/beta"] = state.kl.beta
         self.updating = True
         learned = self._updater.run(
@@ -176,7 +176,7 @@ class PpoTrainer:
         )
         return [one for i, one in enumerate(asked) if self._world.owns(i)]
 
-    def _draw(self, asked: Sequence[Asked]) -> tuple[Drawn, list[Sampled]]:
+    def _draw(self, asked: Sequence[Asked]) -> Drawn:
         practice = self._practice
         # Prompts of similar length together: less padding, and nothing depends on the order.
         order = sorted(range(len(asked)), key=lambda i: len(asked[i].tokens))
@@ -195,15 +195,7 @@ class PpoTrainer:
                     temperature=practice.temperature,
                 )
                 found.update(zip(rows, drawn, strict=True))
-        generated = [found[i] for i in range(len(asked))]
-        return (
-            Drawn(
-                prompts=[a.tokens for a in asked],
-                responses=[sampled.tokens for sampled in generated],
-                ended=[sampled.ended for sampled in generated],
-            ),
-            generated,
-        )
+        return Drawn([a.tokens for a in asked], [found[i] for i in range(len(asked))])
 
     def _text(self, sampled: Sampled) -> str:
         tokens = sampled.tokens[:-1] if sampled.ended else sampled.tokens
@@ -211,7 +203,7 @@ class PpoTrainer:
 
     def _score(self, asked: Sequence[Asked], texts: list[str]) -> list[float | None]:
         columns: dict[str, list[Any]] = {
-            "prompt_ids": [a.prompt.id for a in asked],
+            "prompt_id": [a.prompt.id for a in asked],
             "tags": [a.prompt.tags for a in asked],
         }
         failed: RlaifError | None = None

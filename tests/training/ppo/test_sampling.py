@@ -25,9 +25,14 @@ def test_drawing_and_training_agree_on_log_probabilities(temperature: float):
     drawn = draw(model, temperature=temperature)
     batch = lay_out(PROMPTS, [d.tokens for d in drawn], pad_id=END)
     with torch.no_grad():
-        logprobs, _ = compute_logprobs(model, batch, find_head(model), temperature=temperature)
-    together = torch.tensor([x for d in drawn for x in d.logprobs])
-    assert torch.allclose(together, logprobs, atol=1e-5)
+        logprobs, entropies = compute_logprobs(
+            model, batch, find_head(model), temperature=temperature, entropy=True
+        )
+    assert entropies is not None
+    together = torch.tensor(
+        [(x, h) for d in drawn for x, h in zip(d.logprobs, d.entropies, strict=True)]
+    )
+    assert torch.allclose(together, torch.stack([logprobs, entropies], dim=1), atol=1e-5)
 
 
 def test_a_response_ends_with_the_stop_token_although_padding_is_the_same_token():
@@ -36,7 +41,7 @@ def test_a_response_ends_with_the_stop_token_although_padding_is_the_same_token(
     for d in drawn:
         assert (d.tokens[-1] == END) == d.ended
         assert END not in d.tokens[:-1]
-        assert len(d.logprobs) == len(d.tokens)
+        assert len(d.logprobs) == len(d.entropies) == len(d.tokens)
         assert d.ended or len(d.tokens) == 20
 
 

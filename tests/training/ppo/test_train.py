@@ -249,7 +249,7 @@ async def test_an_async_scorer_works_and_sees_conversations_and_columns(
     prompts, columns = seen[0]
     assert prompts[0][-1]["role"] == "user"
     assert prompts[0][-1]["content"] in PROMPTS
-    assert len(columns["prompt_ids"]) == len(columns["tags"]) == 8
+    assert len(columns["prompt_id"]) == len(columns["tags"]) == 8
 
 
 def test_running_out_of_memory_is_said_and_saved(model: Path, tmp_path: Path, monkeypatch):
@@ -304,7 +304,7 @@ def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path):
         train(tmp_path / "nowhere", tmp_path / "out", learning_rat=1.0)
     with pytest.raises(ConfigError, match="no multiple"):
         train(tmp_path / "nowhere", tmp_path / "out", rollout_size=6)
-    with pytest.raises(InputError, match=r"lora\.dropout must be 0"):
+    with pytest.raises(ConfigError, match=r"lora\.dropout must be 0"):
         train(tmp_path / "nowhere", tmp_path / "out", lora=LORA | {"dropout": 0.1})
 
 

@@ -8,16 +8,17 @@ from rlaif.training.ppo.actor_critic import SeparateCritic
 from rlaif.training.ppo.experience import Discount, Drawn, Experience, assess, measure
 from rlaif.training.ppo.logprobs import compute_logprobs, find_head
 from rlaif.training.ppo.optimiser import Optimiser, Schedule
+from rlaif.training.ppo.sampling import Sampled, sample_responses
 from rlaif.training.ppo.sequences import lay_out
 from rlaif.training.ppo.update import Objective, Split, Updater
 from rlaif.training.ppo.world import World
 from tests.training.ppo.small import make_critic, make_policy
 
 PAD = 1
+RESPONSES = [[21, 22, 1], [23, 1], [24, 25, 26, 27, 28], [1], [29, 30, 31, 1], [32, 33]]
 DRAWN = Drawn(
     prompts=[[8, 9, 10], [11], [12, 13, 14, 15], [16, 17], [18], [19, 20]],
-    responses=[[21, 22, 1], [23, 1], [24, 25, 26, 27, 28], [1], [29, 30, 31, 1], [32, 33]],
-    ended=[True, True, False, True, True, False],
+    sampled=[Sampled(tokens, ended=tokens[-1] == 1) for tokens in RESPONSES],
 )
 SCORES: list[float | None] = [1.0, -1.0, 0.5, None, 2.0, 0.0]
 
@@ -64,7 +65,7 @@ def test_every_single_ratio_is_one_before_the_first_step():
     experience = make_experience(models)
     batch = DRAWN.lay_out([2, 0, 5], pad_id=PAD, device=torch.device("cpu"))
     logprobs, _ = models.logprobs(batch)
-    old = torch.cat([experience.old_logprobs_BT[i, : len(DRAWN.responses[i])] for i in (2, 0, 5)])
+    old = torch.cat([experience.old_logprobs_BT[i, : len(RESPONSES[i])] for i in (2, 0, 5)])
     assert (logprobs - old).exp().sub(1).abs().max() < 1e-5
 
 
@@ -108,7 +109,7 @@ def test_gradients_do_not_depend_on_side_or_amount_of_padding(monkeypatch, side,
 
     def elsewhere(self, rows, *, pad_id, device):
         prompts = [self.prompts[i] for i in rows]
-        responses = [self.responses[i] for i in rows]
+        responses = [self.sampled[i].tokens for i in rows]
         return lay_out(prompts, responses, pad_id=7, side=side, extra=extra, device=device)
 
     monkeypatch.setattr(Drawn, "lay_out", elsewhere)
@@ -138,9 +139,8 @@ def test_gradients_are_those_of_the_objective_written_down_plainly():
 def test_an_unscored_response_changes_nothing():
     models = make_models()
     plain = gradients(models, make_experience(models))
-    other = Drawn(
-        DRAWN.prompts, [*DRAWN.responses[:3], [5, 6, 7], *DRAWN.responses[4:]], DRAWN.ended
-    )
+    sampled = [*DRAWN.sampled[:3], Sampled([5, 6, 7], ended=False), *DRAWN.sampled[4:]]
+    other = Drawn(DRAWN.prompts, sampled)
     changed = gradients(models, make_experience(models, drawn=other))
     for name, grad in plain["policy"].items():
         assert torch.allclose(grad, changed["policy"][name], atol=1e-6)
@@ -208,3 +208,50 @@ def test_temperature_divides_the_logits_everywhere():
     assert torch.allclose(measured.logprobs_BT[0, :3], expected, atol=1e-6)
     assert measured.ref_logprobs_BT is not None
     assert torch.equal(measured.ref_logprobs_BT, measured.logprobs_BT)
+
+
+def really_drawn(models) -> Drawn:
+    prompts = [[8, 9, 10], [11, 12], [13], [14, 15, 16, 17]]
+    with models.sampled() as policy:
+        sampled = sample_responses(
+            policy, prompts, range(4), stop_ids=[1], pad_id=PAD, max_new_tokens=9
+        )
+    return Drawn(prompts, sampled)
+
+
+def count_calls(monkeypatch, models) -> list[int]:
+    calls: list[int] = []
+    compute = models.logprobs
+
+    def counting(batch, **options):
+        calls.append(len(batch.actions_N))
+        return compute(batch, **options)
+
+    monkeypatch.setattr(models, "logprobs", counting)
+    return calls
+
+
+def test_log_probabilities_known_from_drawing_are_computed_again_only_to_compare(monkeypatch):
+    models = make_models()
+    drawn = really_drawn(models)
+    calls = count_calls(monkeypatch, models)
+    found = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    assert len(calls) == 1
+    assert found.gap[1] == calls[0]
+    unknown = Drawn(drawn.prompts, [Sampled(s.tokens, s.ended) for s in drawn.sampled])
+    again = measure(models, unknown, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    assert len(calls) > 2
+    assert torch.allclose(found.logprobs_BT, again.logprobs_BT, atol=1e-5)
+
+
+def test_log_probabilities_that_do_not_agree_are_all_computed_again(monkeypatch):
+    models = make_models()
+    drawn = really_drawn(models)
+    expected = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    for sampled in drawn.sampled:
+        sampled.logprobs[:] = [x - 0.01 for x in sampled.logprobs]
+    calls = count_calls(monkeypatch, models)
+    found = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    assert sum(calls) == sum(len(sampled.tokens) for sampled in drawn.sampled)
+    assert torch.allclose(found.logprobs_BT, expected.logprobs_BT, atol=1e-5)
+    assert found.gap[0] / found.gap[1] == pytest.approx(0.01, abs=1e-4)

@@ -1,0 +1,46 @@
+"""From what a training file says about rewards to a scorer."""
+
+from collections.abc import Sequence
+
+from rlaif.config.ppo import LengthPenaltyConfig, RewardPartConfig
+from rlaif.constitution.load import load_constitution
+from rlaif.errors import InputError
+from rlaif.training.scorers import Scorer, length_penalised, mixture, rule_scorer
+
+
+def build_scorer(
+    reward: RewardPartConfig | Sequence[RewardPartConfig],
+    length_penalty: LengthPenaltyConfig | None = None,
+) -> Scorer:
+    """Return one scorer for all parts, their weighted scores added up.
+
+    Raises:
+        InputError: No parts, a constitution without rules, or a reward model that cannot be used.
+    """
+    parts = [reward] if isinstance(reward, RewardPartConfig) else list(reward)
+    if not parts:
+        raise InputError("reward: there is nothing to score with")
+    if len(parts) == 1 and parts[0].weight == 1.0:
+        scorer = _build_part(parts[0])
+    else:
+        scorer = mixture([(_build_part(part), part.weight) for part in parts])
+    if length_penalty is None:
+        return scorer
+    return length_penalised(
+        scorer, per_word=length_penalty.per_word, free_words=length_penalty.free_words
+    )
+
+
+def _build_part(part: RewardPartConfig) -> Scorer:
+    if part.reward_model is not None:
+        from rlaif.training.reward_model_scorer import reward_model_scorer
+
+        return reward_model_scorer(part.reward_model, chat_template=part.chat_template)
+    assert part.rules is not None
+    constitution = load_constitution(part.rules)
+    if not any(principle.weight > 0 for principle in constitution.rules()):
+        raise InputError(
+            f"{part.rules}: no principle of this constitution is a rule, so nothing is scored",
+            hint="add principles with kind: rule, or score with a reward_model",
+        )
+    return rule_scorer(constitution.rules())

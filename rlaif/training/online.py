@@ -1,0 +1,243 @@
+"""RLOO and GRPO through TRL, with the scorers and the manner of our own PPO.
+
+Both need no critic: the other responses to the same prompt are the baseline. TRL computes KL its
+own way: RLOO subtracts it from the score of a whole response, GRPO adds it to the loss.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlaif.config.load import load_config
+from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig
+from rlaif.errors import InputError
+from rlaif.training.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.metrics import draw_curves, read_metrics
+from rlaif.training.models import device_kind, load_policy, model_fingerprint
+from rlaif.training.ppo.build import computes_in_bf16
+from rlaif.training.ppo.card import model_card
+from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
+from rlaif.training.progress import Style
+from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all
+from rlaif.training.scorers import Scorer, as_reward_func, name_of
+from rlaif.training.settings import is_main_process, lora_settings
+
+ConfigT = TypeVar("ConfigT", bound=GroupConfig)
+
+_FREE = {
+    *("gradient_checkpointing", "keep_checkpoints", "save_every"),
+    *("scorer_timeout", "show_every", "show_samples"),
+}
+"""Settings a resumed training may change: they do not touch what is learned."""
+
+_CURVES = ("reward", "kl", "entropy", "completions/mean_length", "loss", "grad_norm")
+_SHOWN = ("reward", "kl", "completions/mean_length", "completions/clipped_ratio")
+
+
+def train_rloo(
+    *,
+    prompts: Sequence[AnyPrompt],
+    model: str | Path,
+    scorer: Scorer,
+    out: str | Path,
+    config: RlooConfig | None = None,
+    style: Style = "quiet",
+    force: bool = False,
+    **overrides: Any,
+) -> TrainResult:
+    """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
+    settings = _settings(RlooConfig, config, overrides)
+
+    def build(common: dict[str, Any], **parts: Any) -> Any:
+        from trl.trainer.rloo_config import RLOOConfig
+        from trl.trainer.rloo_trainer import RLOOTrainer
+
+        clip = settings.score_clip
+        arguments = RLOOConfig(
+            **common,
+            normalize_advantages=settings.normalise_advantages,
+            reward_clip_range=None if clip is None else (-clip, clip),
+        )
+        return RLOOTrainer(args=arguments, **parts)
+
+    work = _Work("rloo", settings, str(model), Path(out), scorer, style)
+    return work.carry_out(prompts, build, force=force)
+
+
+def train_grpo(
+    *,
+    prompts: Sequence[AnyPrompt],
+    model: str | Path,
+    scorer: Scorer,
+    out: str | Path,
+    config: GrpoConfig | None = None,
+    style: Style = "quiet",
+    force: bool = False,
+    **overrides: Any,
+) -> TrainResult:
+    """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
+    settings = _settings(GrpoConfig, config, overrides)
+
+    def build(common: dict[str, Any], **parts: Any) -> Any:
+        from trl.trainer.grpo_config import GRPOConfig
+        from trl.trainer.grpo_trainer import GRPOTrainer
+
+        arguments = GRPOConfig(
+            **common, loss_type=settings.loss, scale_rewards=settings.scale_scores
+        )
+        return GRPOTrainer(args=arguments, **parts)
+
+    work = _Work("grpo", settings, str(model), Path(out), scorer, style)
+    return work.carry_out(prompts, build, force=force)
+
+
+def _settings(kind: type[ConfigT], config: ConfigT | None, overrides: dict[str, Any]) -> ConfigT:
+    given = {} if config is None else config.model_dump(include=set(kind.model_fields))
+    return load_config(kind, given | overrides)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Work:
+    """One call of `train_rloo` or `train_grpo`."""
+
+    kind: str
+    settings: GroupConfig
+    model: str
+    out: Path
+    scorer: Scorer
+    style: Style
+
+    def carry_out(self, prompts: Sequence[AnyPrompt], build: Any, *, force: bool) -> TrainResult:
+        """Train, or return the result of a training that is finished."""
+        with quiet_libraries():
+            asked = self._read(prompts)
+            plan = {
+                **self.settings.model_dump(mode="json", exclude=_FREE),
+                "model": model_fingerprint(self.model, revision=self.settings.revision),
+                "prompts": asked.fingerprint,
+            }
+            folder = open_training(self.out, self.kind, plan, force=force, main=is_main_process())
+            with contextlib.closing(folder):
+                return folder.finished() or self._train(folder, plan, asked, build)
+
+    def _read(self, prompts: Sequence[AnyPrompt]) -> PromptSet:
+        settings = self.settings
+        _, asked = load_prompt_set(
+            self.model,
+            prompts,
+            revision=settings.revision,
+            chat_template=settings.chat_template,
+            max_new_tokens=settings.max_new_tokens,
+            max_prompt_tokens=settings.max_prompt_tokens,
+        )
+        needed = settings.rollout_size // settings.group_size
+        if len(asked.prompts) < needed:
+            raise InputError(
+                f"a rollout asks {needed} different prompts and there are {len(asked.prompts)}",
+                hint="lower rollout_size or raise group_size",
+            )
+        return asked
+
+    def _train(
+        self, folder: TrainingFolder, plan: dict[str, Any], asked: PromptSet, build: Any
+    ) -> TrainResult:
+        from datasets import Dataset
+
+        settings = self.settings
+        seed_all(settings.seed)
+        policy, tokenizer = load_policy(
+            self.model,
+            dtype="float32" if settings.lora is None else settings.dtype,
+            revision=settings.revision,
+            lora=lora_settings(settings.lora),
+            chat_template=settings.chat_template,
+        )
+        rows = [
+            {"prompt": list(p.messages), "prompt_id": p.id, "tags": list(p.tags)}
+            for p in asked.prompts
+        ]
+        trainer = build(
+            _arguments(settings, folder, bf16=computes_in_bf16(settings.dtype, policy)),
+            model=policy,
+            reward_funcs=as_reward_func(self.scorer, timeout=settings.scorer_timeout),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        result = run_trainer(
+            trainer,
+            folder,
+            style=self.style,
+            sample_prompts=[row["prompt"] for row in rows[: settings.show_samples]],
+            sample_every=settings.show_every * settings.steps,
+            sample_tokens=settings.max_new_tokens,
+        )
+        save_final(trainer, tokenizer, folder)
+        if folder.is_main:
+            self._write_up(folder, result, plan, asked)
+        return result
+
+    def _write_up(
+        self, folder: TrainingFolder, result: TrainResult, plan: dict[str, Any], asked: PromptSet
+    ) -> None:
+        rows = read_metrics(folder.out)
+        draw_curves(rows, _CURVES, folder.out / "curves.png")
+        facts = [
+            f"{result.steps} optimiser steps on responses to {len(asked.prompts)} prompts",
+            f"prompts left out because they were too long: {asked.too_long}",
+        ]
+        named = {"model": Path(self.model).name, "scorer": name_of(self.scorer)}
+        card = model_card(self.kind.upper(), plan | named, facts, rows=rows, shown=_SHOWN)
+        (folder.out / "README.md").write_text(card, encoding="utf-8")
+        folder.finish(result, keep_checkpoints=self.settings.keep_checkpoints)
+
+
+def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> dict[str, Any]:
+    """Return what both of TRL's configs are built with."""
+    import os
+
+    on_gpu = device_kind() == "cuda"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    per_step = settings.micro_batch * processes
+    if settings.minibatch_size % per_step:
+        raise InputError(
+            f"minibatch_size {settings.minibatch_size} is no multiple of micro_batch times "
+            f"{processes} processes"
+        )
+    return {
+        "output_dir": str(folder.checkpoints),
+        "learning_rate": settings.rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "max_steps": settings.rollouts * settings.steps,
+        "per_device_train_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.minibatch_size // per_step,
+        "generation_batch_size": settings.rollout_size,
+        "num_generations": settings.group_size,
+        "num_iterations": settings.epochs,
+        "max_completion_length": settings.max_new_tokens,
+        # The scored distribution is the sampled one: temperature and nothing else.
+        "temperature": settings.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "repetition_penalty": 1.0,
+        "beta": settings.beta,
+        "epsilon": settings.clip_low,
+        "epsilon_high": settings.clip_high,
+        "mask_truncated_completions": settings.skip_cut_off,
+        "disable_dropout": True,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "seed": settings.seed,
+        "use_cpu": not on_gpu,
+        "bf16": bf16,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": settings.save_every * settings.steps,
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }
