@@ -67,11 +67,14 @@ class Worker:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         self._started.set()
-        with torch.inference_mode():
-            while self._turn():
-                pass
-        for row in self._decoder.give_up():
-            row.job.fail(closed())
+        try:
+            with torch.inference_mode():
+                while self._turn():
+                    pass
+        except Exception as problem:  # noqa: BLE001 - nobody may be left waiting for this thread
+            _fail(self._queue.close(), problem)
+            _fail(self._decoder.give_up(), problem)
+        _fail(self._decoder.give_up(), closed())
 
     def _turn(self) -> bool:
         """Do the next piece of work; return False once the queue is closed."""

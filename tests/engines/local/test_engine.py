@@ -1,5 +1,8 @@
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from rlaif.engines import Generate, Label, Reply, Sampling, Score
+from rlaif.engines.local.decode import Decoder
 from rlaif.engines.local.forward import Forward
 from rlaif.errors import CallFailed, EngineError, EngineMissing
 from tests.engines.local.brute import user
@@ -119,6 +123,44 @@ async def test_an_error_in_the_model_reaches_every_asker_and_the_engine_goes_on(
                     await asyncio.wait_for(engine.ask(request), 20)
                 assert isinstance(failure.value.__cause__, RuntimeError)
         assert await engine.ask(LABEL) == expected
+
+
+async def test_a_worker_that_dies_leaves_nobody_waiting(
+    open_tiny: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_tiny() as engine:
+        pending = asyncio.create_task(engine.ask(LONG))
+        await asyncio.sleep(0.02)
+        monkeypatch.setattr(Decoder, "room", property(lambda _: 1 / 0))
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            await asyncio.wait_for(pending, 20)
+        with pytest.raises(EngineError, match="closed"):
+            await asyncio.wait_for(engine.ask(LABEL), 20)
+
+
+@pytest.mark.slow
+def test_a_program_that_forgets_to_close_its_engine_ends_all_the_same(
+    tiny_models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    program = """
+import asyncio, sys
+from rlaif.engines import Generate, Sampling, open_engine
+engine = open_engine("transformers", model=sys.argv[1], options={"threads": 2})
+prompt = ({"role": "user", "content": "Yes."},)
+async def main():
+    asking = engine.ask(Generate(prompt, Sampling(max_tokens=150, stop=("never there",)), (1, 2)))
+    asyncio.create_task(asking)
+    await asyncio.sleep(0.05)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_models("llama"))],
+        env={**os.environ, "RLAIF_CACHE": str(tmp_path)},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_logits_that_are_not_numbers_are_an_error(
