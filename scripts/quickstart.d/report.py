@@ -12,12 +12,16 @@ next:
   rlaif constitution lint my-project/constitution.yaml
   rlaif generate my-project/run.yaml    with a judge of your own (below)
 
-A judge of 135 million parameters is not fit to label by itself: on human preferences it is at chance,
-whatever the method. It shows that the machinery works, no more. To put a real judge in its place, name
-one in the run file, any OpenAI-compatible server will do:
+A judge of 135 million parameters is not fit to label by itself: on human preferences it is at
+chance, whatever the method. It shows that the machinery works, no more. To put a real judge in its
+place, name one in the run file, any OpenAI-compatible server will do:
 
   judges:
-    - {name: main, engine: openai, model: your/judge, base_url: "http://127.0.0.1:8000/v1", method: pairwise}"""
+    - name: main
+      engine: openai
+      model: your/judge
+      base_url: http://127.0.0.1:8000/v1
+      method: pairwise"""
 
 
 def shown(estimate: Estimate, percent: bool) -> str:

@@ -139,7 +139,8 @@ class Decoder:
         going = [place for place, row in enumerate(rows) if not row.idle]
         if going:
             sources = [picks[place] for place in going]
-            self._rows.add(cache, sources, [len(prompts[source]) for source in sources])
+            lengths = [len(prompts[source]) for source in sources]
+            self._rows.add(cache, sources, lengths, width=max(map(len, prompts)))
             self._active += [rows[place] for place in going]
 
     def _draw(self, rows: Sequence[Row], logits_BV: torch.Tensor) -> None:

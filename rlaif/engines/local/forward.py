@@ -82,7 +82,7 @@ class Forward:
         cache: Any = DynamicCache(config=self.config) if keep or prefix else None
         if prefix:
             ids = torch.tensor([sequences[0][:prefix]])
-            self._call(ids, None, torch.arange(prefix)[None], cache, keep=1)
+            self._call(ids, None, None, cache, keep=1)
             cache.reorder_cache(torch.zeros(len(sequences), dtype=torch.long))
         rest = [sequence[prefix:] for sequence in sequences]
         width = max(map(len, rest))
@@ -92,9 +92,8 @@ class Forward:
         flat = [
             row * width + at - prefix for row, positions in enumerate(asked) for at in positions
         ]
-        positions = torch.arange(prefix, prefix + width).expand(len(rest), -1)
         chosen = torch.tensor(flat, device=self.device)
-        return cache, self._call_at(ids, positions, cache, chosen)
+        return cache, self._call_at(ids, cache, chosen)
 
     def _shared_prefix(self, sequences: Sequence[Sequence[int]], most: int) -> int:
         if len(sequences) < 2 or not self.joinable:
@@ -103,13 +102,11 @@ class Forward:
         shared = min(common_prefix(min(ordered), max(ordered)), most)
         return shared if shared >= _SHORTEST_PREFIX else 0
 
-    def _call_at(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: Any, chosen: torch.Tensor
-    ) -> torch.Tensor:
-        """Like `_call`, but the head sees only the chosen places of the flattened (B, T)."""
+    def _call_at(self, ids: torch.Tensor, cache: Any, chosen: torch.Tensor) -> torch.Tensor:
+        """Read on from the cache; the head sees only the chosen places of the flattened (B, T)."""
         head = self.model.get_output_embeddings()
         if head is None:
-            logits = self._call(ids, None, positions, cache, keep=0)
+            logits = self._call(ids, None, None, cache, keep=0)
             return logits.flatten(0, 1)[chosen]
 
         def choose(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -118,7 +115,7 @@ class Forward:
         # Whatever a model does behind its head (scaling, soft caps) is done to each logit alone.
         hook = head.register_forward_pre_hook(choose)
         try:
-            return self._call(ids, None, positions, cache, keep=0)[0]
+            return self._call(ids, None, None, cache, keep=0)[0]
         finally:
             hook.remove()
 
@@ -126,13 +123,14 @@ class Forward:
         self,
         ids: torch.Tensor,
         mask: torch.Tensor | None,
-        positions: torch.Tensor,
+        positions: torch.Tensor | None,
         cache: Any,
         *,
         keep: int,
     ) -> torch.Tensor:
+        """Run the model. Without mask and positions the tokens just follow those of the cache."""
         arguments: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
-        if self._takes_positions:
+        if self._takes_positions and positions is not None:
             arguments["position_ids"] = positions.to(self.device)
         if self._takes_keep and keep:
             arguments["logits_to_keep"] = keep

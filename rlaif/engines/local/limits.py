@@ -24,6 +24,9 @@ class Limits:
     prefill_tokens: int
     """Read in one forward pass, padding included; a longer prompt goes alone."""
 
+    logits: int
+    """Computed in one pass, in numbers: positions asked about times the vocabulary."""
+
     pass_cost: int
     """What a forward pass costs beyond its tokens, in tokens: batches grow while they save it."""
 
@@ -50,6 +53,7 @@ def choose_limits(
         rows=max_batch or (256 if on_gpu else 128),
         tokens=max_batch_tokens,
         prefill_tokens=min(16384 if on_gpu else 2048, max_batch_tokens),
+        logits=2**28 if on_gpu else 2**26,
         pass_cost=2048 if on_gpu else 32,
     )
 

@@ -17,7 +17,6 @@ from rlaif.engines.local.jobs import Reading, Row
 from rlaif.engines.local.limits import Limits
 
 _LONGEST_GATHERING = 20  # times the wait, however steadily calls keep coming
-_MOST_LOGITS = 2**28  # of one pass, in numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Queue:
     ) -> None:
         self._workers = workers
         self._wait = wait
-        self._most_positions = max(1, _MOST_LOGITS // vocabulary)
+        self._vocabulary = vocabulary
         self._shares_prefixes = shares_prefixes
         self._changed = threading.Condition()
         self._rows: deque[Row] = deque()
@@ -122,7 +121,7 @@ class Queue:
         while self._readings[low] is not oldest:
             low += 1
         high = low + 1
-        batch = _Batch(oldest, limits, self._most_positions, shares=self._shares_prefixes)
+        batch = _Batch(oldest, limits, self._vocabulary, shares=self._shares_prefixes)
         while True:
             if high < len(self._readings) and batch.add(self._readings[high]):
                 high += 1
@@ -140,11 +139,9 @@ class Queue:
 class _Batch:
     """Sequences of one pass, and what the pass costs, in tokens."""
 
-    def __init__(
-        self, first: Reading, limits: Limits, most_positions: int, *, shares: bool
-    ) -> None:
+    def __init__(self, first: Reading, limits: Limits, vocabulary: int, *, shares: bool) -> None:
         self._limits = limits
-        self._most_positions = most_positions
+        self._most_positions = limits.logits // vocabulary
         self._example = first.ids
         self._count = 1
         self._longest = len(first.ids)

@@ -39,13 +39,14 @@ class Rows(Protocol):
         """Columns, padding included."""
         ...
 
-    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
+    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int], width: int) -> None:
         """Take over rows of a cache that `Forward.prefill` has filled.
 
         Args:
             source: The filled cache.
             picks: Which row of it each new row starts from; one may be picked several times.
             lengths: Tokens of each new row.
+            width: Columns of the source, padding included.
         """
         ...
 
@@ -131,12 +132,17 @@ class _WindowLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             fresh[: window.rows, :, at : at + used.shape[-2]] = used
         return fresh
 
-    def put(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
-        """Copy rows of a filled layer behind the window's, so that they end at its last column."""
-        first, stop = self._window.rows, self._window.stop
-        for mine, theirs in ((self._keys, source.keys), (self._values, source.values)):
-            for row, (pick, length) in enumerate(zip(picks, lengths, strict=True), first):
-                mine[row, :, stop - length : stop] = theirs[pick, :, :length]
+    def put(self, source: Any, picks_B: torch.Tensor, columns_BT: torch.Tensor) -> None:
+        """Copy rows of a filled layer behind the window's, so that they end at its last column.
+
+        ``columns_BT`` says which of the source's columns goes to each of the window's last T.
+        """
+        (count, width), window = columns_BT.shape, self._window
+        rows, stop = slice(window.rows, window.rows + count), window.stop
+        heads = torch.arange(source.keys.shape[1], device=picks_B.device)[None, :, None]
+        place = (picks_B[:, None, None], heads, columns_BT[:, None, :])
+        self._keys[rows, :, stop - width : stop] = source.keys[place]
+        self._values[rows, :, stop - width : stop] = source.values[place]
 
     def move(self, source: int, target: int) -> None:
         """Copy one row over another."""
@@ -167,11 +173,19 @@ class JoinableRows:
         """Of the window: the longest row."""
         return self._window.stop - self._window.start
 
-    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
-        """Copy rows behind those that are there."""
-        self._reserve(len(picks), max(*lengths, self.width), source.layers)
+    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int], width: int) -> None:
+        """Copy rows, which start at the source's first column, behind those that are there."""
+        del width  # what lies right of a row is not copied
+        widest = max(lengths)
+        self._reserve(len(picks), max(widest, self.width), source.layers)
+        device = source.layers[0].keys.device
+        ends_B = torch.tensor(list(lengths), device=device)
+        # To the left of a short row stands some copy of its first column: padding must be finite.
+        columns_BT = torch.arange(-widest, 0, device=device)[None, :] + ends_B[:, None]
+        columns_BT = columns_BT.clamp(min=0)
+        picks_B = torch.tensor(list(picks), device=device)
         for mine, theirs in zip(self._layers, source.layers, strict=True):
-            mine.put(theirs, picks, lengths)
+            mine.put(theirs, picks_B, columns_BT)
         self._window.rows += len(picks)
         self.lengths += lengths
         self._trim()
@@ -231,8 +245,8 @@ class FixedRows:
         """Columns since the start; layers with a window keep fewer."""
         return self._width
 
-    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int]) -> None:
-        """Take over the cache itself.
+    def add(self, source: Any, picks: Sequence[int], lengths: Sequence[int], width: int) -> None:
+        """Take over the cache itself, whose rows end at its last column.
 
         Raises:
             ValueError: There are rows already.
@@ -240,7 +254,7 @@ class FixedRows:
         if self.lengths:
             raise ValueError("rows of this model can only start together")
         self._cache = source
-        self._width = source.get_seq_length()
+        self._width = width
         self.lengths = list(lengths)
         self._select(picks)
 

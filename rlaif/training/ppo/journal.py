@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rlaif.training.folder import TrainingFolder
-from rlaif.training.metrics import MetricsLog, drop_lines_after
+from rlaif.training.metrics import MetricsLog, drop_lines_after, read_metrics
 from rlaif.training.ppo.checkpoint import State, save_checkpoint
 from rlaif.training.ppo.optimiser import Optimiser
 from rlaif.training.progress import Sample, Style, TrainingProgress
@@ -43,9 +43,6 @@ class Journal:
         habits: Habits,
     ) -> None:
         self.state = state
-        self.last: dict[str, float] = {}
-        """Metrics of the last rollout."""
-
         self._folder = folder
         self._optimisers = optimisers
         self._habits = habits
@@ -54,6 +51,10 @@ class Journal:
         if main:
             drop_lines_after(folder.out / SAMPLES, state.rollout)
         self._metrics = MetricsLog(folder.out, resume_step=state.rollout, enabled=main)
+        before = read_metrics(folder.out) if main and state.rollout else []
+        self.last: dict[str, float] = before[-1] if before else {}
+        """Metrics of the last rollout."""
+
         self._progress = TrainingProgress(
             habits.rollouts, done=state.rollout, style=habits.style if main else "quiet"
         )

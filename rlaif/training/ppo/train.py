@@ -158,7 +158,7 @@ def _learn(
             journal.say(f"left out, too long: {parts.prompts.too_long} prompts")
         for finished in trainer.run(state):
             journal.add(*finished)
-            if world.agree(interrupts.asked):
+            if world.agree(interrupts.asked) and journal.state.rollout < config.rollouts:
                 raise KeyboardInterrupt
     return state.rollout, journal
 

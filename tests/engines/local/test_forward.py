@@ -32,8 +32,9 @@ def test_decoding_on_from_padded_prompts_changes_no_logits(brute: Brute):
     forward = Forward(brute.model)
     rows = new_rows(forward.config)
     cache, _ = forward.prefill(SEQUENCES)
-    rows.add(cache, [0, 1, 2, 3, 1], [len(SEQUENCES[row]) for row in (0, 1, 2, 3, 1)])
-    written = [list(SEQUENCES[row]) for row in (0, 1, 2, 3, 1)]
+    picks = (0, 1, 2, 3, 1)
+    rows.add(cache, picks, [len(SEQUENCES[row]) for row in picks], width=30)
+    written = [list(SEQUENCES[row]) for row in picks]
     for step in range(20):
         if step == 6:  # rows leave, and those that stay may change places
             order = rows.drop([0, 2, 4])
@@ -53,7 +54,8 @@ def test_rows_join_behind_rows_that_are_under_way(tiny_models: Callable[[str], P
     written: list[list[int]] = []
     for sequences in ([SEQUENCES[0]], [SEQUENCES[1], SEQUENCES[3]], [SEQUENCES[2]]):
         cache, _ = forward.prefill(sequences)
-        rows.add(cache, range(len(sequences)), [len(sequence) for sequence in sequences])
+        lengths = [len(sequence) for sequence in sequences]
+        rows.add(cache, range(len(sequences)), lengths, width=max(lengths))
         written += [list(sequence) for sequence in sequences]
         for step in range(3):
             logits = forward.step(rows, [20 + step] * len(written))
@@ -93,9 +95,9 @@ def test_fixed_rows_refuse_company(tiny_models: Callable[[str], Path]):
     rows = FixedRows(forward.config)
     with torch.inference_mode():
         cache, _ = forward.prefill([[1, 2]])
-    rows.add(cache, [0], [2])
+    rows.add(cache, [0], [2], width=2)
     with pytest.raises(ValueError, match="together"):
-        rows.add(cache, [0], [2])
+        rows.add(cache, [0], [2], width=2)
 
 
 def test_the_common_prefix_ends_at_the_first_difference():

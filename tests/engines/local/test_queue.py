@@ -10,10 +10,13 @@ from rlaif.engines.local.queue import Queue, Work
 
 
 def limits(**changes: int) -> Limits:
-    return Limits(**{"rows": 8, "tokens": 1000, "prefill_tokens": 500, "pass_cost": 10, **changes})
+    defaults = {"rows": 8, "tokens": 1000, "prefill_tokens": 500, "logits": 10**6, "pass_cost": 10}
+    return Limits(**{**defaults, **changes})
 
 
-def queue(workers: int = 1, *, wait: float = 0.0, shares: bool = True, vocabulary: int = 100):
+def queue(
+    workers: int = 1, *, wait: float = 0.0, shares: bool = True, vocabulary: int = 100
+) -> Queue:
     return Queue(workers=workers, wait=wait, vocabulary=vocabulary, shares_prefixes=shares)
 
 
@@ -79,12 +82,12 @@ def test_cheap_passes_are_not_merged_at_the_price_of_padding():
 
 
 @pytest.mark.parametrize(
-    ("of", "vocabulary"),
-    [(limits(prefill_tokens=25, pass_cost=1000), 100), (limits(pass_cost=1000), 2**28 // 2)],
+    "of",
+    [limits(prefill_tokens=25, pass_cost=1000), limits(logits=299, pass_cost=1000)],
     ids=["tokens", "logits"],
 )
-def test_a_batch_ends_at_its_limits(of: Limits, vocabulary: int):
-    waiting = queue(shares=False, vocabulary=vocabulary)
+def test_a_batch_ends_at_its_limits(of: Limits):
+    waiting = queue(shares=False, vocabulary=100)
     waiting.put(readings=[reading(n, *range(9)) for n in range(5)])
     assert [len(take(waiting, of=of).readings) for _ in range(3)] == [2, 2, 1]
 

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,24 @@ async def test_an_async_scorer_works_and_sees_conversations_and_columns(
     assert prompts[0][-1]["role"] == "user"
     assert prompts[0][-1]["content"] in PROMPTS
     assert len(columns["prompt_id"]) == len(columns["tags"]) == 8
+
+
+def test_ctrl_c_ends_the_rollout_saves_and_is_resumed(model: Path, tmp_path: Path):
+    def pressed_in_the_second(prompts, responses, **columns):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return count_word(prompts, responses)
+
+    calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        train(model, tmp_path / "out", pressed_in_the_second)
+    assert [row["step"] for row in read_metrics(tmp_path / "out")] == [1, 2]
+    assert train(model, tmp_path / "out").resumed_from == 2
+    calls = 1
+    result = train(model, tmp_path / "last", pressed_in_the_second, rollouts=1, critic_warmup=0)
+    assert result.steps == 1  # there was nothing left to stop
 
 
 def test_running_out_of_memory_is_said_and_saved(model: Path, tmp_path: Path, monkeypatch):
