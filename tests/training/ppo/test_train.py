@@ -255,6 +255,8 @@ async def test_an_async_scorer_works_and_sees_conversations_and_columns(
 
 
 def test_ctrl_c_ends_the_rollout_saves_and_is_resumed(model: Path, tmp_path: Path):
+    calls = 0
+
     def pressed_in_the_second(prompts, responses, **columns):
         nonlocal calls
         calls += 1
@@ -262,7 +264,6 @@ def test_ctrl_c_ends_the_rollout_saves_and_is_resumed(model: Path, tmp_path: Pat
             os.kill(os.getpid(), signal.SIGINT)
         return count_word(prompts, responses)
 
-    calls = 0
     with pytest.raises(KeyboardInterrupt):
         train(model, tmp_path / "out", pressed_in_the_second)
     assert [row["step"] for row in read_metrics(tmp_path / "out")] == [1, 2]
