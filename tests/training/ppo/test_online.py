@@ -49,7 +49,8 @@ def train(kind: Any, model: Path, out: Path, scorer: Any = count_word, **changes
 def test_both_methods_raise_the_count_of_a_word(kind, changes, model: Path, tmp_path: Path):
     settings = {"rollouts": 20, "rollout_size": 32, "minibatch_size": 16, "micro_batch": 16}
     train(kind, model, tmp_path / "out", **settings | {"learning_rate": 3e-3} | changes)
-    rewards = [row["reward"] for row in read_metrics(tmp_path / "out")]
+    # The last row sums the training up and holds no reward.
+    rewards = [row["reward"] for row in read_metrics(tmp_path / "out") if "reward" in row]
     assert sum(rewards[:2]) / 2 < 0.6
     assert sum(rewards[-3:]) / 3 > 1.2
 
