@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     place = resolve_model(name)
+    if place == name and "/" not in name and get_close_matches(name, SHIPPED):
+        raise _cannot_load(name, place, None)  # a slip of the pen; asking the hub takes minutes
     common: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": options.trust_remote_code,
@@ -139,12 +142,12 @@ def _name(name: str, place: str, config: Any, revision: str | None) -> str:
     return f"{name}@{commit}"
 
 
-def _cannot_load(name: str, place: str, problem: Exception) -> EngineMissing:
-    if Path(place).is_dir():
+def _cannot_load(name: str, place: str, problem: Exception | None) -> EngineMissing:
+    if problem is not None and Path(place).is_dir():
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         return EngineMissing(f"the model in {place} cannot be loaded: {first}")
     return EngineMissing(
-        f"there is no model {name!r}: neither shipped{nearest(name, sorted(SHIPPED))}, nor a "
-        "folder, nor to be had from the hub",
+        f"there is no model {name!r}: neither shipped, nor a folder, nor to be had from the hub"
+        f"{nearest(name, sorted(SHIPPED))}",
         hint="check the name, or the network if it is a hub id",
     )

@@ -16,12 +16,19 @@ from tests.engines.local.conftest import Opener
 from tests.engines.tiny import load_plain
 
 
-def test_an_unknown_model_is_one_line_with_the_nearest_shipped_name(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smollm2-135m-instuct", "did you mean 'smollm2-135m-instruct'"),
+        ("nobody/no-such-model", "there is no model 'nobody/no-such-model'"),
+    ],
+)
+def test_an_unknown_model_is_one_line(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(EngineMissing, match="did you mean 'smollm2-135m-instruct'") as missing:
-        open_engine("transformers", model="smollm2-135m-instuct")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EngineMissing, match=message) as missing:
+        open_engine("transformers", model=name)
     assert "\n" not in missing.value.message
 
 
