@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class TransformersEngine:
         self._chat = loaded.chat
         self._workers: list[Worker] = []
         self._start(loaded, options)
+        # A thread that is still inside torch when the interpreter is taken down aborts the process.
+        self._forgotten = weakref.finalize(self, _stop, self._queue, tuple(self._workers))
 
     def _start(self, loaded: Loaded, options: TransformersOptions) -> None:
         model, process_threads = loaded.model, torch.get_num_threads()
@@ -112,6 +115,7 @@ class TransformersEngine:
         """Fail what is pending, end the workers and let go of the model. Safe to call twice."""
         for left in self._queue.close():
             left.job.fail(closed())
+        self._forgotten.detach()
         workers, self._workers = self._workers, []
         for worker in workers:
             await asyncio.to_thread(worker.join)
@@ -154,6 +158,13 @@ class TransformersEngine:
             return Reading(job, ids, len(ids) - 1, labels=request.labels, label_ids=label_ids)
         prompt, scored = chat.score_ids(request.messages, request.continuation)
         return Reading(job, [*prompt, *scored[:-1]], len(prompt) - 1, targets=scored)
+
+
+def _stop(queue: Queue, workers: Sequence[Worker]) -> None:
+    """End the workers of an engine that nobody closed, at the latest when the program ends."""
+    queue.close()
+    for worker in workers:
+        worker.join()
 
 
 def _check(request: Generate) -> None:

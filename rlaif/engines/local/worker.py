@@ -60,8 +60,12 @@ class Worker:
         self._started.wait()
 
     def join(self) -> None:
-        """Wait until it has ended: at most one forward pass after the queue was closed."""
-        self._thread.join()
+        """Wait until it has ended: at most one forward pass after the queue was closed.
+
+        In the worker's own thread (where the garbage collector may call this) there is no waiting.
+        """
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
     def _run(self) -> None:
         if self._threads is not None:
