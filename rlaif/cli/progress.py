@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import orjson
 
+from rlaif.pipeline.budget import show_use
 from rlaif.pipeline.generate import OnProgress, Progress
 
 
@@ -55,7 +56,8 @@ def _detail(progress: Progress) -> str:
     parts = [f"{progress.rate:.1f}/s", f"calls {progress.asked}"]
     if progress.remembered:
         parts.append(f"remembered {progress.remembered}")
-    if progress.price is not None:
+    parts += map(show_use, progress.budget)
+    if progress.price is not None and not any(use.what == "price" for use in progress.budget):
         parts.append(f"spent {progress.price:.4f}")
     if progress.failures:
         parts.append(f"failures {progress.failures}")

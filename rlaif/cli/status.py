@@ -67,6 +67,12 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
             f"  calls       {total.purpose} by {total.engine}: {total.calls} "
             f"({total.prompt_tokens} + {total.completion_tokens} tokens{price}{reused})"
         )
+    if found.price is not None:
+        unpriced = sum(total.unpriced for total in found.calls)
+        unknown = f"; {unpriced} calls without a known price" if unpriced else ""
+        print(f"  spent       {found.price:.4f} in all{unknown}")
+    if found.stopped:
+        print(f"  stopped     {found.stopped}")
     for notice in found.notices:
         print(f"  notice      {notice}")
     for path, problem in found.damaged.items():

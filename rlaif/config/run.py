@@ -168,6 +168,22 @@ class ReviseConfig(Settings):
     temperature: float = Field(1.0, ge=0, le=10)
 
 
+class BudgetConfig(Settings):
+    """What a run may spend, over all its starts; when it is used up the run stops, resumable."""
+
+    max_price: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="In US dollars, or as prices are configured."
+    )
+    max_calls: int | None = Field(None, ge=1, description="Replies asked of models.")
+    max_tokens: int | None = Field(None, ge=1, description="Prompt and completion together.")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> "BudgetConfig":
+        if (self.max_price, self.max_calls, self.max_tokens) == (None, None, None):
+            raise ValueError("give max_price, max_calls or max_tokens")
+        return self
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -188,6 +204,9 @@ class RunConfig(Settings):
     )
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run directories whose ledgers answer first, at no cost."
+    )
+    budget: BudgetConfig | None = Field(
+        None, description="Stops the run when it is used up; raise it and repeat to go on."
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")

@@ -10,6 +10,7 @@ from rlaif.constitution import Constitution, HowMany, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.judging import ConstructionJudge, Judge, build_configured_judge
+from rlaif.pipeline.budget import Budget, check_priced
 from rlaif.pipeline.checks import check_judging
 from rlaif.pipeline.gate import gate_notices
 from rlaif.pipeline.item import Choices, Student, Work
@@ -34,12 +35,12 @@ class Parts:
     manifest: Manifest
     recorded: list[RecordedEngine] = field(default_factory=list)
 
-    def work(self, ledger: Ledger) -> Work:
-        """Put every engine behind the ledger and build the work on one prompt."""
+    def work(self, ledger: Ledger, budget: Budget | None = None) -> Work:
+        """Put every engine behind the ledger and the budget; build the work on one prompt."""
         self.recorded = []
 
         def record(role: str, engine: Engine) -> Engine:
-            self.recorded.append(RecordedEngine(engine, ledger, label=role))
+            self.recorded.append(RecordedEngine(engine, ledger, label=role, budget=budget))
             return self.recorded[-1]
 
         return self.work_with(record)
@@ -65,7 +66,8 @@ def build_parts(settings: RunConfig) -> Parts:
     """Open and check everything a run needs; nothing is written.
 
     Raises:
-        InputError: Constitution or templates cannot be used, or the judges do not fit it.
+        InputError: Constitution or templates cannot be used, the judges do not fit it, or a budget
+            in money meets an unknown price.
         EngineMissing: A model, extra, key or capability is missing.
         GateRefused: A judge has not shown in its audit what the run demands.
     """
@@ -75,6 +77,7 @@ def build_parts(settings: RunConfig) -> Parts:
     templates.check_all()
     engines = open_engines(settings)
     _check_capabilities(settings, engines)
+    check_priced(settings.budget, engines)
     shown = _templates_shown(settings, constitution, templates, engines)
     passed = gate_notices(settings, constitution, templates, engines)
     return Parts(

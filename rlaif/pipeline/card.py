@@ -1,6 +1,6 @@
 """The data card: what a reader of an exported data set must know, from the run itself."""
 
-from rlaif.runs import Run
+from rlaif.runs import Run, RunStatus, Total
 
 
 def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
@@ -36,6 +36,7 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
     ]
     lines += [f"- dropped {what_} ({reason}): {n}" for (what_, reason), n in status.drops.items()]
+    lines += ["", "## What it cost", "", *_costs(status)]
     lines += [
         "",
         "## Columns",
@@ -51,3 +52,23 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         for principle in manifest.constitution["principles"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _costs(status: RunStatus) -> list[str]:
+    """Calls, tokens and money; what is not known is said to be unknown."""
+    lines = [
+        f"- {one.purpose} by {one.engine}: {one.calls} replies, {one.prompt_tokens} + "
+        f"{one.completion_tokens} tokens, {_price(one)}"
+        + (f"; {one.reused} more replies taken from other runs" if one.reused else "")
+        for one in status.calls
+    ]
+    if status.price is not None:
+        lines.append(f"- in all, as far as prices are known: {status.price:.4f}")
+    return lines or ["- no model was asked"]
+
+
+def _price(total: Total) -> str:
+    if total.price is None:
+        return "price unknown" if total.unpriced else "nothing paid"
+    unpriced = f", {total.unpriced} of them at an unknown price" if total.unpriced else ""
+    return f"price {total.price:.4f}{unpriced}"

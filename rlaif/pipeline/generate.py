@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlaif.config import RunConfig, load_config
-from rlaif.errors import RlaifError
+from rlaif.errors import RlaifError, StoppedEarly
+from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
 from rlaif.pipeline.executor import Interrupted, run_all
 from rlaif.pipeline.prompts import check_source, count_records, read_prompts
@@ -41,10 +42,13 @@ class Progress:
     """Replies that came from a ledger since this start."""
 
     price: float | None
-    """Spent since this start, as far as prices are known; None when none is."""
+    """Spent by the run, earlier starts included, as far as prices are known; None when none is."""
 
     rate: float
     """Prompts finished per second since this start."""
+
+    budget: tuple[Use, ...] = ()
+    """The limits of the run, and how much of them is used."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
@@ -75,6 +79,7 @@ def generate(
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
         EngineUnavailable: A server is down; what was done is kept.
+        StoppedEarly: The budget is used up; calls in flight were finished and kept.
         KeyboardInterrupt: Stopped by a signal, after everything finished was written.
     """
     return run_sync(
@@ -119,7 +124,9 @@ class _Job:
         self._settings = settings
         self._parts = parts
         self._writer = writer
-        self._work = parts.work(writer.ledger)
+        self._budget = open_budget(settings.budget, writer.ledger.totals())
+        self._work = parts.work(writer.ledger, self._budget)
+        self._stopped: StoppedEarly | None = None
         self._on_progress = on_progress
         self._done = writer.done_ids()
         self._failed = set() if retry_failed else writer.failed_ids()
@@ -136,6 +143,7 @@ class _Job:
         ticker = asyncio.create_task(self._tick())
         try:
             await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
+            self._raise_if_stopped()
             log("input", prompts=self._read)
             self._writer.flush()
             log("finished", rows=self._rows, failures=self._failures, **self._counts())
@@ -155,6 +163,8 @@ class _Job:
     def _missing(self) -> Iterator[Prompt | Failure]:
         """Yield what is neither a row nor a failure yet. Runs in a reader thread."""
         for item in read_prompts(self._parts.source):
+            if self._stopped:
+                return
             self._read += 1
             if isinstance(item, Failure):
                 if item.record_id not in self._failed:
@@ -166,7 +176,14 @@ class _Job:
                 yield item
 
     async def _one(self, item: Prompt | Failure) -> None:
-        outcome = item if isinstance(item, Failure) else await self._work.row(item)
+        if self._stopped:
+            return
+        try:
+            outcome = item if isinstance(item, Failure) else await self._work.row(item)
+        except StoppedEarly as problem:
+            # Not raised here, which would cancel others: they may finish without another call.
+            self._stopped = problem
+            return
         if isinstance(outcome, Failure):
             self._writer.add_failure(outcome)
             self._failures += 1
@@ -174,6 +191,13 @@ class _Job:
             self._writer.add_row(outcome)
             self._rows += 1
         self._finished += 1
+
+    def _raise_if_stopped(self) -> None:
+        problem = self._stopped
+        if problem is not None:
+            total = "" if self._total is None else f" of {self._total} prompts"
+            done = f"{self._rows}{total} are rows, {self._failures} failed"
+            raise StoppedEarly(f"{problem.message}; {done}", hint=problem.hint)
 
     async def _tick(self) -> None:
         while True:
@@ -184,7 +208,8 @@ class _Job:
         if self._on_progress is None:
             return
         engines = self._parts.recorded
-        prices = [engine.spent for engine in engines if engine.spent is not None]
+        totals = self._writer.ledger.totals()
+        prices = [total.price for total in totals if total.price is not None]
         elapsed = max(time.monotonic() - self._started, 1e-9)
         self._on_progress(
             Progress(
@@ -195,6 +220,7 @@ class _Job:
                 remembered=sum(engine.remembered.total() for engine in engines),
                 price=sum(prices) if prices else None,
                 rate=self._finished / elapsed,
+                budget=self._budget.uses() if self._budget else (),
             )
         )
 

@@ -13,11 +13,18 @@ from dataclasses import replace
 from typing import Any
 
 from rlaif.engines import Capability, Engine, Generate, Priced, Reply, Request, request_key
+from rlaif.pipeline.budget import NOTHING, Budget, cost_of, most_of
 from rlaif.runs import Entry, Ledger
 
 
 class RecordedEngine:
     """One engine behind the ledger.
+
+    Args:
+        engine: Who answers what the ledger does not know.
+        ledger: Remembers every reply.
+        label: The engine's name in the account.
+        budget: What may be spent; shared by all engines of a run.
 
     Attributes:
         asked: How many replies were asked of the engine, by purpose.
@@ -25,8 +32,11 @@ class RecordedEngine:
         spent: What this process paid for replies; None as long as no price was known.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, *, label: str) -> None:
+    def __init__(
+        self, engine: Engine, ledger: Ledger, *, label: str, budget: Budget | None = None
+    ) -> None:
         self._engine = engine
+        self._budget = budget
         self._ledger = ledger
         self._label = label
         self._priced = engine if isinstance(engine, Priced) else None
@@ -98,7 +108,7 @@ class RecordedEngine:
         if isinstance(request, Generate):
             asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
         try:
-            replies = await self._engine.ask(asked)
+            replies = await self._pay(asked)
         except BaseException as problem:
             for future in futures.values():
                 if isinstance(problem, Exception):
@@ -117,6 +127,23 @@ class RecordedEngine:
         finally:
             for key in futures:
                 self._in_flight.pop(key, None)
+
+    async def _pay(self, request: Request) -> Sequence[Reply]:
+        """Ask the engine, within the budget."""
+        budget, engine = self._budget, self._engine
+        if budget is None:
+            return await engine.ask(request)
+        most, real = most_of(request, engine), NOTHING
+        await budget.reserve(most)
+        try:
+            replies = await engine.ask(request)
+            real = cost_of(replies, engine)
+            if any(reply.finish != "refusal" for reply in replies):  # a filter counts no tokens
+                priced = self._priced is not None
+                budget.check_measured(real.tokens, priced=priced, who=self._label)
+            return replies
+        finally:
+            budget.settle(most, real)
 
     def _entry(self, key: str, purpose: str, reply: Reply) -> Entry:
         price = None if self._priced is None else self._priced.price(reply.usage)

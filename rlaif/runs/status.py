@@ -77,6 +77,9 @@ class RunStatus:
     calls: tuple[Total, ...] = ()
     """Model calls and spend, by purpose and engine."""
 
+    stopped: str = ""
+    """Why the last start stopped early, such as a budget that was used up."""
+
     notices: tuple[str, ...] = ()
     damaged: dict[str, str] = field(default_factory=dict)
     """Files that cannot be read, with the reason and the way out. Their content is in no count."""
@@ -129,10 +132,11 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
         verify: Read every shard to its last byte, to find damage wherever it is.
     """
     layout = Layout(root)
-    expected, at_end = _from_log(layout.log)
+    expected, at_end, stopped = _from_log(layout.log)
     status = RunStatus(
         root, manifest.name, manifest.label, "interrupted", expected, notices=manifest.notices
     )
+    status.stopped = stopped
     failures = _read_failures(layout, status)
     seen = IdSet()
     for path in shard_paths(layout.shards):
@@ -199,17 +203,19 @@ def _read_calls(layout: Layout, status: RunStatus) -> None:
         status.damaged[str(layout.ledger)] = str(problem)
 
 
-def _from_log(path: Path) -> tuple[int | None, bool]:
-    """Return the expected number of prompts, and whether the last start got to its end."""
-    expected, at_end = None, False
+def _from_log(path: Path) -> tuple[int | None, bool, str]:
+    """Return the expected prompts, whether the last start got to its end, and why it stopped."""
+    expected, at_end, stopped = None, False, ""
     for event in read_log(path):
         match event:
             case {"event": "input", "prompts": int(prompts)}:
                 expected = prompts
             case {"event": "started"}:
-                at_end = False
+                at_end, stopped = False, ""
             case {"event": "finished"}:
                 at_end = True
+            case {"event": "stopped", "error": str(why)}:
+                stopped = why
             case _:
                 pass
-    return expected, at_end
+    return expected, at_end, stopped
