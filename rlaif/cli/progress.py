@@ -59,6 +59,7 @@ def _detail(progress: Progress) -> str:
     parts += map(show_use, progress.budget)
     if progress.price is not None and not any(use.what == "price" for use in progress.budget):
         parts.append(f"spent {progress.price:.4f}")
+    parts += progress.pending
     if progress.failures:
         parts.append(f"failures {progress.failures}")
     return " · ".join(parts)

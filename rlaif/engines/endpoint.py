@@ -5,13 +5,14 @@ about itself, and turns refusals into errors. Knows nothing about requests and r
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 
 from rlaif.engines import refused as refusals, wire
-from rlaif.engines.http import Transport, Wiring, open_transport
+from rlaif.engines.http import Answer, FastTransport, Transport, Wiring, open_transport
 from rlaif.engines.lanes import LaneStats, lane_to
 from rlaif.engines.openai_options import NO_KEY, OpenAIOptions
 from rlaif.engines.outcomes import Refused
@@ -19,6 +20,7 @@ from rlaif.engines.retries import Sender
 from rlaif.errors import CallFailed, EngineError
 
 T = TypeVar("T")
+Keep = Callable[[bytes], None]
 
 CHAT = "/chat/completions"
 CHARACTERS_PER_TOKEN = 4
@@ -65,10 +67,18 @@ class Endpoint:
         self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, tokens: int
     ) -> T | Refused:
         """Ask for a chat completion; ``tokens`` is the most the reply may take."""
-        sent = await self.send(CHAT, {**body, **self._fixed}, read, tokens=tokens)
+        sent = await self.send(CHAT, self.whole(body), read, tokens=tokens)
         if not isinstance(sent, Refused):
-            self._worked = True
+            self.worked()
         return sent
+
+    def whole(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a chat completion's body with the model and the configured fields."""
+        return {**body, **self._fixed}
+
+    def worked(self) -> None:
+        """Note that the server has answered a call properly: key and model are right."""
+        self._worked = True
 
     async def send(
         self,
@@ -77,14 +87,40 @@ class Endpoint:
         read: Callable[[dict[str, Any]], T],
         *,
         tokens: int = 0,
+        max_attempts: int | None = None,
     ) -> T | Refused:
         """Post JSON, or fetch without a body; errors as `Sender.send` says."""
         try:
-            data = None if body is None else orjson.dumps(body)
+            data = b"" if body is None else orjson.dumps(body)
         except orjson.JSONEncodeError as problem:  # text with half a surrogate pair, for one
             raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
-        sender = self._sender or self._open()
-        return await sender.send(path, data, read, len(data or b"") / CHARACTERS_PER_TOKEN + tokens)
+        transport, sender = self._opened()
+        probe_s = self._options.connect_timeout_s
+
+        def carry(url: str) -> Awaitable[Answer]:
+            return transport.get(url, probe_s) if body is None else transport.post(url, data)
+
+        cost = len(data) / CHARACTERS_PER_TOKEN + tokens
+        return await sender.send(path, carry, read, tokens=cost, max_attempts=max_attempts)
+
+    async def upload(
+        self, path: str, file: Path, fields: Mapping[str, str], read: Callable[[dict[str, Any]], T]
+    ) -> T | Refused:
+        """Post a file as a form. Needs the transport ``batch`` or ``fast``."""
+        transport, sender = self._opened()
+        assert isinstance(transport, FastTransport)
+        return await sender.send(path, lambda url: transport.upload(url, file, fields), read)
+
+    async def download(self, path: str, start: Callable[[], Keep]) -> Refused | None:
+        """Fetch a file piece by piece. Needs the transport ``batch`` or ``fast``.
+
+        Args:
+            path: Of the file at the server.
+            start: Called at every attempt; returns what takes the pieces.
+        """
+        transport, sender = self._opened()
+        assert isinstance(transport, FastTransport)
+        return await sender.send(path, lambda url: transport.download(url, start()), lambda _: None)
 
     async def is_vllm(self) -> bool:
         """Return whether /models says that vLLM serves."""
@@ -132,8 +168,10 @@ class Endpoint:
             return {}
         return {} if isinstance(sent, Refused) else sent
 
-    def _open(self) -> Sender:
+    def _opened(self) -> tuple[Transport, Sender]:
         """Connect; not before the first call, because connections belong to the running loop."""
+        if self._transport is not None and self._sender is not None:
+            return self._transport, self._sender
         options = self._options
         bounds = options.bounds(self.urls)
         wiring = Wiring(
@@ -152,7 +190,7 @@ class Endpoint:
             probe_timeout_s=options.connect_timeout_s,
             redact=self.redact,
         )
-        return self._sender
+        return self._transport, self._sender
 
 
 def _secrets(headers: Mapping[str, str]) -> list[str]:

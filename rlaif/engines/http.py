@@ -1,16 +1,17 @@
 """Transports: two ways to carry bytes to an OpenAI-compatible server and back.
 
 ``sdk`` is the official client on its aiohttp transport; ``fast`` is aiohttp alone, for one's own
-servers. Both take the same body bytes and return the same `Answer` or raise the same `NoAnswer`, so
-everything above them (retries, limits, reading replies) is one piece of code. Neither repeats a
-request or follows a redirect: a retry hidden in a client is one the limits never see, and a
-redirect could carry the key to another host.
+servers, and carries the files of ``batch``. Both take the same body bytes and return the same
+`Answer` or raise the same `NoAnswer`, so everything above them (retries, limits, reading replies)
+is one piece of code. Neither repeats a request or follows a redirect: a retry hidden in a client is
+one the limits never see, and a redirect could carry the key to another host.
 """
 
 import asyncio
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rlaif.errors import EngineMissing
@@ -22,6 +23,7 @@ KEEP_ALIVE_S = 4.0
 """Shorter than the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a request
 written just as the server closes is lost."""
 
+TransportKind = Literal["sdk", "fast", "batch"]
 NoAnswerKind = Literal["unreachable", "connection", "timeout", "truncated"]
 
 
@@ -84,17 +86,17 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(kind: Literal["sdk", "fast"], wiring: Wiring) -> Transport:
+def open_transport(kind: TransportKind, wiring: Wiring) -> Transport:
     """Return a transport of the running event loop.
 
     Raises:
         EngineMissing: The ``openai`` extra is not installed.
     """
     check_installed(kind)
-    return FastTransport(wiring) if kind == "fast" else SdkTransport(wiring)
+    return SdkTransport(wiring) if kind == "sdk" else FastTransport(wiring)
 
 
-def check_installed(kind: Literal["sdk", "fast"]) -> None:
+def check_installed(kind: TransportKind) -> None:
     """Find out early whether the client is there.
 
     Raises:
@@ -122,6 +124,10 @@ class FastTransport:
         self._timeout = aiohttp.ClientTimeout(
             total=wiring.timeout_s, sock_connect=wiring.connect_timeout_s
         )
+        # A file takes as long as it takes; only silence is a timeout.
+        self._patient = aiohttp.ClientTimeout(
+            sock_connect=wiring.connect_timeout_s, sock_read=wiring.timeout_s
+        )
         self._client_timeout = aiohttp.ClientTimeout
         self._session = aiohttp.ClientSession(
             connector=_connector(wiring),
@@ -147,6 +153,42 @@ class FastTransport:
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 return Answer(response.status, response.headers, await response.read())
         except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+            raise _no_answer(error) from None
+
+    async def upload(self, url: str, path: Path, fields: Mapping[str, str]) -> Answer:
+        """Post a file as a form, streamed from the disk; the same errors as `post`."""
+        import aiohttp
+
+        with path.open("rb") as file:
+            form = aiohttp.FormData(fields)
+            form.add_field("file", file, filename=path.name, content_type="application/jsonl")
+            payload = form()
+            headers = {"Content-Type": payload.content_type}
+            try:
+                async with self._session.post(
+                    url, data=payload, headers=headers, timeout=self._patient, allow_redirects=False
+                ) as response:
+                    return Answer(response.status, response.headers, await response.read())
+            except Exception as error:  # noqa: BLE001 - sorted by type, as above
+                raise _no_answer(error) from None
+
+    async def download(self, url: str, keep: Callable[[bytes], None]) -> Answer:
+        """Fetch a file piece by piece; the answer to a success has an empty object as its body.
+
+        Args:
+            url: Where it is.
+            keep: Takes each piece; must raise no OSError, which would pass for network trouble.
+        """
+        try:
+            async with self._session.get(
+                url, timeout=self._patient, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    return Answer(response.status, response.headers, await response.read())
+                async for piece in response.content.iter_chunked(1 << 20):
+                    keep(piece)
+                return Answer(response.status, response.headers, b"{}")
+        except Exception as error:  # noqa: BLE001 - sorted by type, as above
             raise _no_answer(error) from None
 
     async def aclose(self) -> None:

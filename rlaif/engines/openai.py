@@ -6,11 +6,14 @@ per engine which of several ways a server knows.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 from rlaif.engines import refused as refusals, vllm_http, wire
 from rlaif.engines.ask import run_together
+from rlaif.engines.batch.client import BatchClient
+from rlaif.engines.batch.folders import load
 from rlaif.engines.endpoint import Endpoint
 from rlaif.engines.http import check_installed
 from rlaif.engines.lanes import LaneStats
@@ -25,7 +28,10 @@ from rlaif.engines.openai_options import (
 from rlaif.engines.outcomes import BadReply, Refused
 from rlaif.engines.prices import price_of
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
-from rlaif.errors import CallFailed, EngineMissing
+from rlaif.errors import CallFailed, ConfigError, EngineMissing
+from rlaif.records import content_id
+
+T = TypeVar("T")
 
 
 def build_openai_engine(
@@ -68,6 +74,12 @@ class OpenAIEngine:
         self._exact: bool | None = {"logprob_token_ids": True, "top_logprobs": False}.get(
             options.labels
         )
+        self._batches: BatchClient | None = None
+        if options.transport == "batch":
+            self._exact = False  # needs a server of one's own, which has no use for batches
+            self._batches = BatchClient(
+                endpoint, options.batch, prefix=self._prefix, max_attempts=options.max_attempts
+            )
         self._ids: dict[str, tuple[int, ...]] = {}
         self._learning = asyncio.Lock()
 
@@ -123,7 +135,35 @@ class OpenAIEngine:
 
     async def aclose(self) -> None:
         """Close the connections. Safe to call twice; a later call opens new ones."""
+        if self._batches is not None:
+            await self._batches.aclose()
         await self._endpoint.aclose()
+
+    def keep_state(self, folder: Path) -> None:
+        """Keep batches in this folder, and take up those that are there.
+
+        Raises:
+            ConfigError: There are some, and the transport is another one now.
+        """
+        if self._batches is not None:
+            self._batches.keep_in(folder)
+            return
+        left = [one.name for one in load(folder, self._prefix) if one.known.results is None]
+        if left:
+            raise ConfigError(
+                f"{folder}: {len(left)} batches of {self._endpoint.model!r} were paid for, and "
+                "their results not used yet",
+                hint="go on with options.transport: batch, or delete the folder to pay again",
+            )
+
+    def settle(self) -> None:
+        """Forget batches whose answers were handed out."""
+        if self._batches is not None:
+            self._batches.settle()
+
+    def pending(self) -> str:
+        """What batches are being waited for; empty when none is."""
+        return "" if self._batches is None else self._batches.pending()
 
     def stats(self) -> tuple[LaneStats, ...]:
         """Return what the lanes to this model do, shared with other engines that ask it."""
@@ -131,8 +171,11 @@ class OpenAIEngine:
 
     def price(self, usage: Usage) -> float | None:
         """Return what these tokens cost, in US dollars or as configured; None when unknown."""
-        endpoint = self._endpoint
-        return price_of(endpoint.model, usage, base_url=endpoint.urls[0], price=self._options.price)
+        endpoint, options = self._endpoint, self._options
+        price = price_of(endpoint.model, usage, base_url=endpoint.urls[0], price=options.price)
+        if price is not None and self._batches is not None:
+            price *= options.batch.price_factor
+        return price
 
     async def _generate(self, request: Generate) -> list[Reply]:
         seeds = request.seeds
@@ -177,10 +220,22 @@ class OpenAIEngine:
             return replies
 
         tokens = len(seeds) * request.sampling.max_tokens
-        sent = await self._endpoint.chat(body, read, tokens=tokens)
+        sent = await self._chat(body, read, tokens=tokens, seeds=seeds)
         if isinstance(sent, Refused) and refusals.is_filtered(sent):
             return wire.refusal(len(seeds))
         return sent
+
+    async def _chat(
+        self,
+        body: dict[str, Any],
+        read: Callable[[dict[str, Any]], T],
+        *,
+        tokens: int,
+        seeds: Sequence[int] = (),
+    ) -> T | Refused:
+        if self._batches is not None:
+            return await self._batches.chat(body, read, seeds=seeds)
+        return await self._endpoint.chat(body, read, tokens=tokens)
 
     async def _structured(self, request: Generate) -> wire.Structured:
         chosen = self._options.structured
@@ -209,7 +264,7 @@ class OpenAIEngine:
             max_tokens_field=self._max_tokens_field,
             top_logprobs=self._options.top_logprobs,
         )
-        sent = await self._endpoint.chat(
+        sent = await self._chat(
             body, lambda payload: wire.read_label(payload, request.labels), tokens=1
         )
         if isinstance(sent, Refused):
@@ -224,7 +279,7 @@ class OpenAIEngine:
         if ids is None:
             return None
         body = vllm_http.exact_label_body(request, ids, self._max_tokens_field)
-        sent = await self._endpoint.chat(
+        sent = await self._chat(
             body, lambda payload: (wire.read_label_ids(payload, ids),), tokens=1
         )
         if isinstance(sent, Refused):
@@ -315,6 +370,11 @@ class OpenAIEngine:
             raise EngineMissing(
                 "this engine cannot constrain replies", hint="set options.structured to auto"
             )
+
+    @property
+    def _prefix(self) -> str:
+        """What tells this engine's batches from those of others in a folder."""
+        return content_id("engine", self.identity)[:12]
 
     @property
     def _max_tokens_field(self) -> str:

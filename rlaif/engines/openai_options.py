@@ -27,12 +27,38 @@ class PriceOptions(Settings):
     )
 
 
+class BatchOptions(Settings):
+    """How requests are gathered into batches, with ``transport: batch``."""
+
+    max_requests: int = Field(50_000, ge=1, description="Per batch; OpenAI allows 50,000.")
+    max_bytes: int = Field(
+        200_000_000, ge=1, description="Per batch; OpenAI allows 200 MB, Together 100 MB."
+    )
+    quiet_s: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="Send when no request came for this long."
+    )
+    max_wait_s: float = Field(
+        300.0, gt=0, allow_inf_nan=False, description="Send at the latest after this long."
+    )
+    poll_s: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="First pause between looks at a batch."
+    )
+    max_poll_s: float = Field(120.0, gt=0, allow_inf_nan=False, description="Pauses grow to this.")
+    completion_window: str = "24h"
+    price_factor: float = Field(
+        0.5, gt=0, le=1, description="What a batch costs, as a share of the usual price."
+    )
+
+
 class OpenAIOptions(Settings):
     """Everything below ``options:`` of an engine ``openai``."""
 
-    transport: Literal["sdk", "fast"] = Field(
-        "sdk", description="sdk: the official client. fast: aiohttp alone, for your own servers."
+    transport: Literal["sdk", "fast", "batch"] = Field(
+        "sdk",
+        description="sdk: the official client. fast: aiohttp alone, for your own servers. "
+        "batch: files of requests that are answered within a day, at half the price.",
     )
+    batch: BatchOptions = BatchOptions()
     base_urls: tuple[str, ...] = Field(
         (), description="Several servers with the same model; calls go to the least loaded."
     )
@@ -80,6 +106,21 @@ class OpenAIOptions(Settings):
         taken = sorted(ours & self.extra_body.keys())
         if taken:
             raise ValueError(f"extra_body may not set {', '.join(taken)}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> "OpenAIOptions":
+        if self.transport != "batch":
+            if "batch" in self.model_fields_set:
+                raise ValueError("batch has no effect without transport: batch")
+            return self
+        if len(self.base_urls) > 1:
+            raise ValueError("transport: batch goes to one server, base_urls names several")
+        if self.score == "vllm" or self.labels == "logprob_token_ids":
+            raise ValueError(
+                "transport: batch can neither score nor ask for exact labels "
+                "(score: vllm, labels: logprob_token_ids)"
+            )
         return self
 
     def bounds(self, urls: Sequence[str]) -> Bounds:

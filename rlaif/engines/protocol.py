@@ -12,6 +12,7 @@ content-addressed fact: equal keys mean the same question to the same model.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol, assert_never, runtime_checkable
 
 from rlaif.errors import EngineMissing
@@ -193,6 +194,29 @@ class Priced(Protocol):
 
     def price(self, usage: Usage) -> float | None:
         """What one reply with this usage cost; None when no price is known, never 0 for that."""
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """An engine whose calls can outlive the process, such as batches that take hours."""
+
+    def keep_state(self, folder: Path) -> None:
+        """Keep what must survive a crash in this folder, and take up what is in it already.
+
+        Called before the first `Engine.ask`. The folder may be missing; nobody else writes to it.
+
+        Raises:
+            ConfigError: It holds calls that were paid for and that this engine cannot take up.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Forget what was handed out: every reply so far is safe elsewhere."""
+        ...
+
+    def pending(self) -> str:
+        """What is being waited for, in a few words; empty when nothing is."""
         ...
 
 

@@ -13,15 +13,18 @@ written out.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from rlaif.engines.http import NoAnswer, Transport
+from rlaif.engines.http import Answer, NoAnswer, Transport
 from rlaif.engines.lanes import Lane, enter
 from rlaif.engines.outcomes import Done, Later, Outcome, Refused, Trouble, explain, read_answer
 from rlaif.errors import CallFailed, EngineUnavailable
 
 T = TypeVar("T")
+
+Carry = Callable[[str], Awaitable[Answer]]
+"""Sends one request to the URL it is given, and returns the answer or raises `NoAnswer`."""
 
 BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -56,28 +59,36 @@ class Sender:
         self._jitter = random.Random()
 
     async def send(
-        self, path: str, body: bytes | None, read: Callable[[dict[str, Any]], T], tokens: float
+        self,
+        path: str,
+        carry: Carry,
+        read: Callable[[dict[str, Any]], T],
+        *,
+        tokens: float = 0.0,
+        max_attempts: int | None = None,
     ) -> T | Refused:
         """Send until it is answered, refused or hopeless.
 
         Args:
             path: Below the base_url, with its slash; a leading ``//`` starts at the server's root.
-            body: JSON to post; None fetches.
+            carry: Sends it once.
             read: Makes the value from the reply, or raises `BadReply`.
             tokens: Expected cost in tokens, for the rate limit.
+            max_attempts: In place of the usual number; 1 for what must not happen twice.
 
         Raises:
             CallFailed: Every attempt ended in trouble; ``kind`` says which.
             EngineUnavailable: The server is down, or has been refusing work for too long.
         """
         attempts = delays = 0
+        most = max_attempts or self._max_attempts
         while True:
             lane = await self._enter(tokens)
             lane.requests += 1
             lane.retries += attempts + delays > 0
             spare = 0.0
             try:
-                outcome = await self._exchange(lane, path, body, read)
+                outcome = await self._exchange(url_of(lane.base_url, path), carry, read)
                 if isinstance(outcome, Done):
                     lane.succeed(first_try=attempts + delays == 0)
                     spare = tokens - outcome.tokens if outcome.tokens else 0.0
@@ -94,20 +105,16 @@ class Sender:
                     attempts += not await self._outlive(lane)
                 case Trouble():
                     attempts += 1
-            if isinstance(outcome, Trouble) and attempts >= self._max_attempts:
+            if isinstance(outcome, Trouble) and attempts >= most:
                 words = self._redact(outcome.words)
                 raise CallFailed(f"{lane.base_url}: {words}", kind=outcome.kind, attempts=attempts)
             await asyncio.sleep(wait)
 
     async def _exchange(
-        self, lane: Lane, path: str, body: bytes | None, read: Callable[[dict[str, Any]], T]
+        self, url: str, carry: Carry, read: Callable[[dict[str, Any]], T]
     ) -> Outcome[T]:
-        url = url_of(lane.base_url, path)
         try:
-            if body is None:
-                answer = await self.transport.get(url, self._probe_timeout_s)
-            else:
-                answer = await self.transport.post(url, body)
+            answer = await carry(url)
         except NoAnswer as nothing:
             if nothing.kind == "truncated":
                 return Trouble("bad-reply", f"the reply broke off ({nothing.words})", failing=True)

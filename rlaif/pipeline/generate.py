@@ -50,6 +50,9 @@ class Progress:
     budget: tuple[Use, ...] = ()
     """The limits of the run, and how much of them is used."""
 
+    pending: tuple[str, ...] = ()
+    """What engines wait for that takes long, such as batches; in words."""
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
         return asdict(self)
@@ -146,6 +149,8 @@ class _Job:
             self._raise_if_stopped()
             log("input", prompts=self._read)
             self._writer.flush()
+            for engine in self._parts.recorded:
+                engine.settle()
             log("finished", rows=self._rows, failures=self._failures, **self._counts())
         except Interrupted:
             self._writer.flush()
@@ -221,6 +226,7 @@ class _Job:
                 price=sum(prices) if prices else None,
                 rate=self._finished / elapsed,
                 budget=self._budget.uses() if self._budget else (),
+                pending=tuple(engine.pending for engine in engines if engine.pending),
             )
         )
 

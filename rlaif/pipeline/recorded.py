@@ -12,7 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlaif.engines import Capability, Engine, Generate, Priced, Reply, Request, request_key
+from rlaif.engines import (
+    Capability,
+    Engine,
+    Generate,
+    Lasting,
+    Priced,
+    Reply,
+    Request,
+    request_key,
+)
 from rlaif.pipeline.budget import NOTHING, Budget, cost_of, most_of
 from rlaif.runs import Entry, Ledger
 
@@ -40,6 +49,9 @@ class RecordedEngine:
         self._ledger = ledger
         self._label = label
         self._priced = engine if isinstance(engine, Priced) else None
+        self._lasting = engine if isinstance(engine, Lasting) else None
+        if self._lasting is not None:
+            self._lasting.keep_state(ledger.path.with_name("batches"))
         self._identity = dict(engine.identity)
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
         self.asked: Counter[str] = Counter()
@@ -55,6 +67,17 @@ class RecordedEngine:
     def capabilities(self) -> frozenset[Capability]:
         """The engine's own."""
         return self._engine.capabilities
+
+    @property
+    def pending(self) -> str:
+        """What the engine is waiting for beyond single calls; empty for most engines."""
+        return "" if self._lasting is None else self._lasting.pending()
+
+    def settle(self) -> None:
+        """Make every reply so far durable, and let the engine forget what it kept of them."""
+        self._ledger.flush()
+        if self._lasting is not None:
+            self._lasting.settle()
 
     def key(self, request: Request, seed: int | None = None) -> str:
         """The ledger key of one reply to this request."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlaif.engines import Engine, open_engine
 from rlaif.records import Message
+from tests.engines.batch_server import serving_batches
 from tests.engines.faults import serving
 
 
@@ -64,7 +65,20 @@ async def openai(folder: Path) -> AsyncIterator[Case]:
         await engine.aclose()
 
 
+@asynccontextmanager
+async def batches(folder: Path) -> AsyncIterator[Case]:
+    async with serving_batches() as server:
+        batch = {"quiet_s": 0.01, "poll_s": 0.01, "max_poll_s": 0.02}
+        options = {"transport": "batch", "batch": batch, "prefill": True}
+        engine = open_engine(
+            "openai", model="test-model", base_url=server.base_url, options=options
+        )
+        yield Case(engine)
+        await engine.aclose()
+
+
 CASES: Mapping[str, Opener] = {
+    "batches": batches,
     "embedded": embedded,
     "openai": openai,
     "scripted": scripted,

@@ -124,11 +124,15 @@ class FaultServer:
         app.router.add_get("/v1/models", self._models)
         if self.flavour == "vllm":
             app.router.add_post("/tokenize", self._tokenize)
+        self.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    def add_routes(self, app: web.Application) -> None:
+        """Nothing more here."""
 
     async def stop(self) -> None:
         runner, self._runner = self._runner, None
