@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.gae import compute_gae
+from rlaif.training.ppo.importance import compute_importance
 from rlaif.training.ppo.kl import compute_k1
 from rlaif.training.ppo.rewards import compute_rewards
 from rlaif.training.ppo.sampling import Sampled
@@ -92,6 +93,8 @@ class Experience:
     """Whitened over the valid tokens of all processes."""
 
     returns_BT: Tensor
+    weights_BT: Tensor | None = None
+    """Importance weights, where tokens were drawn elsewhere; see `compute_importance`."""
 
     def rows(self) -> list[int]:
         """Rows that are trained on."""
@@ -140,6 +143,7 @@ def assess(
     beta: float,
     discount: Discount,
     whiten_rewards: bool = False,
+    importance: tuple[float, float] | None = None,
     add_up: AddUp = keep,
 ) -> Experience:
     """Turn scores and log-probabilities into advantages and returns.
@@ -151,6 +155,7 @@ def assess(
         beta: Reward lost per nat of KL.
         discount: γ and both λ.
         whiten_rewards: Scale rewards to unit variance, keeping their mean.
+        importance: Bounds of importance weights; None where the training forward pass drew.
         add_up: Sums over processes.
     """
     lengths = [len(sampled.tokens) for sampled in drawn.sampled]
@@ -168,6 +173,10 @@ def assess(
         _, returns_BT = compute_gae(
             rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.critic_lam
         )
+    weights_BT = None
+    if importance is not None:
+        known = [sampled.logprobs for sampled in drawn.sampled]
+        weights_BT = compute_importance(measured.logprobs_BT, known, importance)
     return Experience(
         drawn=drawn,
         mask_BT=mask_BT,
@@ -175,6 +184,7 @@ def assess(
         old_values_BT=values_BT,
         advantages_BT=whiten(advantages_BT, mask_BT, add_up=add_up),
         returns_BT=returns_BT,
+        weights_BT=weights_BT,
     )
 
 

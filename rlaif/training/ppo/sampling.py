@@ -90,7 +90,7 @@ def sample_responses(
     logprobs_BT = torch.stack(draw.logprobs, dim=1).tolist()
     entropies_BT = torch.stack(draw.entropies, dim=1).tolist()
     return [
-        _cut(*row, frozenset(stop_ids))
+        cut(*row, frozenset(stop_ids))
         for row in zip(drawn_BT, logprobs_BT, entropies_BT, strict=True)
     ]
 
@@ -99,13 +99,22 @@ def _settings(**options: Any) -> GenerationConfig:
     return GenerationConfig(**options)  # type: ignore[no-untyped-call]
 
 
-def _cut(
-    tokens: list[int], logprobs: list[float], entropies: list[float], stop_ids: frozenset[int]
+def cut(
+    tokens: list[int],
+    logprobs: Sequence[float | None],
+    entropies: list[float],
+    stop_ids: frozenset[int],
 ) -> Sampled:
-    """Drop what stands after the first stop token, which belongs to the response."""
+    """Drop what stands after the first stop token, which belongs to the response.
+
+    Log-probabilities of which some are None are not known.
+    """
     stop = next((t for t, token in enumerate(tokens) if token in stop_ids), None)
     end = len(tokens) if stop is None else stop + 1
-    return Sampled(tokens[:end], stop is not None, logprobs[:end], entropies[:end])
+    known = [x for x in logprobs[:end] if x is not None]
+    return Sampled(
+        tokens[:end], stop is not None, known if len(known) == end else [], entropies[:end]
+    )
 
 
 class _Draw(LogitsProcessor):

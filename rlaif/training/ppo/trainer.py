@@ -24,6 +24,7 @@ from rlaif.training.ppo.prompts import Asked, PromptSet
 from rlaif.training.ppo.rewards import shape_scores
 from rlaif.training.ppo.sampling import Sampled, sample_responses
 from rlaif.training.ppo.update import Updater
+from rlaif.training.ppo.vllm import VllmRollouts
 from rlaif.training.ppo.world import World
 from rlaif.training.progress import Sample
 from rlaif.training.scorers import Scorer, collect_scores
@@ -55,6 +56,8 @@ class Practice:
     missing_end_penalty: float = 1.0
     whiten_rewards: bool = False
     scorer_timeout: float | None = None
+    importance: tuple[float, float] | None = None
+    """Bounds of importance weights, where vLLM draws."""
 
 
 class PpoTrainer:
@@ -68,6 +71,7 @@ class PpoTrainer:
         scorer: Any scorer.
         practice: How rollouts are made.
         world: The processes.
+        vllm: Draws in place of transformers.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class PpoTrainer:
         scorer: Scorer,
         practice: Practice,
         world: World,
+        vllm: VllmRollouts | None = None,
     ) -> None:
         self._models = models
         self._updater = updater
@@ -88,6 +93,7 @@ class PpoTrainer:
         self._scorer = scorer
         self._practice = practice
         self._world = world
+        self._vllm = vllm
         self.updating = False
         """True while weights change: what is interrupted now is no longer a whole rollout."""
 
@@ -136,6 +142,7 @@ class PpoTrainer:
             beta=state.kl.beta,
             discount=practice.discount,
             whiten_rewards=practice.whiten_rewards,
+            importance=practice.importance,
             add_up=world.add_up,
         )
         found = describe(drawn, scores, measured, experience, world)
@@ -178,6 +185,10 @@ class PpoTrainer:
 
     def _draw(self, asked: Sequence[Asked]) -> Drawn:
         practice = self._practice
+        if self._vllm is not None:
+            with self._models.sampled():
+                tokens = [a.tokens for a in asked]
+                return Drawn(tokens, self._vllm.draw(tokens, [a.seed for a in asked]))
         # Prompts of similar length together: less padding, and nothing depends on the order.
         order = sorted(range(len(asked)), key=lambda i: len(asked[i].tokens))
         step = practice.generation_batch or max(len(asked), 1)

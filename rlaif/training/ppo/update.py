@@ -230,6 +230,8 @@ class Updater:
             clip_high=objective.clip_high,
             dual_clip=objective.dual_clip,
         )
+        if experience.weights_BT is not None:
+            loss_N = loss_N * pick(experience.weights_BT)
         if entropy_N is None:
             entropy_N = torch.zeros_like(loss_N)
         return torch.stack(
