@@ -27,7 +27,8 @@ Sets = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Start over; drops an earlier training.")]
 Launch = Annotated[
-    str | None, typer.Option("--launch", help="ddp, fsdp2 or zero2: several processes.")
+    str | None,
+    typer.Option("--launch", help="ddp, fsdp2, zero2, or a settings file of accelerate's."),
 ]
 Processes = Annotated[
     int | None, typer.Option("--processes", min=1, help="How many; absent: one per GPU.")
@@ -96,7 +97,7 @@ def ppo(
 ) -> None:
     """PPO against rules, a reward model or a mixture of them, with a value model of its own."""
     settings = load_config(PpoFile, config, parse_overrides(set_ or []))
-    if launch not in (None, "ddp"):
+    if launch in ("fsdp2", "zero2"):
         raise InputError(f"--launch {launch}: PPO knows ddp only", hint="see docs/ppo.md")
     _start_processes(launch, processes)
     _carry_out(online.train_ppo, settings, json=json, force=force)
@@ -141,6 +142,8 @@ def _start_processes(strategy: str | None, processes: int | None) -> None:
     from rlaif.training.launch import Strategy, launch
 
     names: tuple[Strategy, ...] = ("ddp", "fsdp2", "zero2")
+    if strategy not in names and strategy.endswith((".yaml", ".yml")):
+        raise typer.Exit(launch(Path(strategy), processes, sys.argv))
     if strategy not in names:
         raise InputError(f"--launch {strategy}: unknown{nearest(strategy, names)}")
     chosen: Strategy = next(name for name in names if name == strategy)

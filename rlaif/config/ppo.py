@@ -39,6 +39,33 @@ class LengthPenaltyConfig(Settings):
     free_words: int = Field(0, ge=0, description="Words that cost nothing.")
 
 
+class VllmConfig(Settings):
+    """Responses drawn by vLLM instead of transformers; meant for GPUs."""
+
+    mode: Literal["colocate", "server"] = Field(
+        "colocate", description="In the training process, or behind `trl vllm-serve`."
+    )
+    base_url: str | None = Field(None, description="server: where it listens.")
+    gpu_memory_utilization: float = Field(
+        0.3, gt=0, lt=1, description="colocate: share of the GPU's memory that vLLM takes."
+    )
+    importance: tuple[float, float] = Field(
+        (0.5, 5.0),
+        description="PPO: bounds of the weights that correct for vLLM's other rounding.",
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "VllmConfig":
+        if (self.mode == "server") != (self.base_url is not None):
+            raise ValueError("mode: server needs base_url, and colocate takes none")
+        if self.mode == "server" and "gpu_memory_utilization" in self.model_fields_set:
+            raise ValueError("gpu_memory_utilization has no effect, the server has its own")
+        low, high = self.importance
+        if not 0 <= low <= 1 <= high:
+            raise ValueError("importance: needs 0 ≤ low ≤ 1 ≤ high")
+        return self
+
+
 class OnlineConfig(Settings):
     """What PPO, RLOO and GRPO share."""
 
@@ -69,6 +96,7 @@ class OnlineConfig(Settings):
     rollouts: int = Field(100, ge=1)
     rollout_size: int = Field(64, ge=1, description="Responses per rollout, over all processes.")
     minibatch_size: int = Field(32, ge=1, description="Responses per optimiser step.")
+    vllm: VllmConfig | None = Field(None, description="Absent: transformers draws.")
     scorer_timeout: float | None = Field(
         600.0, gt=0, description="Seconds until a scorer counts as hanging; null: never."
     )
@@ -77,6 +105,7 @@ class OnlineConfig(Settings):
     keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
     show_samples: int = Field(2, ge=0, description="Responses shown and kept, each time.")
     show_every: int = Field(5, ge=1, description="Rollouts between shown samples.")
+    report_to: tuple[Literal["wandb", "trackio"], ...] = ()
 
     @property
     def rate(self) -> float:
@@ -87,6 +116,8 @@ class OnlineConfig(Settings):
     def _sound(self) -> "OnlineConfig":
         if self.lora is not None and self.lora.dropout > 0:
             raise ValueError("lora.dropout must be 0: with it no log-probability comes out twice")
+        if self.vllm is not None and self.lora is not None and self.lora.quantize:
+            raise ValueError("vllm cannot take adapters on a base in 4 bits: set lora.quantize off")
         if self.rollout_size % self.minibatch_size:
             raise ValueError(
                 f"rollout_size {self.rollout_size} is no multiple of "
@@ -191,6 +222,8 @@ class GroupConfig(OnlineConfig):
 
     @model_validator(mode="after")
     def _groups_fit(self) -> "GroupConfig":
+        if self.vllm is not None and "importance" in self.vllm.model_fields_set:
+            raise ValueError("vllm.importance is PPO's; TRL's trainers correct in their own way")
         for name, divisor in (("group_size", self.group_size), ("micro_batch", self.micro_batch)):
             if self.minibatch_size % divisor:
                 raise ValueError(

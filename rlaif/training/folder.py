@@ -64,7 +64,7 @@ class TrainingFolder:
         self.out = out
         self.kind = kind
         self.checkpoints = out / "checkpoints"
-        self._plan = dict(plan)
+        self.plan = dict(plan)
         self._lock = lock
 
     @property
@@ -125,8 +125,8 @@ class TrainingFolder:
         document = {
             "schema": SCHEMA,
             "kind": self.kind,
-            "fingerprint": fingerprint(self.kind, self._plan),
-            "plan": self._plan,
+            "fingerprint": fingerprint(self.kind, self.plan),
+            "plan": self.plan,
             **state,
         }
         data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)

@@ -4,12 +4,15 @@
 holds exactly the lines an uninterrupted training would have written.
 """
 
+import importlib.util
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from rlaif.errors import EngineMissing
 
 FILE = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -51,6 +54,51 @@ class MetricsLog:
             self._enabled = False
             self._file.close()
             self._events.close()
+
+
+def need_trackers(names: Sequence[str]) -> None:
+    """Make sure that what metrics are also sent to is there.
+
+    Raises:
+        EngineMissing: A tracker is not installed.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise EngineMissing(f"report_to: {name} is not installed", hint=f"pip install {name}")
+
+
+class Trackers:
+    """wandb or trackio beside our own record; transformers' trainers bring their own.
+
+    Args:
+        names: From ``report_to``; none does nothing.
+        run: What the run is called there.
+        settings: Kept with it.
+    """
+
+    def __init__(self, names: Sequence[str], run: str, settings: Mapping[str, Any]) -> None:
+        self._accelerator: Any = None
+        if not names:
+            return
+        need_trackers(names)
+        from accelerate import Accelerator
+
+        self._accelerator = Accelerator(log_with=list(names))
+        kept = {name: value for name, value in settings.items() if not isinstance(value, list)}
+        named = {"wandb": {"name": run}, "trackio": {"name": run}}
+        self._accelerator.init_trackers("rlaif", kept, {name: named[name] for name in names})
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Send what was measured at a step; only the main process does."""
+        if self._accelerator is not None:
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            self._accelerator.log(finite, step=step)
+
+    def close(self) -> None:
+        """Finish the run there; safe to call twice."""
+        if self._accelerator is not None:
+            self._accelerator.end_training()
+            self._accelerator = None
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:

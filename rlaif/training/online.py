@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlaif.config.load import load_config
-from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig
+from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.metrics import draw_curves, read_metrics
+from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
 from rlaif.training.models import device_kind, load_policy, model_fingerprint
 from rlaif.training.ppo.build import computes_in_bf16
 from rlaif.training.ppo.card import model_card
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
+from rlaif.training.ppo.vllm import need_vllm
 from rlaif.training.progress import Style
 from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all
 from rlaif.training.scorers import Scorer, as_reward_func, name_of
@@ -28,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound=GroupConfig)
 
 _FREE = {
     *("gradient_checkpointing", "keep_checkpoints", "save_every"),
-    *("scorer_timeout", "show_every", "show_samples"),
+    *("report_to", "scorer_timeout", "show_every", "show_samples"),
 }
 """Settings a resumed training may change: they do not touch what is learned."""
 
@@ -124,6 +125,9 @@ class _Work:
 
     def _read(self, prompts: Sequence[AnyPrompt]) -> PromptSet:
         settings = self.settings
+        need_trackers(settings.report_to)
+        if settings.vllm is not None:
+            need_vllm()
         _, asked = load_prompt_set(
             self.model,
             prompts,
@@ -237,7 +241,17 @@ def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> 
         "logging_nan_inf_filter": False,
         "save_steps": settings.save_every * settings.steps,
         "save_total_limit": 2,
-        "report_to": [],
+        "report_to": list(settings.report_to),
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
+        **_vllm_arguments(settings.vllm),
     }
+
+
+def _vllm_arguments(settings: VllmConfig | None) -> dict[str, Any]:
+    if settings is None:
+        return {}
+    place: dict[str, Any] = {"vllm_gpu_memory_utilization": settings.gpu_memory_utilization}
+    if settings.mode == "server":
+        place = {"vllm_server_base_url": settings.base_url}
+    return {"use_vllm": True, "vllm_mode": settings.mode, **place}

@@ -6,7 +6,6 @@ memory runs out, and leaves a checkpoint that plain transformers loads.
 """
 
 import contextlib
-import importlib.util
 import shutil
 import time
 import warnings
@@ -17,10 +16,10 @@ from typing import Any
 import torch
 
 from rlaif.config.train import TrainConfig
-from rlaif.errors import EngineError, EngineMissing, StoppedEarly, TrainingError
+from rlaif.errors import EngineError, StoppedEarly, TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult
 from rlaif.training.interrupts import Interrupts
-from rlaif.training.metrics import MetricsLog, drop_lines_after
+from rlaif.training.metrics import MetricsLog, drop_lines_after, need_trackers
 from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.progress import Sample, Style
 from rlaif.training.samples import FILE as SAMPLES, sample_replies
@@ -39,9 +38,7 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
     """
     on_gpu = device_kind() == "cuda"
     in_bf16 = on_gpu and count_parameters(model) > _BIG and torch.cuda.is_bf16_supported()
-    for name in config.report_to:
-        if importlib.util.find_spec(name) is None:
-            raise EngineMissing(f"report_to: {name} is not installed", hint=f"pip install {name}")
+    need_trackers(config.report_to)
     recompute = config.gradient_checkpointing
     return {
         "output_dir": str(folder.checkpoints),

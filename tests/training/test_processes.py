@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlaif.errors import InputError
-from rlaif.training.launch import launch_command
+from rlaif.training.launch import launch_command, launch_own
 from tests.training.tiny import colour_pairs
 
 RLAIF = Path(sys.executable).with_name("rlaif")
@@ -110,3 +110,20 @@ def test_accelerate_understands_the_shipped_settings(strategy):
     settings = load_config_from_file(command[command.index("--config_file") + 1])
     assert settings.num_machines == 1
     assert command[-4:] == ["--num_processes", "4", "rlaif", "train"]
+
+
+def test_several_nodes_are_described_in_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "nodes.yaml"
+    path.write_text("distributed_type: MULTI_GPU\nnum_machines: 2\nmachine_rank: 1\n")
+    command = launch_own(path, None, ["rlaif", "train"])
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    assert command[4:] == [str(path), "rlaif", "train"]
+
+
+@pytest.mark.parametrize("text", [None, "nonsense: 1\n", "- 1\n"])
+def test_a_launch_file_that_is_none_is_one_clear_message(tmp_path, text):
+    path = tmp_path / "nodes.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=r"no such file|no settings of accelerate"):
+        launch_own(path, None, ["rlaif"])

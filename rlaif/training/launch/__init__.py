@@ -2,7 +2,9 @@
 
 ``ddp`` copies the model to every process; ``fsdp2`` and ``zero2`` shard what does not fit. The
 settings files beside this module are accelerate's; on a CPU there is only ``ddp``, over gloo, and
-accelerate's own way there would need MPI, so torch starts the processes.
+accelerate's own way there would need MPI, so torch starts the processes. Several nodes are
+described in a settings file of one's own, as `accelerate config` writes it: give its path as the
+strategy, and the same command on every node, with its ``machine_rank``.
 """
 
 import subprocess
@@ -34,21 +36,47 @@ def launch_command(
     return [sys.executable, "-m", *launcher, *command]
 
 
-def launch(strategy: Strategy, processes: int | None, command: Sequence[str]) -> int:
+def launch_own(settings: Path, processes: int | None, command: Sequence[str]) -> list[str]:
+    """Return the command that starts ``command`` as an accelerate settings file says.
+
+    Raises:
+        InputError: There is no such file, or it is none of accelerate's.
+    """
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    if not settings.is_file():
+        raise InputError(f"--launch {settings}: no such file")
+    try:
+        load_config_from_file(str(settings))
+    except Exception as problem:  # noqa: BLE001 - whatever accelerate or YAML makes of it
+        first = str(problem).strip().splitlines()[0]
+        raise InputError(f"--launch {settings}: no settings of accelerate: {first}") from None
+    launcher = ["accelerate.commands.launch", "--config_file", str(settings)]
+    count = [] if processes is None else ["--num_processes", str(processes)]
+    return [sys.executable, "-m", *launcher, *count, *command]
+
+
+def launch(strategy: Strategy | Path, processes: int | None, command: Sequence[str]) -> int:
     """Start the processes, wait for them, and return the exit code.
 
     Args:
-        strategy: How the model is spread.
-        processes: How many; None is one per GPU, or two on a CPU.
+        strategy: How the model is spread, or an accelerate settings file.
+        processes: How many; None is one per GPU, two on a CPU, or what the file says.
         command: A Python script and its arguments.
     """
+    if isinstance(strategy, Path):
+        return _wait(launch_own(strategy, processes, command))
     import torch
 
     gpus = torch.cuda.device_count()
     count = processes or gpus or 2
     if gpus and count > gpus:
         raise InputError(f"--processes {count}: there are {gpus} GPUs")
-    started = subprocess.Popen(launch_command(strategy, count, command, on_gpu=bool(gpus)))
+    return _wait(launch_command(strategy, count, command, on_gpu=bool(gpus)))
+
+
+def _wait(command: Sequence[str]) -> int:
+    started = subprocess.Popen(command)
     while True:
         try:
             return started.wait()

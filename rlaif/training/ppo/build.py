@@ -8,6 +8,7 @@ import torch
 
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import InputError
+from rlaif.training.metrics import need_trackers
 from rlaif.training.models import (
     count_parameters,
     device_kind,
@@ -21,6 +22,7 @@ from rlaif.training.ppo.optimiser import Optimiser, Schedule
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set, stop_tokens
 from rlaif.training.ppo.trainer import Practice
 from rlaif.training.ppo.update import Objective, Split, Updater
+from rlaif.training.ppo.vllm import Lengths, VllmRollouts, need_vllm
 from rlaif.training.ppo.world import World
 from rlaif.training.settings import lora_settings
 
@@ -51,7 +53,11 @@ def read_inputs(
 
     Raises:
         InputError: A tokenizer, a critic or a set of prompts that cannot be used.
+        EngineMissing: vLLM is to draw, or a tracker is to be told, and is not installed.
     """
+    need_trackers(config.report_to)
+    if config.vllm is not None:
+        need_vllm()
     tokenizer, asked = load_prompt_set(
         model,
         prompts,
@@ -159,7 +165,7 @@ def build_updater(parts: Parts, config: PpoConfig, world: World) -> Updater:
     )
 
 
-def build_practice(parts: Parts, config: PpoConfig) -> Practice:
+def build_practice(parts: Parts, config: PpoConfig, world: World) -> Practice:
     """Return how rollouts are made."""
     critic_lam = config.lam if config.critic_lam is None else config.critic_lam
     return Practice(
@@ -180,6 +186,27 @@ def build_practice(parts: Parts, config: PpoConfig) -> Practice:
         missing_end_penalty=config.missing_end_penalty,
         whiten_rewards=config.whiten_rewards,
         scorer_timeout=config.scorer_timeout,
+        vllm=_open_vllm(parts, config, world),
+        importance=(0.5, 5.0) if config.vllm is None else config.vllm.importance,
+    )
+
+
+def _open_vllm(parts: Parts, config: PpoConfig, world: World) -> VllmRollouts | None:
+    if config.vllm is None:
+        return None
+    if config.vllm.mode == "server" and config.rollout_size % world.size:
+        raise InputError(
+            f"rollout_size {config.rollout_size} is no multiple of {world.size} processes, and a "
+            "vLLM server deals responses out evenly"
+        )
+    return VllmRollouts(
+        parts.models.policy,
+        parts.tokenizer,
+        config.vllm,
+        Lengths(max(map(len, parts.prompts.tokens)), config.max_new_tokens),
+        stop_ids=parts.stop_ids,
+        temperature=config.temperature,
+        world=world,
     )
 
 

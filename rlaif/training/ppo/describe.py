@@ -42,26 +42,33 @@ def describe(
         "tokens": sum(len(sampled.tokens) for sampled in drawn.sampled),
         "ended": sum(sampled.ended for sampled in drawn.sampled),
         "entropy": sum(sum(sampled.entropies) for sampled in drawn.sampled),
+        "entropies": sum(len(sampled.entropies) for sampled in drawn.sampled),
         "gap": measured.gap[0],
         "compared": measured.gap[1],
         "valid": mask_BT.sum(),
         **_value_sums(experience),
+        **_importance_sums(experience),
     }
     stacked = torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in sums.values()])
     total = dict(zip(sums, world.add_up(stacked).tolist(), strict=True))
     responses, tokens = total["responses"], total["tokens"]
     mean = total["score"] / total["scored"]
-    return {
+    found = {
         "score/mean": mean,
         "objective/kl": total["kl"] / responses,
         "response/tokens": tokens / responses,
         "response/ended": total["ended"] / responses,
         "score/deviation": max(total["score²"] / total["scored"] - mean**2, 0.0) ** 0.5,
         "score/unscored": 1.0 - total["scored"] / responses,
-        "objective/entropy": total["entropy"] / tokens,
-        "objective/sampling_gap": total["gap"] / max(total["compared"], 1.0),
         "value/explained_variance": _explained(total),
     }
+    if total["entropies"]:  # not known where vLLM draws
+        found["objective/entropy"] = total["entropy"] / total["entropies"]
+    if total["compared"]:
+        found["objective/sampling_gap"] = total["gap"] / total["compared"]
+    if experience.weights_BT is not None:
+        found["objective/importance"] = total["importance"] / total["valid"]
+    return found
 
 
 def _value_sums(experience: Experience) -> dict[str, Tensor]:
@@ -73,6 +80,12 @@ def _value_sums(experience: Experience) -> dict[str, Tensor]:
         "error": errors_N.sum(),
         "error²": errors_N.square().sum(),
     }
+
+
+def _importance_sums(experience: Experience) -> dict[str, Tensor]:
+    if experience.weights_BT is None:
+        return {}
+    return {"importance": experience.weights_BT[experience.mask_BT].double().sum()}
 
 
 def _explained(total: dict[str, float]) -> float:

@@ -4,7 +4,7 @@ Shapes: B responses of this process, T token positions (right-padded).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -143,7 +143,6 @@ def assess(
     beta: float,
     discount: Discount,
     whiten_rewards: bool = False,
-    importance: tuple[float, float] | None = None,
     add_up: AddUp = keep,
 ) -> Experience:
     """Turn scores and log-probabilities into advantages and returns.
@@ -155,7 +154,6 @@ def assess(
         beta: Reward lost per nat of KL.
         discount: γ and both λ.
         whiten_rewards: Scale rewards to unit variance, keeping their mean.
-        importance: Bounds of importance weights; None where the training forward pass drew.
         add_up: Sums over processes.
     """
     lengths = [len(sampled.tokens) for sampled in drawn.sampled]
@@ -173,10 +171,6 @@ def assess(
         _, returns_BT = compute_gae(
             rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.critic_lam
         )
-    weights_BT = None
-    if importance is not None:
-        known = [sampled.logprobs for sampled in drawn.sampled]
-        weights_BT = compute_importance(measured.logprobs_BT, known, importance)
     return Experience(
         drawn=drawn,
         mask_BT=mask_BT,
@@ -184,8 +178,14 @@ def assess(
         old_values_BT=values_BT,
         advantages_BT=whiten(advantages_BT, mask_BT, add_up=add_up),
         returns_BT=returns_BT,
-        weights_BT=weights_BT,
     )
+
+
+def with_importance(experience: Experience, bounds: tuple[float, float]) -> Experience:
+    """Return a rollout that was drawn elsewhere, with weights that correct for it."""
+    known = [sampled.logprobs for sampled in experience.drawn.sampled]
+    weights_BT = compute_importance(experience.old_logprobs_BT, known, bounds)
+    return replace(experience, weights_BT=weights_BT)
 
 
 def _places(drawn: Drawn, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

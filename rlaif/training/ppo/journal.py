@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rlaif.training.folder import TrainingFolder
-from rlaif.training.metrics import MetricsLog, drop_lines_after, read_metrics
+from rlaif.training.metrics import MetricsLog, Trackers, drop_lines_after, read_metrics
 from rlaif.training.ppo.checkpoint import State, save_checkpoint
 from rlaif.training.ppo.optimiser import Optimiser
 from rlaif.training.progress import Sample, Style, TrainingProgress
@@ -22,6 +22,7 @@ class Habits:
     show_every: int
     show_samples: int
     style: Style = "quiet"
+    report_to: Sequence[str] = ()
 
 
 class Journal:
@@ -50,6 +51,7 @@ class Journal:
         main = folder.is_main
         if main:
             drop_lines_after(folder.out / SAMPLES, state.rollout)
+        self._trackers = Trackers(habits.report_to, folder.out.name, folder.plan)
         self._metrics = MetricsLog(folder.out, resume_step=state.rollout, enabled=main)
         before = read_metrics(folder.out) if main and state.rollout else []
         self.last: dict[str, float] = before[-1] if before else {}
@@ -71,6 +73,7 @@ class Journal:
     ) -> None:
         self._progress.__exit__(kind, problem, trace)
         self._metrics.close()
+        self._trackers.close()
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -81,6 +84,7 @@ class Journal:
         self.state, self.last = state, metrics
         habits, number = self._habits, state.rollout
         self._metrics.write(number, metrics)
+        self._trackers.write(number, metrics)
         self._progress.update(number, metrics)
         if habits.show_samples and number % habits.show_every == 0:
             shown = list(samples[: habits.show_samples])

@@ -42,6 +42,7 @@ _FREE = {
     "save_every",
     "scorer_timeout",
     "show_every",
+    "report_to",
     "show_samples",
 }
 """Settings a resumed training may change: they do not touch what is learned."""
@@ -141,11 +142,16 @@ def _learn(
         prompts=parts.prompts,
         tokenizer=parts.tokenizer,
         scorer=scorer,
-        practice=build_practice(parts, config),
+        practice=build_practice(parts, config, world),
         world=world,
     )
     habits = Habits(
-        config.rollouts, config.save_every, config.show_every, config.show_samples, style
+        config.rollouts,
+        config.save_every,
+        config.show_every,
+        config.show_samples,
+        style=style,
+        report_to=config.report_to,
     )
     with (
         Interrupts() as interrupts,

@@ -18,7 +18,14 @@ from rlaif.errors import RlaifError, TrainingError
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.checkpoint import State
 from rlaif.training.ppo.describe import describe
-from rlaif.training.ppo.experience import Discount, Drawn, Measured, assess, measure
+from rlaif.training.ppo.experience import (
+    Discount,
+    Drawn,
+    Measured,
+    assess,
+    measure,
+    with_importance,
+)
 from rlaif.training.ppo.optimiser import Diverged
 from rlaif.training.ppo.prompts import Asked, PromptSet
 from rlaif.training.ppo.rewards import shape_scores
@@ -56,7 +63,10 @@ class Practice:
     missing_end_penalty: float = 1.0
     whiten_rewards: bool = False
     scorer_timeout: float | None = None
-    importance: tuple[float, float] | None = None
+    vllm: VllmRollouts | None = None
+    """Draws in place of transformers."""
+
+    importance: tuple[float, float] = (0.5, 5.0)
     """Bounds of importance weights, where vLLM draws."""
 
 
@@ -71,7 +81,6 @@ class PpoTrainer:
         scorer: Any scorer.
         practice: How rollouts are made.
         world: The processes.
-        vllm: Draws in place of transformers.
     """
 
     def __init__(
@@ -84,7 +93,6 @@ class PpoTrainer:
         scorer: Scorer,
         practice: Practice,
         world: World,
-        vllm: VllmRollouts | None = None,
     ) -> None:
         self._models = models
         self._updater = updater
@@ -93,7 +101,6 @@ class PpoTrainer:
         self._scorer = scorer
         self._practice = practice
         self._world = world
-        self._vllm = vllm
         self.updating = False
         """True while weights change: what is interrupted now is no longer a whole rollout."""
 
@@ -142,9 +149,10 @@ class PpoTrainer:
             beta=state.kl.beta,
             discount=practice.discount,
             whiten_rewards=practice.whiten_rewards,
-            importance=practice.importance,
             add_up=world.add_up,
         )
+        if practice.vllm is not None:
+            experience = with_importance(experience, practice.importance)
         found = describe(drawn, scores, measured, experience, world)
         found["objective/beta"] = state.kl.beta
         self.updating = True
@@ -185,10 +193,10 @@ class PpoTrainer:
 
     def _draw(self, asked: Sequence[Asked]) -> Drawn:
         practice = self._practice
-        if self._vllm is not None:
+        if practice.vllm is not None:
             with self._models.sampled():
                 tokens = [a.tokens for a in asked]
-                return Drawn(tokens, self._vllm.draw(tokens, [a.seed for a in asked]))
+                return Drawn(tokens, practice.vllm.draw(tokens, [a.seed for a in asked]))
         # Prompts of similar length together: less padding, and nothing depends on the order.
         order = sorted(range(len(asked)), key=lambda i: len(asked[i].tokens))
         step = practice.generation_batch or max(len(asked), 1)

@@ -5,11 +5,14 @@ processes is the gradient of the whole minibatch, and one process or eight take 
 No wrapper stands around the models, so nothing has to be unwrapped to generate or to save.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+from rlaif.errors import InputError
 
 _BUCKET = 2**25
 """Numbers summed at once: 128 MiB in fp32, large enough to be bound by bandwidth."""
@@ -66,7 +69,17 @@ class World:
 
 
 def open_world() -> World:
-    """Join the processes that a launcher started (torchrun, accelerate launch), or stand alone."""
+    """Join the processes that a launcher started (torchrun, accelerate launch), or stand alone.
+
+    Raises:
+        InputError: The launcher was told to shard models, which are whole here.
+    """
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise InputError(
+                f"PPO holds whole models and the launcher was told to use {name}",
+                hint="launch with ddp; with lora one base is all there is in memory",
+            )
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rlaif.training.ppo.world import World, _buckets
+from rlaif.errors import InputError
+from rlaif.training.ppo.world import World, _buckets, open_world
 from tests.training.ppo.small import save_policy
 
 SCRIPT = """
@@ -79,3 +80,9 @@ def test_buckets_hold_every_parameter_once_in_order():
     parameters = [nn.Parameter(torch.zeros(2**24)) for _ in range(5)]
     assert [len(bucket) for bucket in _buckets(parameters)] == [2, 2, 1]
     assert [id(p) for bucket in _buckets(parameters) for p in bucket] == [id(p) for p in parameters]
+
+
+def test_a_launcher_that_shards_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="FSDP"):
+        open_world()
