@@ -242,6 +242,8 @@ def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> 
         "save_steps": settings.save_every * settings.steps,
         "save_total_limit": 2,
         "report_to": list(settings.report_to),
+        "project": "rlaif",
+        "run_name": folder.out.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         **_vllm_arguments(settings.vllm),

@@ -63,6 +63,8 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "save_steps": config.save_every,
         "save_total_limit": 2,
         "report_to": list(config.report_to),
+        "project": "rlaif",
+        "run_name": folder.out.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "eval_strategy": "no",

@@ -1,0 +1,55 @@
+"""PPO, ours: policy, value model, reference and reward model, all weights trained."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rlaif.config.ppo import PpoConfig
+from rlaif.training.ppo.build import build_parts, build_practice, build_updater, read_inputs
+from rlaif.training.ppo.checkpoint import State
+from rlaif.training.ppo.kl import KlControl
+from rlaif.training.ppo.trainer import PpoTrainer
+from rlaif.training.ppo.world import open_world
+from rlaif.training.reward_model_scorer import reward_model_scorer
+from rlaif.training.run import quiet_libraries
+
+job = json.loads(Path(sys.argv[1]).read_text())
+sizes = job["ppo"]
+lines = Path(job["prompts"]).read_text().splitlines()
+config = PpoConfig(
+    critic=job["reward_model"],
+    critic_warmup=0,
+    rollouts=sizes["rollouts"],
+    rollout_size=sizes["rollout"],
+    minibatch_size=sizes["minibatch"],
+    epochs=sizes["epochs"],
+    max_new_tokens=sizes["new_tokens"],
+    learning_rate=sizes["rate"],
+)
+with quiet_libraries():
+    world = open_world()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    tokenizer, asked = read_inputs(job["model"], prompts, config)
+    parts = build_parts(job["model"], tokenizer, asked, config, world)
+    trainer = PpoTrainer(
+        parts.models,
+        build_updater(parts, config, world),
+        prompts=asked,
+        tokenizer=tokenizer,
+        scorer=reward_model_scorer(job["reward_model"]),
+        practice=build_practice(parts, config, world),
+        world=world,
+    )
+    began, cpu_began = time.perf_counter(), time.process_time()
+    start = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
+    rows = [metrics for _, metrics, _ in trainer.run(start)]
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+samples = sizes["rollouts"] * sizes["rollout"]
+found = {
+    "seconds": seconds / samples,
+    "cpu_seconds": cpu_seconds / samples,
+    "tokens": sum(row["response/tokens"] for row in rows) / len(rows),
+    "parts": {name: rows[-1][name] for name in rows[-1] if name.startswith("seconds/")},
+}
+Path(sys.argv[2]).write_text(json.dumps(found))
