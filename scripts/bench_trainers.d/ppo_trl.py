@@ -1,9 +1,10 @@
-"""PPO, TRL's last (1.12.0): policy, value model, reference and reward model, all weights trained."""
+"""PPO, TRL's last (1.12.0): policy, value model, reference, reward model; all weights trained."""
 
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -26,7 +27,8 @@ for line in Path(job["prompts"]).read_text().splitlines():
 dataset = Dataset.from_list(rows)
 
 
-def load(kind, folder, **options):
+def load(kind: Any, folder: str, **options: Any) -> Any:
+    """Load a model as the other side does."""
     return kind.from_pretrained(folder, dtype=torch.float32, **options)
 
 

@@ -46,8 +46,13 @@ def main() -> None:
         "work": work,
         "dpo": {"steps": int(steps), "batch": PAIRS_PER_STEP, "beta": 0.1, "length": 512},
         "ppo": {
-            **{"rollouts": int(rollouts), "rollout": 16, "minibatch": 8, "micro": 4},
-            **{"epochs": 2, "new_tokens": 48, "rate": 3e-6},
+            "rollouts": int(rollouts),
+            "rollout": 16,
+            "minibatch": 8,
+            "micro": 4,
+            "epochs": 2,
+            "new_tokens": 48,
+            "rate": 3e-6,
         },
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1))
