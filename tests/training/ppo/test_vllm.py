@@ -61,9 +61,8 @@ def test_importance_multiplies_the_policys_gradient_and_not_the_critics():
         experience = dataclasses.replace(experience, drawn=rollout)
         updater = make_updater(models)
         kept: list[torch.Tensor] = []
-        updater.policy.clear = lambda: kept.append(  # type: ignore[method-assign]
-            next(iter(updater.policy.parameters.values())).grad.clone()
-        )
+        first: Any = next(iter(updater.policy.parameters.values()))
+        updater.policy.clear = lambda: kept.append(first.grad.clone())  # type: ignore[method-assign]
         found = updater.run(with_importance(experience, (0.1, 10.0)), rollout=0)
         return kept[0], found["value/grad_norm"]
 
