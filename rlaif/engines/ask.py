@@ -17,6 +17,8 @@ async def run_together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         Exception: What the first of them raised, as itself and not in a group, after the others
             were cancelled. So a server that is down is one `EngineUnavailable`, however deep.
     """
+    if len(work) == 1:
+        return [await work[0]]  # a task of its own would cost more than most calls' own work
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]

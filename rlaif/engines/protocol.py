@@ -10,7 +10,7 @@ content-addressed fact: equal keys mean the same question to the same model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, assert_never, runtime_checkable
@@ -146,7 +146,21 @@ class Reply:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary; `Reply.from_json` reads it back."""
-        return asdict(self)
+        # By hand, because `asdict` copies deeply and is the dearest part of keeping a reply.
+        usage = self.usage
+        return {
+            "text": self.text,
+            "finish": self.finish,
+            "label_logprobs": self.label_logprobs,
+            "logprob": self.logprob,
+            "scored_tokens": self.scored_tokens,
+            "score": self.score,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+            },
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Reply":

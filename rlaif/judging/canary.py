@@ -60,12 +60,14 @@ def canary_comparisons(
         share: How many canaries per comparison, in [0, 1].
         seed: The run's seed.
     """
-    known = [_canary(one, n) for one in principles if one.weight for n in range(len(one.examples))]
+    if share <= 0.0:
+        return ()
+    known = [(one, n) for one in principles if one.weight for n in range(len(one.examples))]
     drawn: list[Canary] = []
     for comparison in comparisons if known else ():
         if content_uniform(seed, "canary", comparison.id) < share:
             at = content_uniform(seed, "which-canary", comparison.id)
-            drawn.append(known[int(at * len(known))])
+            drawn.append(_canary(*known[int(at * len(known))]))
     return tuple({canary.comparison.id: canary for canary in drawn}.values())
 
 

@@ -26,10 +26,14 @@ _DIGITS = 6
 """Hexadecimal digits of a fence; more are taken only against text that holds every try."""
 
 _LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
-_GONE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    "\U000e0000-\U000e007f]"
+_CONTROLS = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    "\U000e0000-\U000e007f"
 )
+_GONE = re.compile(f"[{_CONTROLS}]")
+_UNUSUAL = re.compile(f"[{_CONTROLS}\u2028\u2029\ud800-\udfff]")
+"""Every character that one of the three patterns around this one takes; few texts have any."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _ANGLE_NAMES = (
@@ -63,9 +67,16 @@ class Fenced(str):
 
 def neutralise(text: str) -> str:
     """Take away what could pass for the frame of a conversation (see the top of this file)."""
-    plain = _LINE_ENDS.sub("\n", text)
-    plain = _SURROGATE.sub("\ufffd", _GONE.sub("", plain))
-    return _TURN.sub("> ", _SPECIAL.sub(r"\g<0> ", plain))
+    # First a look whether there is anything to take: the patterns are the dearest part of judging.
+    plain = text
+    if _UNUSUAL.search(plain):
+        plain = _LINE_ENDS.sub("\n", plain)
+        plain = _SURROGATE.sub("\ufffd", _GONE.sub("", plain))
+    if "<" in plain or "[" in plain or "＜" in plain:
+        plain = _SPECIAL.sub(r"\g<0> ", plain)
+    if ":" in plain or "#" in plain or "：" in plain:
+        plain = _TURN.sub("> ", plain)
+    return plain
 
 
 def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
