@@ -17,6 +17,9 @@ from rlaif.engines.limits import AdaptiveLimit, Bucket, Circuit
 
 log = logging.getLogger(__name__)
 
+TRIAL_S = 60.0
+"""How often one call tries whether a server that asked for a longer silence still means it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -87,7 +90,8 @@ class Lane:
         self.requests = self.succeeded = self.throttles = self.retries = 0
         self._requests = _bucket(bounds.requests_per_minute)
         self._tokens = _bucket(bounds.tokens_per_minute)
-        self._hold_until = float("-inf")
+        self._hold_until = self._trial_at = float("-inf")
+        self._trying = False
         self._waiters: deque[tuple[asyncio.Future[Lane], float]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -135,10 +139,11 @@ class Lane:
         self._wake()
 
     def throttle(self, wait: float, *, hold: bool) -> None:
-        """Note a 429 or 503. ``hold`` stops every call of the lane for that long, at most 60 s.
+        """Note a 429 or 503. ``hold`` stops every call of the lane for that long.
 
         A server that names a time means its whole quota, so sending it other calls meanwhile
-        would only draw more refusals. The bound keeps one odd answer from stopping a run.
+        would only draw more refusals. One call a minute is let through all the same, and the hold
+        ends when it succeeds: that keeps one odd answer from stopping a run.
         """
         self._count()
         now = self.now()
@@ -147,7 +152,9 @@ class Lane:
         if self.limit.throttled(now, wait if hold else 0.0):
             log.info("%s throttles: at most %d calls at once", self.base_url, self.limit.limit)
         if hold:
-            self._hold_until = max(self._hold_until, now + min(wait, 60.0))
+            self._hold_until = max(self._hold_until, now + wait)
+            self._trial_at = max(self._trial_at, now + min(wait, TRIAL_S))
+            self._trying = False
 
     def succeed(self, *, first_try: bool) -> None:
         """Note a success."""
@@ -155,6 +162,8 @@ class Lane:
         self.succeeded += 1
         self.circuit.answered()
         self.limit.succeeded(self.now(), first_try=first_try)
+        if self._trying:
+            self._hold_until, self._trying = self.now(), False
 
     def stats(self) -> LaneStats:
         """Return what the lane is doing now and has done so far."""
@@ -177,7 +186,7 @@ class Lane:
 
     def _delay(self, now: float, tokens: float) -> float:
         """Return the seconds until hold and rates allow a call."""
-        delay = max(0.0, self._hold_until - now)
+        delay = max(0.0, min(self._hold_until, self._trial_at) - now)
         if self._requests:
             delay = max(delay, self._requests.wait(now, 1.0))
         if self._tokens:
@@ -189,6 +198,8 @@ class Lane:
             self._count()
         if not self.limit.try_acquire(now):
             return False
+        if now < self._hold_until:
+            self._trying, self._trial_at = True, now + TRIAL_S
         if self._requests:
             self._requests.take(now, 1.0)
         if self._tokens:

@@ -107,6 +107,56 @@ async def test_a_held_lane_lets_nobody_in_until_the_time_is_over():
     lane.release()
 
 
+async def held_lane() -> tuple[Lane, list[float]]:
+    """A lane told at time 0 to be silent for 300 s, and its clock."""
+    lane, clock = Lane(URL, "m", Bounds(start=20, maximum=20)), [0.0]
+    lane.now = lambda: clock[0]  # type: ignore[method-assign]
+    lane.throttle(300.0, hold=True)
+    return lane, clock
+
+
+async def test_during_a_long_hold_one_call_a_minute_tries_the_server():
+    lane, clock = await held_lane()
+    taken = []
+    for second in range(0, 310, 5):
+        clock[0] = float(second)
+        while lane.try_acquire(0.0):
+            taken.append(second)
+            if second >= 300:
+                break
+    assert taken == [60, 120, 180, 240, 300, 305]
+
+
+async def test_a_hold_ends_when_the_call_that_tries_succeeds():
+    lane, clock = await held_lane()
+    clock[0] = 60.0
+    assert lane.try_acquire(0.0)
+    assert not lane.try_acquire(0.0)
+    lane.succeed(first_try=True)
+    lane.release()
+    assert all(lane.try_acquire(0.0) for _ in range(10))
+
+
+async def test_a_success_from_before_the_hold_does_not_end_it():
+    lane, clock = await held_lane()
+    clock[0] = 59.0
+    lane.succeed(first_try=True)
+    assert not lane.try_acquire(0.0)
+
+
+async def test_a_call_that_tries_and_is_refused_starts_another_silence():
+    lane, clock = await held_lane()
+    clock[0] = 60.0
+    assert lane.try_acquire(0.0)
+    lane.throttle(240.0, hold=True)
+    lane.release()
+    clock[0] = 119.0
+    assert not lane.try_acquire(0.0)
+    clock[0] = 120.0
+    assert lane.try_acquire(0.0)
+    assert not lane.try_acquire(0.0)
+
+
 async def test_utilisation_counts_only_time_with_work():
     lane = Lane(URL, "m", Bounds(start=4, minimum=1, maximum=4))
     assert lane.stats().utilisation is None
