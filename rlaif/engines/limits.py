@@ -22,6 +22,9 @@ BINDING = 0.8
 
 SHORTEST_ROUND = 4
 
+HOPELESS_CALLS = 100
+"""So many different calls given up, and none that succeeds, are no coincidence of bad rows."""
+
 QUIET_S = 60.0
 """After this long without a 429, the next one begins a streak of its own."""
 
@@ -149,7 +152,8 @@ class Circuit:
 
     One row that always fails must not pass for a dead server, so failures alone never open the
     circuit: they only raise the suspicion, which a probe (a question every healthy server can
-    answer) confirms or lifts. While suspected, calls wait and only probes are sent.
+    answer) confirms or lifts. While suspected, calls wait and only probes are sent. A server that
+    answers probes and nothing else is hopeless once many different calls have failed for good.
     """
 
     max_outage_s: float = 30.0
@@ -173,12 +177,15 @@ class Circuit:
     _suspected_since: float = 0.0
     _probes: int = 0
     _ever_answered: bool = False
+    _lost: int = 0
+    _losing_since: float = 0.0
     _throttled_since: float | None = None
     _throttled_until: float = 0.0
 
     def answered(self) -> None:
         """The server answered a call properly, or refused one for its content."""
         self._alive()
+        self._lost = 0
         self._throttled_since = None
 
     def failed(self, now: float, reason: str, *, unreachable: bool = False) -> None:
@@ -195,6 +202,16 @@ class Circuit:
             self.suspected = True
             self.next_probe = self._suspected_since = now
             self._probes = 0
+
+    def lost(self, now: float) -> None:
+        """Count a call that was given up after all its tries."""
+        if self._lost == 0:
+            self._losing_since = now
+        self._lost += 1
+
+    def hopeless(self, now: float) -> bool:
+        """Return whether so many calls were lost, for so long, that the next would be as well."""
+        return self._lost >= HOPELESS_CALLS and now - self._losing_since >= self.max_outage_s
 
     def probed(self, now: float, *, alive: bool, reason: str = "") -> None:
         """Take the result of a probe: it lifts the suspicion, or asks for another one later."""

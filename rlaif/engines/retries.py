@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from rlaif.engines.http import Answer, NoAnswer, Transport
 from rlaif.engines.lanes import Lane, enter
 from rlaif.engines.outcomes import Done, Later, Outcome, Refused, Trouble, explain, read_answer
-from rlaif.errors import CallFailed, EngineUnavailable
+from rlaif.errors import CallFailed, EngineError, EngineUnavailable
 
 T = TypeVar("T")
 
@@ -82,8 +82,9 @@ class Sender:
         """
         attempts = delays = 0
         most = max_attempts or self._max_attempts
+        troubled: list[Lane] = []
         while True:
-            lane = await self._enter(tokens)
+            lane = await self._enter(tokens, troubled)
             lane.requests += 1
             lane.retries += attempts + delays > 0
             spare = 0.0
@@ -105,10 +106,23 @@ class Sender:
                     attempts += not await self._outlive(lane)
                 case Trouble():
                     attempts += 1
+                    troubled.append(lane)
             if isinstance(outcome, Trouble) and attempts >= most:
-                words = self._redact(outcome.words)
-                raise CallFailed(f"{lane.base_url}: {words}", kind=outcome.kind, attempts=attempts)
+                raise self._lost(lane, outcome, attempts)
             await asyncio.sleep(wait)
+
+    def _lost(self, lane: Lane, trouble: Trouble, attempts: int) -> EngineError:
+        """Return the error for a call that is given up: its own, unless all others fare alike."""
+        words = self._redact(trouble.words)
+        if trouble.failing:
+            lane.circuit.lost(lane.now())
+        if all(other.circuit.hopeless(lane.now()) for other in self.lanes):
+            return EngineUnavailable(
+                f"{lane.base_url} fails every call ({words})",
+                hint="see what the server logs; then repeat the command with --retry-failed, which "
+                "also tries again what is recorded as failed",
+            )
+        return CallFailed(f"{lane.base_url}: {words}", kind=trouble.kind, attempts=attempts)
 
     async def _exchange(
         self, url: str, carry: Carry, read: Callable[[dict[str, Any]], T]
@@ -163,8 +177,12 @@ class Sender:
                 "repeat the command to go on where it stopped",
             )
 
-    async def _enter(self, tokens: float) -> Lane:
-        """Wait for a slot at a server that is not suspected to be down."""
+    async def _enter(self, tokens: float, troubled: Sequence[Lane] = ()) -> Lane:
+        """Wait for a slot at a server that is not suspected to be down.
+
+        One that has not failed this call comes first: a server that fails quickly has the most free
+        slots, and would draw every retry.
+        """
         while True:
             for lane in self.lanes:
                 # A lane that is down comes back through the calls that pass by.
@@ -174,7 +192,7 @@ class Sender:
             if not well:
                 await self._outlive(self.lanes[0])
                 continue
-            lane = await enter(well, tokens)
+            lane = await enter([one for one in well if one not in troubled] or well, tokens)
             if not lane.circuit.suspected:
                 return lane
             lane.release(tokens)

@@ -355,3 +355,24 @@ def test_two_429s_with_an_idle_hour_between_are_no_streak():
     circuit.throttled(0.0, 10.0)
     circuit.throttled(3600.0, 10.0)
     assert not circuit.exhausted(3600.0)
+
+
+def test_a_server_is_hopeless_after_a_hundred_lost_calls_that_took_as_long_as_an_outage():
+    circuit = Circuit(max_outage_s=30.0)
+    for _ in range(99):
+        circuit.lost(0.0)
+    assert not circuit.hopeless(1000.0)
+    circuit.lost(10.0)
+    assert not circuit.hopeless(29.0)
+    assert circuit.hopeless(30.0)
+
+
+def test_one_answer_among_lost_calls_and_a_server_is_not_hopeless():
+    circuit = Circuit(max_outage_s=30.0)
+    for second in range(150):
+        circuit.lost(float(second))
+    assert circuit.hopeless(150.0)
+    circuit.probed(150.0, alive=True)  # /models alone proves nothing
+    assert circuit.hopeless(150.0)
+    circuit.answered()
+    assert not circuit.hopeless(1000.0)

@@ -189,6 +189,29 @@ async def test_one_bad_row_among_good_ones_fails_alone():
         await engine.aclose()
 
 
+async def test_a_server_that_fails_every_call_stops_the_run_though_it_answers_probes():
+    async with serving() as server:
+        server.fault_of = lambda _body: error(500, "no model loaded")
+        engine = engine_for(server, transport="fast", max_attempts=1, max_outage_s=0.01)
+        results = await ask_many(engine, 150)
+        assert sum(isinstance(one, CallFailed) for one in results) >= 99
+        stopped = [one for one in results if isinstance(one, EngineUnavailable)]
+        assert stopped
+        assert "fails every call (HTTP 500: no model loaded)" in stopped[0].message
+        assert "--retry-failed" in stopped[0].hint
+        await engine.aclose()
+
+
+async def test_a_server_that_fails_quickly_does_not_draw_the_retries_of_the_others():
+    async with serving() as good, serving() as bad:
+        good.latency = lambda: 0.02
+        bad.fault_of = lambda _body: error(500)
+        engine = engine_for(good, bad, transport="fast", max_attempts=2, max_concurrency=5)
+        assert all(isinstance(one, Reply) for one in await ask_many(engine, 100))
+        assert bad.chats()
+        await engine.aclose()
+
+
 async def test_calls_go_to_the_least_loaded_of_several_servers():
     async with serving() as quick, serving() as lazy:
         quick.latency, lazy.latency = (lambda: 0.01), (lambda: 0.1)
