@@ -1,11 +1,13 @@
 """Whole runs over a real HTTP server that misbehaves: right rows or counted failures only."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rlaif
+from rlaif.errors import EngineUnavailable
 from tests.e2e.project import row_bytes, write_project
 from tests.engines.faults import FaultServer, error, random_faults, refusal, serving
 
@@ -65,6 +67,44 @@ async def test_what_is_refused_or_rejected_is_kept_and_counted(tmp_path: Path):
     assert status.call_failures == {"http-422": 2}
     assert status.abstentions["refused"] == 2
     assert status.drops["pair", "all-abstained"] == 2
+
+
+async def test_an_outage_in_the_middle_delays_rows_and_drops_none(tmp_path: Path):
+    async with serving("vllm") as server:
+        server.latency = lambda: 0.01
+        config = project(tmp_path, server)
+        running = asyncio.create_task(rlaif.agenerate(config))
+        while len(server.seen) < 40:
+            await asyncio.sleep(0.005)
+        await server.stop()
+        await asyncio.sleep(0.5)
+        await server.start()
+        status = (await running).status()
+    assert (status.rows, status.failed) == (40, 0)
+    assert not status.call_failures
+
+
+async def test_a_server_that_stays_down_stops_the_run_and_the_next_start_has_every_row(
+    tmp_path: Path,
+):
+    async with serving("vllm") as server:
+        server.latency = lambda: 0.01
+        config = project(tmp_path, server)
+        outage = {"student.options.max_outage_s": 0.5, "judges.0.options.max_outage_s": 0.5}
+        running = asyncio.create_task(rlaif.agenerate(config, overrides=outage))
+        while len(server.seen) < 40:
+            await asyncio.sleep(0.005)
+        await server.stop()
+        with pytest.raises(EngineUnavailable, match="no answer from"):
+            await running
+        stopped = rlaif.open_run(tmp_path / "run").status()
+        assert stopped.state == "interrupted"
+        assert "no answer from" in stopped.stopped
+        assert stopped.failed == 0
+        await server.start()
+        status = (await rlaif.agenerate(config)).status()
+    assert (status.rows, status.failed, status.stopped) == (40, 0, "")
+    assert not status.call_failures
 
 
 async def test_tokens_and_configured_prices_are_in_the_account(tmp_path: Path):
