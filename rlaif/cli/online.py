@@ -6,7 +6,7 @@ from typing import Any
 
 from rlaif.config.ppo import GrpoFile, OnlineFile, PpoFile, RlooFile
 from rlaif.config.run import PromptsConfig
-from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 
 
@@ -45,7 +45,7 @@ def _train(train: Callable[..., Any], config: OnlineFile, options: dict[str, Any
 
 
 def _read(named: PromptsConfig) -> list[Prompt]:
-    items = list(read_prompts(PromptSource(**named.model_dump())))
+    items = list(read_prompts(PromptSource(**dict(named))))
     prompts = [item for item in items if isinstance(item, Prompt)]
     broken = [item for item in items if not isinstance(item, Prompt)]
     if broken:

@@ -44,6 +44,9 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
     expected = "" if found.expected is None else f" of {found.expected} prompts"
     print(f"{found.label} ({found.state}) in {found.path}")
     print(f"  rows        {found.rows}{expected}; failed {found.failed}{_reasons(found.failures)}")
+    if found.removed:
+        count, reasons = found.removed.total(), _reasons(found.removed)
+        print(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
     calls = _reasons(found.call_failures)
     print(f"  responses   {found.responses}" + (f"; calls that failed{calls}" if calls else ""))
     print(

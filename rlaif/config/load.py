@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -21,6 +22,9 @@ class Settings(BaseModel):
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
+ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|::")
+"""What tells an address, such as ``s3://bucket/key``, from a path."""
+
 
 class _FromCommandLine(str):
     """Text given with ``--set``: relative paths in it start at the working directory."""
@@ -38,6 +42,14 @@ def _anchor(value: Any, info: ValidationInfo) -> Any:
     return Path(os.path.normpath(start / Path(str(value)).expanduser()))
 
 
+def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
+    """The same for what may be an address: those stay as they are."""
+    if isinstance(value, str) and ADDRESS.search(value):
+        return str(value)
+    anchored = _anchor(value, info)
+    return str(anchored) if isinstance(anchored, Path) else anchored
+
+
 def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     """The same for what may be a file or a name: only when such a file or folder exists."""
     if not isinstance(value, str):
@@ -50,6 +62,9 @@ def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
 
 FilePath = Annotated[Path, BeforeValidator(_anchor)]
 """A path; relative ones start at the folder of the file that names them."""
+
+PathOrAddress = Annotated[str, BeforeValidator(_anchor_unless_address)]
+"""A path, as `FilePath`, or an address such as ``s3://bucket/key``; both may be patterns."""
 
 NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 """A name, or a file or folder where one exists under the folder of the file that names it."""

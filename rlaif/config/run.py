@@ -7,25 +7,7 @@ from pydantic import Field, model_validator
 from rlaif.config.gate import GateConfig
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
 from rlaif.config.load import FilePath, NameOrPath, Settings
-
-
-class PromptsConfig(Settings):
-    """Where prompts come from: exactly one of ``path`` and ``hub``."""
-
-    path: FilePath | None = None
-    hub: str | None = Field(None, description="owner/name on the Hugging Face hub.")
-    split: str = "train"
-    column: str = "prompt"
-    id_column: str | None = Field(None, description="Absent: the id comes from the content.")
-    tags_column: str | None = None
-    tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
-    limit: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "PromptsConfig":
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of path and hub")
-        return self
+from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
 class SamplingConfig(Settings):

@@ -13,7 +13,7 @@ from rlaif.errors import ConfigError
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.plan import Plan
 from rlaif.judging import build_configured_judge
-from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.pipeline.recorded import RecordedEngine
 from rlaif.pipeline.roles import open_configured, sampling_of
 from rlaif.records import Failure, Prompt, content_id

@@ -2,7 +2,7 @@
 
 from rlaif.pipeline.export import Exported, export
 from rlaif.pipeline.generate import Progress, agenerate, generate
-from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.pipeline.recorded import RecordedEngine
 
 __all__ = [

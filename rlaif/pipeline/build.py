@@ -13,8 +13,8 @@ from rlaif.judging import ConstructionJudge, Judge, build_configured_judge
 from rlaif.pipeline.budget import Budget, check_priced
 from rlaif.pipeline.checks import check_judging
 from rlaif.pipeline.gate import gate_notices
+from rlaif.pipeline.inputs import PromptSource
 from rlaif.pipeline.item import Choices, Student, Work
-from rlaif.pipeline.prompts import PromptSource
 from rlaif.pipeline.recorded import RecordedEngine
 from rlaif.pipeline.roles import open_engines, sampling_of
 from rlaif.runs import Ledger, Manifest
@@ -114,7 +114,7 @@ def _plan(
     templates: Mapping[str, str],
     engines: Mapping[str, Engine],
 ) -> dict[str, Any]:
-    """What determines the rows; prompts, folders and speed are not part of it."""
+    """What determines the rows; where prompts lie, folders and speed are not part of it."""
     judges = {
         judge.name: {
             "engine": dict(engines[f"judge:{judge.name}"].identity),
@@ -135,6 +135,8 @@ def _plan(
         "judging": settings.judging.model_dump(mode="json"),
         "pairing": settings.pairing.model_dump(mode="json"),
     }
+    if filters := settings.prompts.filters():
+        plan["prompts"] = filters
     if settings.revise.rounds > 0:
         plan["revise"] = {
             **settings.revise.model_dump(mode="json", exclude={"critic"}),

@@ -1,6 +1,6 @@
 """The data card: what a reader of an exported data set must know, from the run itself."""
 
-from rlaif.runs import Run, RunStatus, Total
+from rlaif.runs import Manifest, Run, RunStatus, Total
 
 
 def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
@@ -32,6 +32,7 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         "## What came of it",
         "",
         f"- prompts that became rows: {status.rows}; that failed: {status.failed}",
+        *_removed(status, manifest),
         f"- judgments: {status.judgments}; verdicts that abstained: {status.abstained}",
         f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
     ]
@@ -72,3 +73,16 @@ def _price(total: Total) -> str:
         return "price unknown" if total.unpriced else "nothing paid"
     unpriced = f", {total.unpriced} of them at an unknown price" if total.unpriced else ""
     return f"price {total.price:.4f}{unpriced}"
+
+
+def _removed(status: RunStatus, manifest: Manifest) -> list[str]:
+    """What was left out of the prompts on purpose, and against what they were held."""
+    lines = [f"- of those, left out on purpose: {n} ({kind})" for kind, n in status.removed.items()]
+    decontaminate = (manifest.config.get("prompts") or {}).get("decontaminate")
+    if decontaminate:
+        sets = ", ".join(f"`{path.rpartition('/')[2]}`" for path in decontaminate["against"])
+        lines.append(
+            f"- prompts that hold {decontaminate['threshold']:.0%} of the {decontaminate['ngram']}-"
+            f"grams of an item of {sets} were left out"
+        )
+    return lines

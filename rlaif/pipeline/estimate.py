@@ -16,7 +16,7 @@ from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score
 from rlaif.engines.ask import run_together
 from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.generate import run_sync
-from rlaif.pipeline.prompts import check_source, count_records, read_prompts
+from rlaif.pipeline.inputs import check_source, count_records, read_prompts
 from rlaif.records import Prompt
 
 CHARACTERS_PER_TOKEN = 4.0

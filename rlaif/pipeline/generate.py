@@ -15,8 +15,8 @@ from rlaif.errors import RlaifError, StoppedEarly
 from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
 from rlaif.pipeline.executor import Interrupted, run_all
-from rlaif.pipeline.prompts import check_source, count_records, read_prompts
-from rlaif.records import Failure, Prompt
+from rlaif.pipeline.inputs import check_source, count_records, read_prompts
+from rlaif.records import REMOVED, Failure, Prompt
 from rlaif.runs import Run, RunWriter, open_run
 
 ResultT = TypeVar("ResultT")
@@ -190,6 +190,8 @@ class _Job:
             self._stopped = problem
             return
         if isinstance(outcome, Failure):
+            if outcome.stage == REMOVED:
+                self._log_removed(outcome)
             self._writer.add_failure(outcome)
             self._failures += 1
         else:
@@ -203,6 +205,11 @@ class _Job:
             total = "" if self._total is None else f" of {self._total} prompts"
             done = f"{self._rows}{total} are rows, {self._failures} failed"
             raise StoppedEarly(f"{problem.message}; {done}", hint=problem.hint)
+
+    def _log_removed(self, failure: Failure) -> None:
+        self._writer.log(
+            "left out", prompt=failure.record_id, reason=failure.kind, why=failure.message
+        )
 
     async def _tick(self) -> None:
         while True:

@@ -35,12 +35,16 @@ class Drop:
     ids: tuple[str, ...] = ()
 
 
+REMOVED = "remove"
+"""The stage of a failure that was wanted: a prompt left out as a duplicate or as contaminated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A record that went wrong. Kept and counted; never an exception."""
 
     stage: str
-    """``read``, ``sample``, ``critique``, ``revise`` or ``judge``."""
+    """``read``, ``remove``, ``sample``, ``critique``, ``revise`` or ``judge``."""
 
     record_id: str
     """What it happened to: a prompt id, or file:line for input that has none."""

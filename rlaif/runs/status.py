@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rlaif.errors import RunError
-from rlaif.records import Choice, Failure
+from rlaif.records import REMOVED, Choice, Failure
 from rlaif.runs.entry import Total
 from rlaif.runs.failures import read_failures
 from rlaif.runs.ids import IdSet
@@ -55,6 +55,9 @@ class RunStatus:
 
     failures: Counter[str] = field(default_factory=Counter)
     """The same by kind."""
+
+    removed: Counter[str] = field(default_factory=Counter)
+    """Those of them that were left out on purpose, by kind: duplicates, contaminated ones."""
 
     call_failures: Counter[str] = field(default_factory=Counter)
     """Calls that failed without making their prompt fail, by kind."""
@@ -150,6 +153,7 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
             status.damaged[str(path)] = str(problem)
     status.failed = len(failures)
     status.failures = Counter(failure.kind for failure in failures.values())
+    status.removed = Counter(one.kind for one in failures.values() if one.stage == REMOVED)
     _read_calls(layout, status)
     complete = expected is None or status.rows + status.failed >= expected
     if is_locked(root):

@@ -15,7 +15,7 @@ from rlaif.constitution.lint import lint_constitution
 from rlaif.errors import InputError, RunError
 from rlaif.evaluation import evaluate
 from rlaif.pipeline import generate
-from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 from rlaif.templates import TemplateSet
 

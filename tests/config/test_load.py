@@ -32,7 +32,7 @@ def problem(folder: Path, text: str | bytes, overrides: dict[str, Any] | None = 
 def test_relative_paths_start_at_the_file_that_names_them(tmp_path: Path):
     config = load_config(RunConfig, write(tmp_path, GOOD))
     assert config.out == tmp_path / "runs/demo"
-    assert config.prompts.path == tmp_path / "prompts.jsonl"
+    assert config.prompts.path == str(tmp_path / "prompts.jsonl")
 
 
 def test_paths_given_on_the_command_line_start_at_the_working_directory(

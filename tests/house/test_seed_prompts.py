@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlaif.pipeline.prompts import PromptSource, read_prompts
+from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlaif.errors import RecordError
-from rlaif.pipeline.prompts import PromptSource, check_source, count_records, read_prompts
+from rlaif.pipeline.inputs import PromptSource, check_source, count_records, read_prompts
 from rlaif.records import Failure, Prompt
 
 

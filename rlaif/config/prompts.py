@@ -1,0 +1,123 @@
+"""The prompts of a run or an evaluation: where they lie, what is taken, what is left out."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rlaif.config.load import ADDRESS, NameOrPath, PathOrAddress, Settings
+
+FileKind = Literal["jsonl", "json", "csv", "parquet", "arrow"]
+
+_SECRET = re.compile(
+    r"//[^/@]*:[^/@]*@|[?&](x-amz-signature|x-goog-signature|sig|token|access_token|api_key)=", re.I
+)
+
+
+def _default(settings: Settings, name: str) -> object:
+    return type(settings).model_fields[name].default
+
+
+class DedupConfig(Settings):
+    """Leaving out prompts that repeat an earlier one. The first in the order of input stays."""
+
+    method: Literal["exact", "near"] = Field(
+        "exact",
+        description="exact: the same messages, but for white space. near: similar ones too.",
+    )
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="near: Jaccard similarity from which on a prompt is left out."
+    )
+    ngram: int = Field(5, ge=1, le=64, description="near: characters compared at a time.")
+    permutations: int = Field(
+        128, ge=16, le=1024, description="near: more are more exact and take more memory and time."
+    )
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "DedupConfig":
+        names = ("threshold", "ngram", "permutations")
+        given = [name for name in names if getattr(self, name) != _default(self, name)]
+        if self.method == "exact" and given:
+            raise ValueError(f"{', '.join(given)} has no effect without method: near")
+        return self
+
+
+class DecontaminateConfig(Settings):
+    """Leaving out prompts that contain what a model is to be evaluated on."""
+
+    against: tuple[PathOrAddress, ...] = Field(
+        min_length=1, description="Evaluation sets: files, folders, patterns or addresses."
+    )
+    columns: tuple[str, ...] | None = Field(
+        None, description="Columns of the evaluation sets to look for. Absent: all their text."
+    )
+    ngram: int = Field(8, ge=1, le=64, description="Words in a row that count as one match.")
+    threshold: float = Field(
+        0.5, gt=0, le=1, description="Share of a test item's n-grams in the prompt."
+    )
+
+
+class PromptsConfig(Settings):
+    """Where prompts come from: exactly one of ``path`` and ``hub``."""
+
+    path: PathOrAddress | None = Field(
+        None, description="A file, a folder, a pattern, or an address such as s3://bucket/*.jsonl."
+    )
+    format: FileKind | None = Field(
+        None, description="Of the files, where their names do not tell."
+    )
+    hub: NameOrPath | None = Field(
+        None, description="owner/name on the Hugging Face hub, or a folder laid out like one."
+    )
+    config: str | None = Field(None, description="Configuration of the hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
+    streaming: bool = Field(True, description="hub: read while downloading, or download first.")
+    split: str = "train"
+    column: str = Field("prompt", description="Dots lead into nested columns.")
+    id_column: str | None = Field(None, description="Absent: the id comes from the content.")
+    tags_column: str | None = None
+    tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
+    drop_last_reply: bool = Field(
+        False, description="Leave out what an assistant says at the end of a conversation."
+    )
+    limit: int | None = Field(None, ge=1)
+    dedup: DedupConfig | None = None
+    decontaminate: DecontaminateConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PromptsConfig":
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of path and hub")
+        if self.hub is None:
+            self._without_effect("hub", "config", "revision", "streaming")
+        else:
+            self._without_effect("path", "format")
+        return self
+
+    def _without_effect(self, without: str, *names: str) -> None:
+        given = [name for name in names if getattr(self, name) != _default(self, name)]
+        if given:
+            raise ValueError(f"{', '.join(given)} has no effect without {without}")
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> "PromptsConfig":
+        against = self.decontaminate.against if self.decontaminate else ()
+        for address in (self.path, *against):
+            if address is not None and ADDRESS.search(address) and _SECRET.search(address):
+                raise ValueError(
+                    "an address with a password or signature in it would be written into the run: "
+                    "leave it out, and let the storage library find your credentials"
+                )
+        return self
+
+    def filters(self) -> dict[str, object]:
+        """What decides which prompts are left out, as plain data; empty when nothing does."""
+        chosen: dict[str, object] = {}
+        if self.dedup is not None:
+            exact = {"method"} if self.dedup.method == "exact" else None
+            chosen["dedup"] = self.dedup.model_dump(mode="json", include=exact)
+        if self.decontaminate is not None:
+            chosen["decontaminate"] = self.decontaminate.model_dump(
+                mode="json", exclude={"against"}
+            )
+        return chosen

@@ -1,0 +1,96 @@
+"""Prompts that contain what a model is to be evaluated on: overlap of word n-grams.
+
+A prompt is left out when it holds at least a given share of the n-grams of one test item, as in
+Tülu 3 (arXiv 2411.15124, section 3.2: 8-grams, one half). Only hashes of the evaluation sets are
+kept: 16 bytes an n-gram.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlaif.config.prompts import DecontaminateConfig
+from rlaif.errors import RecordError
+from rlaif.pipeline.inputs.columns import all_text, find_column
+from rlaif.pipeline.inputs.formats import Broken
+from rlaif.pipeline.inputs.hashes import HashTable, conversation_text, hash_text, words
+from rlaif.pipeline.inputs.places import Places, read_path
+from rlaif.records import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What a prompt has in common with an evaluation set."""
+
+    item: str
+    """Where the test item stands: file and line."""
+
+    share: float
+    """Share of the item's n-grams that the prompt holds, in (0, 1]."""
+
+
+class Contamination:
+    """The n-grams of evaluation sets.
+
+    Raises:
+        RecordError: A set cannot be read, holds no text, or lacks every one of the columns.
+    """
+
+    def __init__(self, config: DecontaminateConfig) -> None:
+        self._ngram, self._threshold = config.ngram, config.threshold
+        self._table = HashTable()
+        self._places = Places()
+        items: list[int] = []
+        sizes: list[int] = []
+        for path in config.against:
+            before = len(items)
+            records = read_path(path, self._places, columns=config.columns, whole_names=True)
+            for place, record in records:
+                grams = self._grams(_text(record, config.columns))
+                if not len(grams):
+                    continue
+                for gram in grams.tolist():
+                    self._table.add(gram, len(items))
+                items.append(place)
+                sizes.append(len(grams))
+            if len(items) == before:
+                what = "text" if config.columns is None else f"text in {', '.join(config.columns)}"
+                raise RecordError(f"decontaminate.against: {path}: no record has {what}")
+        self._items, self._sizes = np.array(items, np.int64), np.array(sizes, np.int64)
+
+    def find(self, prompt: Prompt) -> Overlap | None:
+        """Return the test item that a prompt holds most of, if that is enough to leave it out."""
+        held = self._table.find_all(self._grams(conversation_text(prompt.messages)))
+        if not len(held):
+            return None
+        items, counts = np.unique(held, return_counts=True)
+        shares = counts / self._sizes[items]
+        best = int(shares.argmax())
+        if shares[best] < self._threshold:
+            return None
+        return Overlap(self._places.text(int(self._items[items[best]])), float(shares[best]))
+
+    def _grams(self, text: str) -> npt.NDArray[np.uint64]:
+        """Hashes of the different n-grams; of all words together where they are fewer than n."""
+        if not text.strip():
+            return np.empty(0, np.uint64)
+        said = words(text)
+        size = min(self._ngram, len(said))
+        grams = {hash_text(" ".join(said[at : at + size])) for at in range(len(said) - size + 1)}
+        return np.array(sorted(grams), np.uint64)
+
+
+def _text(record: Any, columns: tuple[str, ...] | None) -> str:
+    if isinstance(record, Broken):
+        return ""
+    if columns is None or not isinstance(record, dict):
+        return "\n".join(all_text(record))
+    return "\n".join(_column_texts(record, columns))
+
+
+def _column_texts(record: dict[str, Any], columns: tuple[str, ...]) -> Iterator[str]:
+    for column in columns:
+        yield from all_text(find_column(record, column))

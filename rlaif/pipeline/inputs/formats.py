@@ -1,0 +1,271 @@
+"""From an open file to records, one at a time: JSONL, JSON, CSV, Parquet, Arrow.
+
+Memory does not grow with the file: of a JSON list, too, only a part is in memory. A record that
+cannot be read is a `Broken`; a file that is no such file is an exception.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlaif.errors import RecordError
+from rlaif.pipeline.inputs.files import InputFile
+
+_CHUNK = 1 << 20
+_ROWS = 1024
+"""Rows of a Parquet or Arrow file in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that cannot be read."""
+
+    kind: str
+    message: str
+
+
+Numbered = tuple[int, Any]
+"""A record and its place in the file from 1: a line in text files, else the how-manieth it is."""
+
+
+def read_records(file: InputFile, columns: Collection[str] | None = None) -> Iterator[Numbered]:
+    """Yield the records of one file with their places.
+
+    Args:
+        file: The file.
+        columns: Read only these where the format can leave others out; all when None.
+
+    Raises:
+        RecordError: The file cannot be read or is not of its kind.
+    """
+    with file.open() as raw:
+        yield from _READERS[str(file.kind)](raw, file.shown, columns)
+
+
+def check_records(file: InputFile) -> bool:
+    """Read a local file of text through, to know before anything starts that it is sound.
+
+    Returns:
+        False when the file is empty.
+
+    Raises:
+        RecordError: It cannot be read, is not UTF-8, or no JSON.
+    """
+    if file.local is None:
+        return True
+    with file.open() as raw:
+        if file.kind in _TABLES:
+            return bool(raw.read(1))
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        size = 0
+        try:
+            while chunk := raw.read(_CHUNK):
+                decoder.decode(chunk)
+                size += len(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise _not_utf8(file.shown) from None
+    if size and file.kind == "json":
+        for _ in read_records(file):
+            pass  # a list may break off anywhere
+    return size > 0
+
+
+def count_rows(file: InputFile) -> int | None:
+    """Count the records of a local file, broken ones included; None where that is not cheap."""
+    if file.local is None or file.codec is not None:
+        return None
+    if file.kind == "parquet":
+        return int(pq.read_metadata(file.local).num_rows)
+    if file.kind == "jsonl":
+        with file.open() as raw:
+            return sum(1 for line in raw if line.strip())
+    return None
+
+
+def has_lines(file: InputFile) -> bool:
+    """Whether places in it are lines."""
+    return file.kind in ("jsonl", "csv")
+
+
+def _from_jsonl(raw: BinaryIO, *_: Any) -> Iterator[Numbered]:
+    for number, line in enumerate(raw, start=1):
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not text.strip():
+            continue
+        try:
+            yield number, orjson.loads(text)
+        except orjson.JSONDecodeError as problem:
+            yield number, Broken("bad-json", f"not JSON: {problem}")
+
+
+def _from_json(raw: BinaryIO, name: str, *_: Any) -> Iterator[Numbered]:
+    number = 0
+    try:
+        with io.TextIOWrapper(raw, encoding="utf-8-sig") as text:
+            for item in _JsonItems(text):
+                number += 1
+                yield number, item
+    except UnicodeDecodeError:
+        raise _not_utf8(name) from None
+    except _NoListError:
+        raise RecordError(
+            f"{name}: expected a list of records", hint="or use .jsonl, one a line"
+        ) from None
+    except ValueError as problem:
+        raise RecordError(f"{name}: not JSON, after {number} records: {problem}") from None
+
+
+class _NoListError(ValueError):
+    """A JSON file whose content is no list."""
+
+
+class _JsonItems:
+    """The items of a JSON list, of which one part at a time is in memory."""
+
+    def __init__(self, file: io.TextIOWrapper) -> None:
+        self._file = file
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self._decode = json.JSONDecoder().raw_decode
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._next() != "[":
+            raise _NoListError
+        self._at += 1
+        if self._next() != "]":
+            yield self._item()
+            while (mark := self._next()) == ",":
+                self._at += 1
+                yield self._item()
+            if mark != "]":
+                raise ValueError(f"expected a comma or the end of the list, found {mark!r}")
+        self._at += 1
+        if left := self._next():
+            raise ValueError(f"something follows the list: {left!r}")
+
+    def _more(self) -> bool:
+        """Read on; at least as much as there is, so that a long item is not tried too often."""
+        chunk = self._file.read(max(_CHUNK, len(self._text) - self._at))
+        self._text, self._at = self._text[self._at :] + chunk, 0
+        self._ended = not chunk
+        return bool(chunk)
+
+    def _next(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            while self._at < len(self._text):
+                if not self._text[self._at].isspace():
+                    return self._text[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def _item(self) -> Any:
+        self._next()
+        while True:
+            try:
+                item, end = self._decode(self._text, self._at)
+            except json.JSONDecodeError as problem:
+                if not self._more():
+                    raise ValueError(problem.msg) from None
+                continue
+            # What ends where the text ends may go on in the next part: a number, say.
+            if end == len(self._text) and self._more():
+                continue
+            self._at = end
+            return item
+
+
+def _from_csv(raw: BinaryIO, *_: Any) -> Iterator[Numbered]:
+    # What is not UTF-8 becomes lone surrogates, so that one bad record does not end the file.
+    with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        while True:
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as problem:
+                yield reader.line_num, Broken("bad-csv", str(problem))
+                continue
+            sound = _is_utf8(record)
+            yield reader.line_num, record if sound else Broken("bad-csv", "not UTF-8 text")
+
+
+def _is_utf8(record: Mapping[Any, Any]) -> bool:
+    try:
+        "".join(value for value in record.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _from_parquet(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
+    try:
+        table = pq.ParquetFile(raw, buffer_size=_CHUNK)
+    except (pa.ArrowInvalid, OSError) as problem:
+        why = str(problem).partition("\n")[0]
+        raise RecordError(f"{name}: not a readable Parquet file: {why}") from None
+    with table:
+        wanted = _wanted(table.schema_arrow.names, columns)
+        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted))
+
+
+def _from_arrow(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
+    """Arrow IPC, in its form of a stream (which `datasets` writes) or of a file."""
+    file = raw.read(6) == b"ARROW1"
+    raw.seek(0)
+    try:
+        if file:
+            opened = pa.ipc.open_file(raw)
+            batches = (opened.get_batch(i) for i in range(opened.num_record_batches))
+        else:
+            batches = opened = pa.ipc.open_stream(raw)
+    except (pa.ArrowInvalid, OSError) as problem:
+        why = str(problem).partition("\n")[0]
+        raise RecordError(f"{name}: not a readable Arrow file: {why}") from None
+    wanted = _wanted(opened.schema.names, columns)
+    parts = (
+        batch.slice(start, _ROWS) for batch in batches for start in range(0, batch.num_rows, _ROWS)
+    )
+    yield from _rows(part if wanted is None else part.select(wanted) for part in parts)
+
+
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Numbered]:
+    number = 0
+    for batch in batches:
+        for record in batch.to_pylist():
+            number += 1
+            yield number, record
+
+
+def _wanted(there: list[str], columns: Collection[str] | None) -> list[str] | None:
+    """The columns to read; all when one is missing, so that messages can name what there is."""
+    if columns is None:
+        return None
+    found = {one if one in there else one.partition(".")[0] for one in columns}
+    return sorted(found) if found <= set(there) else None
+
+
+def _not_utf8(name: str) -> RecordError:
+    return RecordError(f"{name}: not UTF-8 text", hint="save the file as UTF-8")
+
+
+_TABLES = ("parquet", "arrow")
+_READERS: Mapping[str, Callable[[BinaryIO, str, Collection[str] | None], Iterator[Numbered]]] = {
+    "jsonl": _from_jsonl,
+    "json": _from_json,
+    "csv": _from_csv,
+    "parquet": _from_parquet,
+    "arrow": _from_arrow,
+}
