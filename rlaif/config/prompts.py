@@ -53,7 +53,7 @@ class DecontaminateConfig(Settings):
     )
     ngram: int = Field(8, ge=1, le=64, description="Words in a row that count as one match.")
     threshold: float = Field(
-        0.5, gt=0, le=1, description="Share of a test item's n-grams in the prompt."
+        0.5, gt=0, le=1, description="Share of a test item's n-grams that the prompt holds."
     )
 
 

@@ -1,11 +1,11 @@
 """Prompts that contain what a model is to be evaluated on: overlap of word n-grams.
 
 A prompt is left out when it holds at least a given share of the n-grams of one test item, as in
-Tülu 3 (arXiv 2411.15124, section 3.2: 8-grams, one half). Only hashes of the evaluation sets are
-kept: 16 bytes an n-gram.
+Tülu 3 (arXiv 2411.15124: 8-grams, one half). Every text of a test record is an item. Only hashes of
+the evaluation sets are kept: 16 bytes an n-gram.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,12 @@ class Contamination:
             before = len(items)
             records = read_path(path, self._places, columns=config.columns, whole_names=True)
             for place, record in records:
-                grams = self._grams(_text(record, config.columns))
-                if not len(grams):
-                    continue
-                for gram in grams.tolist():
-                    self._table.add(gram, len(items))
-                items.append(place)
-                sizes.append(len(grams))
+                for text in _texts(record, config.columns):
+                    grams = self._grams(text)
+                    for gram in grams.tolist():
+                        self._table.add(gram, len(items))
+                    items.append(place)
+                    sizes.append(len(grams))
             if len(items) == before:
                 what = "text" if config.columns is None else f"text in {', '.join(config.columns)}"
                 raise RecordError(f"decontaminate.against: {path}: no record has {what}")
@@ -75,22 +74,17 @@ class Contamination:
 
     def _grams(self, text: str) -> npt.NDArray[np.uint64]:
         """Hashes of the different n-grams; of all words together where they are fewer than n."""
-        if not text.strip():
-            return np.empty(0, np.uint64)
         said = words(text)
         size = min(self._ngram, len(said))
         grams = {hash_text(" ".join(said[at : at + size])) for at in range(len(said) - size + 1)}
         return np.array(sorted(grams), np.uint64)
 
 
-def _text(record: Any, columns: tuple[str, ...] | None) -> str:
+def _texts(record: Any, columns: tuple[str, ...] | None) -> Iterator[str]:
+    """Yield the texts of a record, each a test item of its own: no prompt holds the answer too."""
     if isinstance(record, Broken):
-        return ""
-    if columns is None or not isinstance(record, dict):
-        return "\n".join(all_text(record))
-    return "\n".join(_column_texts(record, columns))
-
-
-def _column_texts(record: dict[str, Any], columns: tuple[str, ...]) -> Iterator[str]:
-    for column in columns:
-        yield from all_text(find_column(record, column))
+        return
+    values = record
+    if columns is not None and isinstance(record, Mapping):
+        values = [find_column(record, column) for column in columns]
+    yield from (text for text in all_text(values) if text.strip())

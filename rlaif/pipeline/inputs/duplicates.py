@@ -1,11 +1,11 @@
 """Prompts that repeat an earlier one: exactly, or nearly (MinHash over n-grams of characters).
 
 The first in the order of input stays, so that equal input gives equal output, after a restart too.
-Exact ones are known by a hash, 16 bytes a prompt; near ones by a signature, about 400 bytes more.
+Exact ones are known by a hash, 16 bytes a prompt; near ones by a signature, about 500 bytes more.
 
 The signatures and the choice of bands are datasketch's. Its index is not used: it keeps Python sets
 of bytes, several kilobytes a prompt, where these tables keep 16 bytes a band
-(docs/decisions/0007-near-duplicates.md).
+(docs/decisions/0020-near-duplicates.md).
 """
 
 import importlib
@@ -73,10 +73,8 @@ class _Near:
             ) from None
         self._threshold, self._ngram = config.threshold, config.ngram
         self._empty = sketch.MinHash(num_perm=config.permutations)
-        # A threshold of 1 leaves datasketch no choice of bands: one that holds everything.
-        bands = sketch.MinHashLSH(threshold=min(self._threshold, 0.99), num_perm=len(self._empty))
-        self._width = bands.r
-        self._bands = [HashTable() for _ in range(bands.b)]
+        bands, self._width = _bands(sketch, config)
+        self._bands = [HashTable() for _ in range(bands)]
         self._places: list[npt.NDArray[np.int64]] = []
         self._signatures: list[npt.NDArray[np.uint16]] = []
         self._count = 0
@@ -120,3 +118,13 @@ class _Near:
         for table, key in zip(self._bands, keys, strict=True):
             table.add(key, self._count)
         self._count += 1
+
+
+def _bands(sketch: Any, config: DedupConfig) -> tuple[int, int]:
+    """Return number and width of the bands: rather a candidate too many, as each is checked."""
+    number = config.permutations
+    try:
+        chosen = sketch.MinHashLSH(threshold=config.threshold, num_perm=number, weights=(0.1, 0.9))
+    except ValueError:  # near a threshold of 1 the best is one band, which datasketch refuses
+        return 2, number // 2
+    return chosen.b, chosen.r

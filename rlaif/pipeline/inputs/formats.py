@@ -8,7 +8,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -189,17 +189,34 @@ class _JsonItems:
 def _from_csv(raw: BinaryIO, *_: Any) -> Iterator[Numbered]:
     # What is not UTF-8 becomes lone surrogates, so that one bad record does not end the file.
     with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
+        lines = _Counted(text)
+        reader = csv.DictReader(lines, strict=True)
         while True:
             try:
                 record = next(reader)
             except StopIteration:
                 return
             except csv.Error as problem:
-                yield reader.line_num, Broken("bad-csv", str(problem))
+                yield lines.count, Broken("bad-csv", str(problem))
                 continue
             sound = _is_utf8(record)
-            yield reader.line_num, record if sound else Broken("bad-csv", "not UTF-8 text")
+            yield lines.count, record if sound else Broken("bad-csv", "not UTF-8 text")
+
+
+class _Counted:
+    """Lines and how many were taken; the reader's own count lacks the line that is broken."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.count = 0
+
+    def __iter__(self) -> "_Counted":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.count += 1
+        return line
 
 
 def _is_utf8(record: Mapping[Any, Any]) -> bool:
