@@ -69,7 +69,7 @@ def test_its_own_rule_tells_its_examples_apart(project: Path) -> None:
 
 def test_the_run_file_loads_with_paths_of_the_project(project: Path) -> None:
     run = load_config(RunConfig, project / "run.yaml")
-    assert run.prompts.path == project / "prompts.jsonl"
+    assert run.prompts.path == str(project / "prompts.jsonl")
     assert run.constitution == str(project / "constitution.yaml")
     assert run.out == project / "runs" / "first"
     assert [judge.method for judge in run.judges] == ["contrast"]
@@ -90,7 +90,7 @@ def test_the_evaluation_file_compares_the_policy_with_what_it_started_from(proje
         "policy": "checkpoints/first",
     }
     assert evaluation.likelihood_model == "base"
-    assert evaluation.prompts.path == project / "heldout.jsonl"
+    assert evaluation.prompts.path == str(project / "heldout.jsonl")
 
 
 @pytest.mark.parametrize(("name", "count"), [("prompts.jsonl", 24), ("heldout.jsonl", 12)])
