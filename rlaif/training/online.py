@@ -176,6 +176,7 @@ class _Work:
             sample_prompts=[row["prompt"] for row in rows[: settings.show_samples]],
             sample_every=settings.show_every * settings.steps,
             sample_tokens=settings.max_new_tokens,
+            stop_every=settings.steps,
         )
         save_final(trainer, tokenizer, folder)
         if folder.is_main:

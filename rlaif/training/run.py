@@ -24,7 +24,7 @@ from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.progress import Sample, Style
 from rlaif.training.samples import FILE as SAMPLES, sample_replies
 from rlaif.training.scorers import ScorerFailed
-from rlaif.training.watch import TrainingWatch
+from rlaif.training.watch import TrainingWatch, restore_random
 
 _BIG = 500_000_000
 """Parameters above which activations are recomputed rather than kept, on a GPU."""
@@ -80,6 +80,7 @@ def run_trainer(
     sample_prompts: Sequence[Any] = (),
     sample_every: int = 0,
     sample_tokens: int = 64,
+    stop_every: int = 1,
 ) -> TrainResult:
     """Train to the end, from wherever the folder's last checkpoint stands, then measure.
 
@@ -108,6 +109,7 @@ def run_trainer(
             style=style,
             sample=_sampler(trainer, sample_prompts, sample_tokens),
             sample_every=sample_every if sample_prompts else 0,
+            stop_every=stop_every,
         )
         trainer.add_callback(watch)
         with contextlib.closing(watch):
@@ -254,6 +256,8 @@ def _save_reached(trainer: Any, folder: TrainingFolder, watch: TrainingWatch) ->
     if step == 0 or watch.in_optimiser or (last and last[0] == step):
         return stands
     trainer.model.zero_grad(set_to_none=True)
+    if watch.random is not None:  # the step that failed has drawn already
+        restore_random(watch.random)
     try:
         trainer._save_checkpoint(trainer.model, None)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError):

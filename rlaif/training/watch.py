@@ -1,9 +1,13 @@
 """The watch: what happens beside a transformers Trainer's loop, between its steps."""
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
@@ -17,6 +21,10 @@ _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
 """Shown first, where measured."""
 
 
+RandomStates = tuple[Any, Any, Tensor, list[Tensor]]
+"""Of Python, numpy, torch, and torch on each GPU."""
+
+
 class TrainingWatch(TrainerCallback):
     """Logs, shows, samples, marks checkpoints whole; stops when asked to, or when it diverged.
 
@@ -27,6 +35,8 @@ class TrainingWatch(TrainerCallback):
         style: How progress is shown, on the main process.
         sample: Draws replies of the policy.
         sample_every: Steps between them; 0 for none.
+        stop_every: Steps between the places where it may stop: those of a rollout, whose responses
+            no checkpoint holds.
     """
 
     def __init__(
@@ -38,6 +48,7 @@ class TrainingWatch(TrainerCallback):
         style: Style,
         sample: Callable[[], list[Sample]] | None = None,
         sample_every: int = 0,
+        stop_every: int = 1,
     ) -> None:
         self._folder = folder
         self._log = log
@@ -45,6 +56,10 @@ class TrainingWatch(TrainerCallback):
         self._style: Style = style if folder.is_main else "quiet"
         self._sample = sample
         self._sample_every = sample_every
+        self._stop_every = stop_every
+        self.random: RandomStates | None = None
+        """The generators as the last finished step left them."""
+
         self.progress = TrainingProgress(0)
         self.in_optimiser = False
         """True while weights are being changed: nothing may be saved then."""
@@ -79,13 +94,14 @@ class TrainingWatch(TrainerCallback):
     ) -> None:
         """Weights are whole again: the moment to sample, or to stop if that was asked."""
         self.in_optimiser = False
+        self.random = random_states()
         due = self._sample_every and state.global_step % self._sample_every == 0
         if due and self._sample is not None:
             samples = self._sample()
             if self._folder.is_main:
                 keep_samples(self._folder.out, state.global_step, samples)
             self.progress.show_samples(state.global_step, samples)
-        if self._asked():
+        if state.global_step % self._stop_every == 0 and self._asked():
             control.should_save = True
             control.should_training_stop = True
 
@@ -127,3 +143,20 @@ class TrainingWatch(TrainerCallback):
     def close(self) -> None:
         """Stop the display; safe to call twice."""
         self.progress.__exit__(None, None, None)
+
+
+def random_states() -> RandomStates:
+    """Return where the generators stand."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    numpy = np.random.get_state()  # noqa: NPY002 - the one that libraries draw from
+    return random.getstate(), numpy, torch.get_rng_state(), on_gpus
+
+
+def restore_random(states: RandomStates) -> None:
+    """Put the generators back to where they stood."""
+    python, numpy, cpu, on_gpus = states
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_rng_state(cpu)
+    if on_gpus:
+        torch.cuda.set_rng_state_all(on_gpus)

@@ -2,6 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rlaif.errors import ConfigError, InputError, TrainingError
@@ -108,3 +110,26 @@ def test_settings_that_do_not_fit_are_refused(model: Path, tmp_path: Path):
         train(train_rloo, model, tmp_path / "out", group_size=3)
     with pytest.raises(InputError, match="asks 16 different prompts and there are 8"):
         train(train_rloo, model, tmp_path / "out", rollout_size=64)
+
+
+@pytest.mark.parametrize(("kind", "changes"), [(train_rloo, {}), (train_grpo, {"beta": 0.05})])
+def test_a_resumed_training_takes_the_steps_of_an_uninterrupted_one(
+    kind, changes, model: Path, tmp_path: Path
+):
+    changes = changes | {"rollouts": 4, "minibatch_size": 4, "seed": 3}
+    train(kind, model, tmp_path / "whole", **changes)
+    calls = 0
+
+    def fails_at_the_third(prompts, responses, **columns):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise ValueError("no such key")
+        return count_word(prompts, responses)
+
+    with pytest.raises(TrainingError):
+        train(kind, model, tmp_path / "parts", fails_at_the_third, **changes)
+    torch.manual_seed(999)  # what a new process starts from is another state of the generators
+    assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 4
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
