@@ -164,6 +164,12 @@ class PpoConfig(OnlineConfig):
     dual_clip: float | None = Field(None, gt=1, description="Usually 3; null: off.")
     value_clip: float | None = Field(0.2, gt=0, description="In reward units; null: off.")
     entropy_bonus: float = Field(0.0, ge=0, description="Reward per nat of entropy, per token.")
+    aggregate: Literal["token-mean", "sequence-mean", "sequence-sum"] = Field(
+        "token-mean",
+        description="What a token of the policy loss counts: alike in the whole minibatch; alike "
+        "within a response, and all responses alike; or responses alike, each the sum over its "
+        "tokens.",
+    )
     max_kl: float | None = Field(
         0.1,
         gt=0,

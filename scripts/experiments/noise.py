@@ -34,7 +34,7 @@ KEPT = ("rewards/accuracies", "rewards/margins", "logps/chosen_per_token")
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=80)
+    parser.add_argument("--pairs", type=int, default=64)
     asked = parser.parse_args()
     count = 8 if asked.smoke else asked.pairs
     run = asked.out / f"noise-run{'-smoke' * asked.smoke}"

@@ -32,7 +32,7 @@ NEW_TOKENS = 96
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], data=True)
-    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--rows", type=int, default=96)
     asked = parser.parse_args()
     count = 16 if asked.smoke else asked.rows
     base = str(assemble(asked.out))

@@ -152,6 +152,7 @@ def build_updater(parts: Parts, config: PpoConfig, world: World) -> Updater:
             **clipping,
         ),
         objective=Objective(
+            aggregate=config.aggregate,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
             dual_clip=config.dual_clip,

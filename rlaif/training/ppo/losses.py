@@ -1,8 +1,8 @@
 """The two losses of PPO, per token (Schulman et al. 2017, 1707.06347).
 
-Both return one loss per token, unreduced: the caller divides their sum by the number of tokens in
-the *whole* minibatch, over all micro-batches and processes, so that the gradient does not depend
-on how a minibatch was split (global token mean).
+Both return one loss per token, unreduced: the caller gives each token its share in the *whole*
+minibatch, over all micro-batches and processes, so that the gradient does not depend on how a
+minibatch was split.
 
 Shapes: N response tokens, flat.
 """

@@ -1,16 +1,17 @@
 """The update: epochs × minibatches × micro-batches of the clipped objective.
 
 A minibatch is a random part of the rollout and gets one step of each optimiser. It is computed in
-micro-batches that fit in memory; each token's loss is divided by the number of tokens in the whole
-minibatch, over all processes, so neither the split nor the number of processes changes the step.
+micro-batches that fit in memory; each token's share of the loss is that in the whole minibatch, of
+all processes, so neither the split nor the number of processes changes the step.
 Policy and critic take turns, so that only one of them has gradients in memory at a time.
 
-Shapes: B responses, T token positions, N tokens of one micro-batch.
+Shapes: B responses, T token positions, N tokens of one micro-batch, K values of each.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,10 +25,18 @@ from rlaif.training.ppo.optimiser import Optimiser
 from rlaif.training.ppo.sequences import Sequences, split_by_tokens
 from rlaif.training.ppo.world import World
 
+Aggregate = Literal["token-mean", "sequence-mean", "sequence-sum"]
+"""What a token's policy loss counts: alike for all tokens of a minibatch (DAPO, 2503.14476); alike
+for all responses, within one alike for its tokens (GRPO, 2402.03300); alike for all responses, each
+the sum over its tokens (Dr. GRPO, 2503.20783, but for a constant)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     """What is optimised, and when to stop."""
+
+    aggregate: Aggregate = "token-mean"
+    """Of the policy's loss; the value loss is always a mean over tokens."""
 
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -77,6 +86,9 @@ class _Minibatch:
 
     tokens: float
     """Valid tokens over all processes."""
+
+    responses: float
+    """Scored responses over all processes."""
 
 
 _Pick = Callable[[Tensor], Tensor]
@@ -146,9 +158,10 @@ class Updater:
             for start in range(0, len(order), size):
                 mine = [i // world.size for i in order[start : start + size] if world.owns(i)]
                 rows = [row for row in mine if row in scored]
-                tokens = float(world.add_up(lengths_B[rows].sum().double()))
+                mine_2 = torch.tensor([float(lengths_B[rows].sum()), float(len(rows))]).double()
+                tokens, responses = world.add_up(mine_2).tolist()
                 if tokens > 0:  # else nothing in it was scored, in any process
-                    yield _Minibatch(step, rows, tokens)
+                    yield _Minibatch(step, rows, tokens, responses)
                 step += 1
 
     def _step_policy(
@@ -159,7 +172,8 @@ class Updater:
         means: dict[str, list[float]],
     ) -> bool:
         """Take one step; return whether the policy has gone far enough for this rollout."""
-        found = self._backward(experience, minibatch, self._policy_sums, len(_POLICY))
+        share_BT = _shares(self._objective.aggregate, experience, minibatch)
+        found = self._backward(experience, minibatch, share_BT, self._policy_values, len(_POLICY))
         measured = dict(zip(_POLICY, found, strict=True))
         if self._objective.entropy_bonus == 0.0:
             del measured["entropy"]  # not computed here; the rollout's own is reported
@@ -182,7 +196,8 @@ class Updater:
         step: int,
         means: dict[str, list[float]],
     ) -> None:
-        found = self._backward(experience, minibatch, self._value_sums, len(_VALUE))
+        share_BT = _shares("token-mean", experience, minibatch)
+        found = self._backward(experience, minibatch, share_BT, self._critic_values, len(_VALUE))
         measured = dict(zip(_VALUE, found, strict=True))
         measured["grad_norm"], measured["learning_rate"] = self.critic.step(step, self._world)
         for name, value in measured.items():
@@ -192,12 +207,13 @@ class Updater:
         self,
         experience: Experience,
         minibatch: _Minibatch,
-        compute_sums: Callable[[Sequences, _Pick, Experience], Tensor],
+        share_BT: Tensor,
+        compute_values: Callable[[Sequences, _Pick, Experience], Tensor],
         width: int,
     ) -> list[float]:
-        """Accumulate a minibatch's gradient; return the global token mean of every sum.
+        """Accumulate a minibatch's gradient; return the loss and the token means of the others.
 
-        The first sum is the loss.
+        The first value of a token is its loss and counts by its share, the others all alike.
         """
         lengths = experience.drawn.lengths()
         totals = torch.zeros(width, dtype=torch.float64)
@@ -212,12 +228,14 @@ class Updater:
             def pick(x_BT: Tensor, rows: list[int] = rows, mask_BT: Tensor = mask_BT) -> Tensor:
                 return x_BT[rows][mask_BT].to(self._world.device)
 
-            sums = compute_sums(batch, pick, experience)
-            torch.autograd.backward(sums[0] / minibatch.tokens)
-            totals += sums.detach().double().cpu()
-        return [float(total) / minibatch.tokens for total in self._world.add_up(totals)]
+            values_KN = compute_values(batch, pick, experience)
+            loss = (values_KN[0] * pick(share_BT)).sum()
+            torch.autograd.backward(loss)
+            totals[0] += loss.detach().double().cpu()
+            totals[1:] += values_KN[1:].detach().double().sum(dim=1).cpu() / minibatch.tokens
+        return [float(total) for total in self._world.add_up(totals)]
 
-    def _policy_sums(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
+    def _policy_values(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
         objective = self._objective
         bonus = objective.entropy_bonus
         logprobs_N, entropy_N = self._models.logprobs(batch, entropy=bonus > 0)
@@ -236,20 +254,31 @@ class Updater:
             entropy_N = torch.zeros_like(loss_N)
         return torch.stack(
             [
-                (loss_N - bonus * entropy_N).sum(),
-                compute_k3(old_N, logprobs_N).sum(),
-                ratio_N.sum(),
-                (ratio_N - 1.0).abs().sum(),
-                clipped_N.float().sum(),
-                entropy_N.sum(),
+                loss_N - bonus * entropy_N,
+                compute_k3(old_N, logprobs_N),
+                ratio_N,
+                (ratio_N - 1.0).abs(),
+                clipped_N.float(),
+                entropy_N,
             ]
         )
 
-    def _value_sums(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
+    def _critic_values(self, batch: Sequences, pick: _Pick, experience: Experience) -> Tensor:
         loss_N, clipped_N = compute_value_loss(
             self._models.values(batch),
             pick(experience.old_values_BT),
             pick(experience.returns_BT),
             clip=self._objective.value_clip,
         )
-        return torch.stack([loss_N.sum(), clipped_N.float().sum()])
+        return torch.stack([loss_N, clipped_N.float()])
+
+
+def _shares(aggregate: Aggregate, experience: Experience, minibatch: _Minibatch) -> Tensor:
+    """Return how much each token's loss counts, over the minibatch of all processes."""
+    lengths_B1 = experience.mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    each: dict[Aggregate, Tensor] = {
+        "token-mean": torch.full(lengths_B1.shape, 1.0 / minibatch.tokens),
+        "sequence-mean": 1.0 / (minibatch.responses * lengths_B1),
+        "sequence-sum": torch.full(lengths_B1.shape, 1.0 / minibatch.responses),
+    }
+    return each[aggregate].expand(experience.mask_BT.shape)

@@ -119,18 +119,30 @@ def test_gradients_do_not_depend_on_side_or_amount_of_padding(monkeypatch, side,
             assert torch.allclose(grad, padded[role][name], atol=1e-6), (role, name)
 
 
-def test_gradients_are_those_of_the_objective_written_down_plainly():
+SHARES = {
+    # lengths of the scored responses are 3, 2, 5, 4, 2
+    "token-mean": [1 / 16] * 5,
+    "sequence-mean": [1 / 15, 1 / 10, 1 / 25, 1 / 20, 1 / 10],
+    "sequence-sum": [1 / 5] * 5,
+}
+
+
+@pytest.mark.parametrize("aggregate", SHARES)
+@pytest.mark.parametrize("micro_tokens", [9, 1000])
+def test_gradients_are_those_of_the_objective_written_down_plainly(aggregate, micro_tokens: int):
     models = make_models()
     experience = make_experience(models)
-    ours = gradients(models, experience)["policy"]
+    objective = Objective(aggregate=aggregate)
+    ours = gradients(models, experience, objective=objective, micro_tokens=micro_tokens)["policy"]
     policy = copy.deepcopy(models.policy)
     rows = [0, 1, 2, 4, 5]  # all but the unscored one
     batch = DRAWN.lay_out(rows, pad_id=PAD, device=torch.device("cpu"))
     logprobs, _ = compute_logprobs(policy, batch, None)
     mask = experience.mask_BT[rows]
-    # At ratio 1 the gradient of −ρA is −A ∇ log π; one mean over all tokens of the minibatch.
+    # At ratio 1 the gradient of −ρA is −A ∇ log π.
     advantages = experience.advantages_BT[rows][mask]
-    torch.autograd.backward(-(advantages * logprobs).sum() / mask.sum())
+    shares = torch.tensor(SHARES[aggregate])[:, None].expand(mask.shape)[mask]
+    torch.autograd.backward(-(shares * advantages * logprobs).sum())
     for name, parameter in policy.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(ours[name], parameter.grad, atol=1e-6), name
