@@ -18,7 +18,7 @@ from rlaif.audit.statistics.consistency import measure_stability
 from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
 from rlaif.config.run import KConfig
-from rlaif.engines import Engine
+from rlaif.engines import Engine, Lasting
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
 from rlaif.pipeline.executor import Interrupted
@@ -137,6 +137,9 @@ class _Work:
                 await self._estimate(asker, judges, on_estimate)
                 audit, calibrations = await self._measure(asker, judges, engines, ledger)
                 ledger.flush()
+                for engine in engines.values():
+                    if isinstance(engine, Lasting):
+                        engine.settle()
                 write_audit(out, audit, calibrations)
                 return audit
         finally:

@@ -198,6 +198,8 @@ async def rejudge(run: Run, parts: Parts) -> Rejudged:
             writer.log("started", rejudges=str(run.path))
             await run_all(missing(), one, concurrency=settings.concurrency)
             writer.flush()
+            for engine in parts.recorded:
+                engine.settle()
             writer.log("finished")
     except Interrupted:
         raise KeyboardInterrupt from None

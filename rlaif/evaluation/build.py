@@ -86,6 +86,12 @@ class Parts:
             notices.append(f"{len(self.unreadable)} records of the prompts were left out ({why})")
         return tuple(notices)
 
+    def settle(self) -> None:
+        """Make every reply so far durable, when all were asked for and used."""
+        for engine in (*self.models.values(), *self.judges.values()):
+            if isinstance(engine, RecordedEngine):
+                engine.settle()
+
     async def aclose(self) -> None:
         """Close every engine once."""
         engines = [*self.models.values(), *self.judges.values()]

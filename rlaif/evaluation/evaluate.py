@@ -99,6 +99,7 @@ async def _measure(
             card = evaluation.scorecard
             card = replace(card, notices=(*recorded.notices(), *card.notices))
             write_results(replace(evaluation, scorecard=card), settings.out)
+            recorded.settle()
             return card
     except Interrupted:
         raise KeyboardInterrupt from None

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import rlaif
+from rlaif.audit import audit_judge
 from rlaif.errors import ConfigError
 from rlaif.pipeline import Progress
+from tests.audit.planted import write_gold
 from tests.e2e.project import COMMAND, row_bytes, write_project
 from tests.engines.batch_server import BatchServer, serving_batches
 
@@ -134,3 +136,33 @@ async def test_a_budget_counts_a_batch_before_it_is_sent(tmp_path: Path, server:
     run = await rlaif.agenerate(config, overrides={"budget.max_calls": 1000})
     assert run.status().rows == PROMPTS
     assert set(server.paid.values()) == {1}
+
+
+async def test_an_evaluation_and_an_audit_through_batches_keep_no_batch(
+    tmp_path: Path, server: BatchServer
+):
+    write_project(tmp_path, prompts=5)
+    model = {
+        "engine": "openai",
+        "model": "test-model",
+        "base_url": server.base_url,
+        "options": {"transport": "batch", "batch": QUICK},
+    }
+    evaluation = {
+        "name": "test",
+        "prompts": {"path": str(tmp_path / "prompts.jsonl")},
+        "constitution": "concise",
+        "models": [
+            {"name": "base", **model},
+            {"name": "echo", "engine": "scripted", "model": "echo"},
+        ],
+        "baseline": "base",
+        "out": str(tmp_path / "evaluation"),
+    }
+    await asyncio.to_thread(rlaif.evaluate, evaluation)
+    gold = write_gold(tmp_path / "gold.jsonl", 6)
+    audit = {"judges": [{"name": "main", **model}], "out": str(tmp_path / "audit")}
+    await asyncio.to_thread(audit_judge, audit, [gold])
+    assert len(server.batches) >= 2
+    for out in ("evaluation", "audit"):
+        assert not list((tmp_path / out / "batches").iterdir())
