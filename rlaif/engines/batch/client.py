@@ -1,4 +1,4 @@
-"""The batch client: gathers calls into files, submits them, waits, and hands the answers out.
+"""The batch client: takes calls, follows their batches to the end, and hands the answers out.
 
 A call is known by a hash of its content, which is its ``custom_id``. So a call that is asked again
 by a later process meets the batch that an earlier one paid for, wherever that one broke off:
@@ -21,6 +21,7 @@ import orjson
 
 from rlaif.engines.batch import wire
 from rlaif.engines.batch.folders import Kept, Place, load, prepare
+from rlaif.engines.batch.gather import Gatherer
 from rlaif.engines.batch.jobs import Jobs
 from rlaif.engines.endpoint import Endpoint
 from rlaif.engines.http import Answer
@@ -60,10 +61,7 @@ class BatchClient:
         self._passing: tempfile.TemporaryDirectory[str] | None = None
         self._taken_up = False
         self._taking_up = asyncio.Lock()
-        self._queue: dict[str, bytes] = {}
-        self._bytes = 0
-        self._first = self._last = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._queue = Gatherer(options, self._begin)
         self._waiting: dict[str, asyncio.Future[Answer | None]] = {}
         self._sent: set[str] = set()
         """Ids of requests that are in a batch under way."""
@@ -144,9 +142,6 @@ class BatchClient:
 
     async def aclose(self) -> None:
         """Stop waiting; what was submitted is taken up by the next process."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -191,7 +186,7 @@ class BatchClient:
         log.info("%s: found again, %d requests", kept.name, len(ids))
         self._start(ids, self._follow(kept, ids))
 
-    # --- gathering
+    # --- one call
 
     async def _answer(self, custom_id: str, line: bytes) -> Answer | None:
         """Return the answer from whichever batch has it; None when that ended without."""
@@ -204,42 +199,8 @@ class BatchClient:
         if future is None:
             future = self._waiting[custom_id] = asyncio.get_running_loop().create_future()
             if custom_id not in self._sent:
-                self._gather(custom_id, line)
+                self._queue.add(custom_id, line)
         return await asyncio.shield(future)
-
-    def _gather(self, custom_id: str, line: bytes) -> None:
-        options, now = self._options, asyncio.get_running_loop().time()
-        if self._bytes + len(line) > options.max_bytes:
-            self._flush()
-        if not self._queue:
-            self._first = now
-        self._last = now
-        self._queue[custom_id] = line
-        self._bytes += len(line)
-        if len(self._queue) >= options.max_requests:
-            self._flush()
-        elif self._timer is None:
-            self._arm(now)
-
-    def _due(self) -> float:
-        return min(self._last + self._options.quiet_s, self._first + self._options.max_wait_s)
-
-    def _arm(self, now: float) -> None:
-        due, loop = self._due(), asyncio.get_running_loop()
-        self._timer = loop.call_later(max(0.0, due - now), self._flush_if_due, due)
-
-    def _flush_if_due(self, expected: float) -> None:
-        self._timer = None
-        if self._queue and self._due() > expected:  # more came meanwhile
-            self._arm(asyncio.get_running_loop().time())
-        else:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._queue:
-            queue, self._queue, self._bytes = self._queue, {}, 0
-            ids = list(queue)
-            self._start(ids, self._send(ids, queue))
 
     # --- one batch
 
@@ -271,10 +232,14 @@ class BatchClient:
             else:
                 future.set_result(outcome)
 
-    async def _send(self, ids: Sequence[str], queue: dict[str, bytes]) -> None:
+    def _begin(self, lines: dict[str, bytes]) -> None:
+        ids = list(lines)
+        self._start(ids, self._prepare(ids, lines))
+
+    async def _prepare(self, ids: Sequence[str], lines: dict[str, bytes]) -> None:
         assert self._root is not None
-        kept = await asyncio.to_thread(prepare, self._root, self._prefix, list(queue.values()))
-        queue.clear()
+        kept = await asyncio.to_thread(prepare, self._root, self._prefix, lines.values())
+        lines.clear()
         await self._follow(kept, ids)
 
     async def _follow(self, kept: Kept, ids: Sequence[str]) -> None:
