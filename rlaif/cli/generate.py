@@ -69,4 +69,6 @@ def _print_estimate(found: Estimate, *, json: bool) -> None:
             f"  {stage.purpose:10} by {stage.engine:16} {stage.calls:>9} calls "
             f"{stage.prompt_tokens:>11} + at most {stage.completion_tokens:>10} tokens  {price}"
         )
+    if found.exceeded:
+        print(f"  the budget ({', '.join(found.exceeded)}) may stop it before the end")
     print("tokens are estimated from the length of the text, four characters each")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import RunConfig, load_config
+from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage, request_key
 from rlaif.engines.ask import run_together
+from rlaif.pipeline.budget import Budget, Spend
 from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.generate import run_sync
 from rlaif.pipeline.inputs import check_source, count_records, read_prompts
@@ -49,6 +51,8 @@ class Estimate:
 
     sampled: int
     stages: tuple[Stage, ...]
+    exceeded: tuple[str, ...] = ()
+    """Limits of the budget that these figures exceed, such as ``max_price: 5``."""
 
     @property
     def price(self) -> float | None:
@@ -93,8 +97,21 @@ async def _estimate(settings: RunConfig) -> Estimate:
         await parts.aclose()
     total = count_records(parts.source)
     factor = 1.0 if total is None else total / len(sample)
-    stages = [stage for counter in counters for stage in counter.stages.values()]
-    return Estimate(total, len(sample), tuple(_scaled(stage, factor) for stage in stages))
+    found = [stage for counter in counters for stage in counter.stages.values()]
+    stages = tuple(_scaled(stage, factor) for stage in found)
+    return Estimate(total, len(sample), stages, _exceeded(settings.budget, stages))
+
+
+def _exceeded(config: BudgetConfig | None, stages: Sequence[Stage]) -> tuple[str, ...]:
+    if config is None:
+        return ()
+    spent = Spend(
+        sum(stage.price or 0.0 for stage in stages),
+        sum(stage.calls for stage in stages),
+        sum(stage.prompt_tokens + stage.completion_tokens for stage in stages),
+    )
+    uses = Budget(**config.model_dump(), spent=spent).uses()
+    return tuple(f"max_{use.what}: {use.limit:.10g}" for use in uses if use.used > use.limit)
 
 
 def _prompts(items: Iterator[Any]) -> Iterator[Prompt]:

@@ -36,6 +36,14 @@ def test_a_dry_run_prices_what_has_a_price(tmp_path: Path):
     assert abs(found["price"] - expected) < 1e-12
 
 
+def test_a_dry_run_says_whether_the_budget_will_do(tmp_path: Path):
+    config = write_project(tmp_path, prompts=10, budget={"max_calls": 50, "max_tokens": 10**9})
+    assert estimate(config).exceeded == ("max_calls: 50",)
+    done = command("generate", config, "--dry-run", cwd=tmp_path)
+    assert "the budget (max_calls: 50) may stop it before the end" in done.stdout
+    assert estimate(config, overrides={"budget.max_calls": 10**6}).exceeded == ()
+
+
 def test_canaries_are_counted_in_the_status(tmp_path: Path):
     config = write_project(tmp_path, prompts=20, judging={"canary": {"share": 0.5}})
     rlaif.generate(config)
