@@ -1,9 +1,10 @@
 """The model's forward pass in three shapes: read prompts, decode one token, read whole sequences.
 
 Axes: B rows, N positions whose next token is asked for, V vocabulary. Everything that depends on
-padding is here. Sequences are padded on the right, where a causal model cannot see it, and what all
-of them start with is read once; models whose layers keep a state want padding on the left, and
-share nothing. Masks come from lengths, never from token ids, because many models pad with their
+padding is here. Sequences are padded on the right, where a causal model cannot see it. What all of
+them start with is read once, and kept for the next pass, which often starts with the same
+instructions and conversation. Models whose layers keep a state want padding on the left, and share
+nothing. Masks come from lengths, never from token ids, because many models pad with their
 end-of-sequence token.
 """
 
@@ -16,7 +17,8 @@ from transformers import DynamicCache
 
 from rlaif.engines.local.rows import Rows, is_joinable, padding_mask
 
-_SHORTEST_PREFIX = 16  # a shared prefix below this is not worth a pass of its own
+_SHORTEST_PREFIX = 16  # tokens; reading fewer together is not worth a pass of its own
+_MOST_KEPT = 4096  # tokens; bounds the memory that is held between passes
 
 
 class Forward:
@@ -35,6 +37,9 @@ class Forward:
         known = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in known
         self._takes_keep = "logits_to_keep" in known
+        self.kept: Sequence[int] = ()
+        """What the last passes read and the next one need not, should it start with it."""
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []  # keys and values of `kept`
 
     def prefill(self, sequences: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
         """Read prompts; return the filled cache and the next token's logits, (B, V).
@@ -78,29 +83,50 @@ class Forward:
     def _read(
         self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], *, keep: bool
     ) -> tuple[Any, torch.Tensor]:
-        prefix = self._shared_prefix(sequences, min(min(positions) for positions in asked))
-        cache: Any = DynamicCache(config=self.config) if keep or prefix else None
-        if prefix:
-            ids = torch.tensor([sequences[0][:prefix]])
-            self._call(ids, None, None, cache, keep=1)
-            cache.reorder_cache(torch.zeros(len(sequences), dtype=torch.long))
-        rest = [sequence[prefix:] for sequence in sequences]
+        cache: Any = DynamicCache(config=self.config) if keep or self.joinable else None
+        start = self._start(sequences, asked, cache) if self.joinable else 0
+        rest = [sequence[start:] for sequence in sequences]
         width = max(map(len, rest))
         ids = torch.zeros((len(rest), width), dtype=torch.long)
         for row, sequence in enumerate(rest):
             ids[row, : len(sequence)] = torch.tensor(sequence)
-        flat = [
-            row * width + at - prefix for row, positions in enumerate(asked) for at in positions
-        ]
+        flat = [row * width + at - start for row, positions in enumerate(asked) for at in positions]
         chosen = torch.tensor(flat, device=self.device)
-        return cache, self._call_at(ids, cache, chosen)
+        logits = self._call_at(ids, cache, chosen)
+        if self.joinable and len(sequences) == 1:
+            self._keep(sequences[0][: asked[0][0]], cache)
+        return cache, logits
 
-    def _shared_prefix(self, sequences: Sequence[Sequence[int]], most: int) -> int:
-        if len(sequences) < 2 or not self.joinable:
-            return 0
+    def _start(
+        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], cache: Any
+    ) -> int:
+        """Fill the cache with what need not be read in every row; return how many tokens that is.
+
+        What is kept from the last pass comes first, then what only these sequences share.
+        """
+        most = min(min(positions) for positions in asked)
         ordered = [list(sequence) for sequence in sequences]
-        shared = min(common_prefix(min(ordered), max(ordered)), most)
-        return shared if shared >= _SHORTEST_PREFIX else 0
+        shared = ordered[0][: min(common_prefix(min(ordered), max(ordered)), most)]
+        start = common_prefix(self.kept, shared)
+        if start < _SHORTEST_PREFIX:
+            start = 0
+        for layer, (keys, values) in zip(cache.layers, self._layers if start else (), strict=False):
+            layer.update(keys[:, :, :start], values[:, :, :start])
+        if (len(sequences) - 1) * (len(shared) - start) >= _SHORTEST_PREFIX:
+            self._call(torch.tensor([shared[start:]]), None, None, cache, keep=1)
+            start = len(shared)
+            self._keep(shared, cache)
+        if len(sequences) > 1 and start:
+            cache.reorder_cache(torch.zeros(len(sequences), dtype=torch.long))
+        return start
+
+    def _keep(self, tokens: Sequence[int], cache: Any) -> None:
+        """Keep what was read of the only row, for the next pass."""
+        if not all(layer.is_initialized for layer in cache.layers):
+            return  # some models have layers that use the keys of others
+        self.kept = tokens[:_MOST_KEPT]
+        part = (slice(None), slice(None), slice(len(self.kept)))
+        self._layers = [(one.keys[part].clone(), one.values[part].clone()) for one in cache.layers]
 
     def _call_at(self, ids: torch.Tensor, cache: Any, chosen: torch.Tensor) -> torch.Tensor:
         """Read on from the cache; the head sees only the chosen places of the flattened (B, T)."""

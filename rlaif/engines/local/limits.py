@@ -54,7 +54,7 @@ def choose_limits(
         tokens=max_batch_tokens,
         prefill_tokens=min(16384 if on_gpu else 2048, max_batch_tokens),
         logits=2**28 if on_gpu else 2**26,
-        pass_cost=2048 if on_gpu else 32,
+        pass_cost=2048 if on_gpu else 16,
     )
 
 

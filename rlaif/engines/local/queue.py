@@ -2,7 +2,8 @@
 
 Readings are batched by what a pass would cost: neighbours in token order share the longest
 prefixes, and one more sequence is taken while reading it along is cheaper than reading it alone.
-That weighs padding against shared prefixes and the price of a pass, and needs no tuning.
+That weighs padding against shared prefixes, what a worker has just read, and the price of a pass,
+and needs no tuning.
 """
 
 import bisect
@@ -64,13 +65,16 @@ class Queue:
             self._changed.notify_all()
             return True
 
-    def take(self, *, room: int, busy: bool, limits: Limits) -> Work | None:
+    def take(
+        self, *, room: int, busy: bool, limits: Limits, kept: Sequence[int] = ()
+    ) -> Work | None:
         """Return what to do next; None once the queue is closed.
 
         Args:
             room: How many rows the worker would start now.
             busy: Whether it has other work: then nothing is waited for.
             limits: Of the worker.
+            kept: Tokens it need not read again at the start of a sequence.
         """
         with self._changed:
             if not busy:
@@ -80,7 +84,7 @@ class Queue:
             self._forget()
             share = min(room, -(-len(self._rows) // self._workers))
             rows = [self._rows.popleft() for _ in range(share)]
-            return Work(rows, self._next_readings(limits))
+            return Work(rows, self._next_readings(limits, kept))
 
     def close(self) -> list[Row | Reading]:
         """Let all workers stop; return what nobody took."""
@@ -112,7 +116,7 @@ class Queue:
             self._arrivals = deque(r for r in self._arrivals if not r.job.over)
             self._readings = sorted(self._arrivals, key=_ids)
 
-    def _next_readings(self, limits: Limits) -> list[Reading]:
+    def _next_readings(self, limits: Limits, kept: Sequence[int]) -> list[Reading]:
         """The oldest reading and those of its neighbours that are cheaper read with it."""
         if not self._arrivals:
             return []
@@ -121,7 +125,8 @@ class Queue:
         while self._readings[low] is not oldest:
             low += 1
         high = low + 1
-        batch = _Batch(oldest, limits, self._vocabulary, shares=self._shares_prefixes)
+        most_positions = limits.logits // self._vocabulary
+        batch = _Batch(oldest, limits, most_positions, kept if self._shares_prefixes else None)
         while True:
             if high < len(self._readings) and batch.add(self._readings[high]):
                 high += 1
@@ -137,28 +142,35 @@ class Queue:
 
 
 class _Batch:
-    """Sequences of one pass, and what the pass costs, in tokens."""
+    """Sequences of one pass, and what the pass costs, in tokens.
 
-    def __init__(self, first: Reading, limits: Limits, vocabulary: int, *, shares: bool) -> None:
+    ``kept`` need not be read again; None if nothing is ever shared.
+    """
+
+    def __init__(
+        self, first: Reading, limits: Limits, most_positions: int, kept: Sequence[int] | None
+    ) -> None:
         self._limits = limits
-        self._most_positions = limits.logits // vocabulary
+        self._most_positions = most_positions
+        self._kept = kept or ()
         self._example = first.ids
         self._count = 1
         self._longest = len(first.ids)
         self._positions = len(first.ids) - first.first
-        self._prefix = first.first if shares else 0
+        self._prefix = first.first if kept is not None else 0
 
     def add(self, reading: Reading) -> bool:
         """Take one more sequence if that saves work and fits; say whether it did."""
         prefix = min(common_prefix(self._example, reading.ids), reading.first, self._prefix)
         longest = max(self._longest, len(reading.ids))
         positions = self._positions + len(reading.ids) - reading.first
-        tokens = (self._count + 1) * (longest - prefix)
-        alone = self._limits.pass_cost + len(reading.ids)
-        together = prefix + tokens - self._tokens()
+        tokens = self._tokens(self._count + 1, longest, prefix)
+        together = tokens - self._tokens(self._count, self._longest, self._prefix)
+        known = min(common_prefix(self._kept, reading.ids), reading.first)
+        alone = self._limits.pass_cost + len(reading.ids) - known
         if (
             together > alone
-            or prefix + tokens > self._limits.prefill_tokens
+            or tokens > self._limits.prefill_tokens
             or positions > self._most_positions
         ):
             return False
@@ -166,11 +178,10 @@ class _Batch:
         self._positions = positions
         return True
 
-    def _tokens(self) -> int:
-        """Of the batch as it is: a single sequence has no prefix to share."""
-        if self._count == 1:
-            return self._longest
-        return self._prefix + self._count * (self._longest - self._prefix)
+    def _tokens(self, count: int, longest: int, prefix: int) -> int:
+        """What is read of so many sequences: once what they share and nobody knows yet."""
+        known = min(common_prefix(self._kept, self._example), prefix)
+        return prefix - known + count * (longest - prefix)
 
 
 def _ids(reading: Reading) -> list[int]:

@@ -83,7 +83,9 @@ class Worker:
     def _turn(self) -> bool:
         """Do the next piece of work; return False once the queue is closed."""
         decoder = self._decoder
-        work = self._queue.take(room=decoder.room, busy=decoder.busy, limits=self._limits)
+        work = self._queue.take(
+            room=decoder.room, busy=decoder.busy, limits=self._limits, kept=self._forward.kept
+        )
         if work is None:
             return False
         if work.readings:

@@ -85,6 +85,45 @@ def test_reading_gives_the_logits_at_the_places_asked_for(brute: Brute):
     assert close(logits, expected)
 
 
+@torch.inference_mode()
+def test_what_the_last_pass_read_is_not_read_again(brute: Brute, monkeypatch):
+    forward, read = Forward(brute.model), list[int]()
+    original = Forward._call
+
+    def counted(self, ids, *arguments, **keywords):
+        read.append(ids.numel())
+        return original(self, ids, *arguments, **keywords)
+
+    monkeypatch.setattr(Forward, "_call", counted)
+    shared, conversation = list(range(100, 130)), list(range(200, 220))
+    batches = [
+        [[*shared, *conversation, 5, 9], [*shared, *conversation, 7, 7]],
+        [[*shared, *conversation, 8, 9, 5]],  # all of it is known
+        [[*shared, 301, 302], [*shared, 303, 304]],  # the start of it is
+        [[301], [302, 303]],  # nothing is, and it stays
+        [[*shared, 5, 6], [*shared, 5, 7]],
+    ]
+    for batch in batches:
+        logits = forward.read(batch, [[len(sequence) - 1] for sequence in batch])
+        for row, sequence in enumerate(batch):
+            assert close(logits[row], brute.logprobs(sequence)[-1])
+    if forward.joinable:
+        assert read == [50, 4, 3, 4, 4, 4]
+
+
+@torch.inference_mode()
+def test_prompts_are_read_on_from_what_is_kept(tiny_models: Callable[[str], Path]):
+    brute = Brute(tiny_models("llama"))
+    forward = Forward(brute.model)
+    shared = list(range(100, 130))
+    forward.read([[*shared, 3]], [[30]])
+    cache, logits = forward.prefill([[*shared, 5, 9], [*shared, 7]])
+    assert list(forward.kept) == shared
+    assert cache.layers[0].keys.shape[0] == 2
+    for row, sequence in enumerate([[*shared, 5, 9], [*shared, 7]]):
+        assert close(logits[row], brute.logprobs(sequence)[-1])
+
+
 def test_only_models_that_attend_to_everything_may_shift_rows(brute: Brute, kind: str):
     expected = JoinableRows if kind in ("llama", "learned-positions") else FixedRows
     assert type(new_rows(brute.model.config)) is expected

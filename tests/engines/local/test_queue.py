@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -28,8 +29,15 @@ def row() -> Row:
     return Row(Job(1), (0,), [1], False, Sampling(), 0, 5)
 
 
-def take(waiting: Queue, *, room: int = 8, busy: bool = True, of: Limits | None = None) -> Work:
-    work = waiting.take(room=room, busy=busy, limits=of or limits())
+def take(
+    waiting: Queue,
+    *,
+    room: int = 8,
+    busy: bool = True,
+    of: Limits | None = None,
+    kept: Sequence[int] = (),
+) -> Work:
+    work = waiting.take(room=room, busy=busy, limits=of or limits(), kept=kept)
     assert work is not None
     return work
 
@@ -69,6 +77,16 @@ def test_a_prefix_ends_where_the_first_thing_is_asked():
     waiting = queue()
     waiting.put(readings=[reading(*long, 1, first=3), reading(*long, 2, *range(80))])
     assert len(take(waiting).readings) == 1  # with 3 tokens to share, padding costs more
+
+
+def test_what_a_worker_has_just_read_costs_nothing_more():
+    shared = tuple(range(60))
+    both = [reading(*shared, 1), reading(*shared, 2, *range(70, 90))]
+    waiting = queue()
+    waiting.put(readings=both)
+    assert len(take(waiting).readings) == 2  # padding 20 is cheaper than reading 60 again
+    waiting.put(readings=both)
+    assert len(take(waiting, kept=shared).readings) == 1
 
 
 def test_cheap_passes_are_not_merged_at_the_price_of_padding():
