@@ -4,14 +4,14 @@ A single commit costs a disk sync; two hundred cost the same one. What is handed
 up at once, and is durable a quarter of a second later at the latest.
 """
 
-import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlaif.errors import RunError
-from rlaif.runs.ledger_file import Call, explain, write_calls
+from rlaif.runs.ledger_file import Call, explain
 
 GROUP_ROWS = 200
 GROUP_SECONDS = 0.25
@@ -23,18 +23,33 @@ _CALL_BYTES = 400
 
 
 class GroupCommit:
-    """The only writer of a ledger file. Methods may be called from any thread.
+    """The only writer of a ledger. Methods may be called from any thread.
 
     After an error nothing more is written, and every further `put` and `flush` raises it.
+
+    Args:
+        write: Makes a group durable. Called from one thread, groups in order.
+        path: What is written, for messages.
+        rows: How many calls make a group due.
+        seconds: After how long a smaller one is due.
 
     Attributes:
         pending: What was handed over and is not committed yet, by key.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Call]], None],
+        path: Path,
+        *,
+        rows: int = GROUP_ROWS,
+        seconds: float = GROUP_SECONDS,
+    ) -> None:
         self.pending: dict[bytes, Call] = {}
-        self._connection = connection
+        self._write = write
         self._path = path
+        self._rows = rows
+        self._seconds = seconds
         self._queue: deque[Call] = deque()
         self._queued_since = 0.0
         self._bytes = 0
@@ -60,7 +75,7 @@ class GroupCommit:
             self._bytes += len(call.reply) + _CALL_BYTES
             if len(self._queue) == 1:
                 self._queued_since = time.monotonic()
-            if len(self._queue) in (1, GROUP_ROWS):
+            if len(self._queue) in (1, self._rows):
                 self._changed.notify_all()
 
     def flush(self) -> None:
@@ -81,7 +96,6 @@ class GroupCommit:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        self._connection.close()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -92,10 +106,11 @@ class GroupCommit:
     def _run(self) -> None:
         while group := self._next_group():
             try:
-                write_calls(self._connection, group)
+                self._write(group)
             except Exception as error:  # noqa: BLE001 - handed to whoever puts or flushes next
+                known = error if isinstance(error, RunError) else explain(self._path, error)
                 with self._changed:
-                    self._error = explain(self._path, error)
+                    self._error = known
                     self._changed.notify_all()
                 return
             with self._changed:
@@ -109,16 +124,16 @@ class GroupCommit:
         """Wait until a group is due and take it; an empty one means the end."""
         with self._changed:
             while not self._due():
-                waiting = self._queued_since + GROUP_SECONDS - time.monotonic()
+                waiting = self._queued_since + self._seconds - time.monotonic()
                 self._changed.wait(waiting if self._queue else None)
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_ROWS))]
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), self._rows))]
             self._queued_since = time.monotonic()
             return group
 
     def _due(self) -> bool:
-        if self._closing or len(self._queue) >= GROUP_ROWS:
+        if self._closing or len(self._queue) >= self._rows:
             return True
         if not self._queue:
             return False
-        late = time.monotonic() >= self._queued_since + GROUP_SECONDS
+        late = time.monotonic() >= self._queued_since + self._seconds
         return late or self._awaited > self._written

@@ -21,6 +21,16 @@ class Layout:
         return self.root / "ledger.sqlite"
 
     @property
+    def replies(self) -> Path:
+        """The folder of replies that are in no ledger file."""
+        return self.root / "replies"
+
+    @property
+    def staged(self) -> Path:
+        """Prompts on their way to workers; only while somebody writes."""
+        return self.root / "staged"
+
+    @property
     def shards(self) -> Path:
         """The folder of the rows."""
         return self.root / "shards"

@@ -7,13 +7,14 @@ also the account of what was spent.
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 from rlaif.errors import InputError, RunError
 from rlaif.runs.entry import Entry, Total, from_call, key_bytes, to_call
+from rlaif.runs.files import make_folder
 from rlaif.runs.group_commit import GroupCommit
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger_file import (
@@ -24,9 +25,24 @@ from rlaif.runs.ledger_file import (
     damaged,
     explain,
     find_call,
+    open_empty,
     read_accounts,
+    read_keys,
     read_page,
+    write_calls,
 )
+from rlaif.runs.replies import ReplyShards, write_replies
+from rlaif.runs.stores import local_copy
+
+_SHARD_REPLIES = 1000
+_SHARD_SECONDS = 2.0
+"""A reply shard is due after so many replies, or so long: a file costs more than a commit."""
+
+
+def has_ledger(directory: Path) -> bool:
+    """Whether a run directory remembers replies, in a ledger file or in reply shards."""
+    layout = Layout(directory)
+    return layout.ledger.is_file() or len(ReplyShards(layout.replies)) > 0
 
 
 def check_reuse(directories: Sequence[Path]) -> None:
@@ -36,7 +52,7 @@ def check_reuse(directories: Sequence[Path]) -> None:
         InputError: Names the one that has none.
     """
     for directory in directories:
-        if not Layout(directory).ledger.is_file():
+        if not has_ledger(local_copy(directory)):
             raise InputError(
                 f"reuse: {directory}: there is no ledger in it",
                 hint="name run directories under `reuse`",
@@ -56,17 +72,20 @@ class Ledger:
         reader: sqlite3.Connection,
         commits: GroupCommit | None,
         reuse: Sequence["Ledger"],
+        shards: ReplyShards,
     ) -> None:
         self.path = path
         self._reader = reader
         self._commits = commits
         self._reuse = reuse
+        self._shards = shards
+        self._opened = ExitStack()
         self._lock = threading.Lock()
-        self._accounts = read_accounts(reader)
+        self._accounts = _sum_up(read_accounts(reader), shards.accounts)
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, reuse: Sequence[Path] = ()) -> "Ledger":
-        """Open a ledger file, creating it unless ``read_only``.
+        """Open a ledger file, creating it unless ``read_only``, and the reply shards beside it.
 
         Only one process may write; the run's lock sees to that. Any number may read meanwhile.
 
@@ -81,18 +100,63 @@ class Ledger:
             RunMismatch: The file was written by a newer version.
         """
         check_reuse(reuse)
+        shards = ReplyShards(Layout(path.parent).replies)
         with ExitStack() as opened:
-            others = [
-                opened.enter_context(cls.open(Layout(folder).ledger, read_only=True))
-                for folder in reuse
-            ]
+            others = _open_others(reuse, opened)
             commits = None
             if not read_only:
-                commits = GroupCommit(connect(path, read_only=False), path)
+                writer = opened.enter_context(closing(connect(path, read_only=False)))
+                commits = GroupCommit(lambda group: write_calls(writer, group), path)
                 opened.callback(commits.close)
-            reader = opened.enter_context(closing(connect(path, read_only=True)))
-            ledger = cls(path, reader, commits, others)
-            opened.pop_all()
+            sharded = read_only and not path.is_file() and len(shards) > 0
+            reader = open_empty() if sharded else connect(path, read_only=True)
+            opened.enter_context(closing(reader))
+            ledger = cls(path, reader, commits, others, shards)
+            ledger._opened = opened.pop_all()
+        return ledger
+
+    @classmethod
+    def open_sharded(
+        cls,
+        folder: Path,
+        *,
+        writer: str,
+        only_own: bool = False,
+        reuse: Sequence[Path] = (),
+        upload: Callable[[Path], None] | None = None,
+    ) -> "Ledger":
+        """Open reply shards for reading and writing, with no ledger file. Many may write at once.
+
+        What is put is durable within two seconds.
+
+        Args:
+            folder: The run's ``replies`` folder; created when missing.
+            writer: A name of letters and digits that no other writer has.
+            only_own: Look nothing up but what this writer wrote.
+            reuse: Other run directories, as for `open`.
+            upload: Called with every shard; what it was called with counts as durable.
+
+        Raises:
+            InputError: A directory of ``reuse`` has no ledger.
+            RunError: A shard is damaged, or the folder cannot be written.
+        """
+        check_reuse(reuse)
+        make_folder(folder)
+        shards = ReplyShards(folder, writer=writer if only_own else "")
+
+        def write(group: Sequence[Call]) -> None:
+            path = write_replies(folder, group, writer=writer)
+            if upload is not None:
+                upload(path)
+            shards.add(path, counted=True)
+
+        with ExitStack() as opened:
+            others = _open_others(reuse, opened)
+            reader = opened.enter_context(closing(open_empty()))
+            commits = GroupCommit(write, folder, rows=_SHARD_REPLIES, seconds=_SHARD_SECONDS)
+            opened.callback(commits.close)
+            ledger = cls(folder, reader, commits, others, shards)
+            ledger._opened = opened.pop_all()
         return ledger
 
     def get(self, key: str) -> Entry | None:
@@ -101,16 +165,44 @@ class Ledger:
         Raises:
             RunError: The ledger is damaged or cannot be read.
         """
+        entry, ours = self.look_up(key)
+        if entry is not None and not ours:
+            self.put(entry)
+        return entry
+
+    def look_up(self, key: str) -> tuple[Entry | None, bool]:
+        """The same without copying: return also whether the reply is this run's own.
+
+        Raises:
+            RunError: The ledger is damaged or cannot be read.
+        """
         call = self._find(key_bytes(key))
         if call is not None:
-            return self._entry(call)
+            return self._entry(call), True
         for other in self._reuse:
-            entry = other.get(key)
+            entry, _ = other.look_up(key)
             if entry is not None:
-                entry = replace(entry, reused=True)
-                self.put(entry)
-                return entry
-        return None
+                return replace(entry, reused=True), False
+        return None, False
+
+    def keys(self) -> bytes:
+        """Every key that `get` would find, 16 bytes each, one after the other, some twice.
+
+        Raises:
+            RunError: The ledger is damaged or cannot be read.
+        """
+        self.flush()
+        with self._lock:
+            try:
+                own = read_keys(self._reader)
+            except sqlite3.Error as error:
+                raise explain(self.path, error) from error
+        return b"".join([own, self._shards.keys(), *(other.keys() for other in self._reuse)])
+
+    def _has(self, key: bytes) -> bool:
+        """Whether the ledger file holds the key, which then counts before any shard."""
+        with self._lock:
+            return find_call(self._reader, key) is not None
 
     def _find(self, key: bytes) -> Call | None:
         if self._commits is not None:
@@ -119,9 +211,10 @@ class Ledger:
                 return pending
         with self._lock:
             try:
-                return find_call(self._reader, key)
+                found = find_call(self._reader, key)
             except sqlite3.Error as error:
                 raise explain(self.path, error) from error
+        return found or self._shards.find(key)
 
     def put(self, entry: Entry) -> None:
         """Write an entry down. It can be looked up at once, and is durable within 250 ms.
@@ -155,10 +248,12 @@ class Ledger:
         """
         with self._lock:
             if self._commits is None:
+                self._shards.refresh()
                 try:
-                    self._accounts = read_accounts(self._reader)
+                    accounts = read_accounts(self._reader)
                 except sqlite3.Error as error:
                     raise explain(self.path, error) from error
+                self._accounts = _sum_up(accounts, self._shards.accounts)
             accounts = {account: replace(sums) for account, sums in self._accounts.items()}
         names = dict.fromkeys((account.purpose, account.engine) for account in accounts)
         return tuple(
@@ -186,18 +281,15 @@ class Ledger:
                 except sqlite3.Error as error:
                     raise explain(self.path, error) from error
             if not page:
-                return
+                break
             place = page[-1].place
             yield from map(self._entry, page)
+        yield from (self._entry(call) for call in self._shards.calls() if not self._has(call.key))
 
     def close(self) -> None:
         """Write what is left, unless writing has failed, and close. Safe to call twice."""
         # The reader first: SQLite tidies up when the last connection that may write is closed.
-        self._reader.close()
-        if self._commits is not None:
-            self._commits.close()
-        for other in self._reuse:
-            other.close()
+        self._opened.close()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -210,6 +302,21 @@ class Ledger:
             return from_call(call)
         except ValueError as error:
             raise damaged(self.path, str(error)) from error
+
+
+def _open_others(reuse: Sequence[Path], opened: ExitStack) -> list[Ledger]:
+    return [
+        opened.enter_context(Ledger.open(Layout(local_copy(folder)).ledger, read_only=True))
+        for folder in reuse
+    ]
+
+
+def _sum_up(*parts: Mapping[Account, Sums]) -> dict[Account, Sums]:
+    accounts: dict[Account, Sums] = {}
+    for part in parts:
+        for account, sums in part.items():
+            accounts[account] = accounts.get(account, Sums()) + sums
+    return accounts
 
 
 def _total(purpose: str, engine: str, paid: Sums, copied: Sums) -> Total:

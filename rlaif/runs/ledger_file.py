@@ -140,6 +140,9 @@ class Sums:
     unpriced: int = 0
     """Calls whose price is not known."""
 
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
     def add(self, call: Call) -> None:
         """Count one call."""
         self.calls += 1
@@ -239,6 +242,18 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise damaged(path, found)
+
+
+def open_empty() -> sqlite3.Connection:
+    """Open a ledger in memory that holds nothing, for runs whose replies are all in shards."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.executescript(_TABLES)
+    return connection
+
+
+def read_keys(connection: sqlite3.Connection) -> bytes:
+    """Every key, one after the other without separators."""
+    return b"".join(key for (key,) in connection.execute("SELECT key FROM calls"))
 
 
 def find_call(connection: sqlite3.Connection, key: bytes) -> Call | None:

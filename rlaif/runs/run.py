@@ -19,6 +19,7 @@ from rlaif.runs.ledger import Ledger
 from rlaif.runs.manifest import Manifest, load_manifest
 from rlaif.runs.shards import read_rows
 from rlaif.runs.status import RunStatus, read_status
+from rlaif.runs.stores import local_copy, url_of
 
 if TYPE_CHECKING:
     import datasets
@@ -154,17 +155,19 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run directory to read it.
+    """Open a run to read it: a directory, or a URL such as ``s3://bucket/run``.
 
     Raises:
         InputError: There is no run at this path.
         RunError: Its manifest is damaged.
         RunMismatch: It was written by a newer version.
     """
-    root = Path(path)
+    root, url = local_copy(path), url_of(path)
     try:
         return Run(root, load_manifest(root))
     except FileNotFoundError as error:
+        if url is not None:
+            raise InputError(f"{url}: there is no run") from error
         raise InputError(_why_no_run(root), hint=_where_runs_are(root)) from error
 
 

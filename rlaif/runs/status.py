@@ -198,7 +198,7 @@ def _read_failures(layout: Layout, status: RunStatus) -> dict[str, Failure]:
 
 
 def _read_calls(layout: Layout, status: RunStatus) -> None:
-    if not layout.ledger.exists():
+    if not layout.ledger.exists() and not layout.replies.exists():
         return
     try:
         with Ledger.open(layout.ledger, read_only=True) as ledger:

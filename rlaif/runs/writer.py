@@ -5,6 +5,8 @@ crash takes with it costs no money: the calls behind it are in the ledger, and e
 equal rows.
 """
 
+import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +24,7 @@ from rlaif.runs.lock import RunLock
 from rlaif.runs.log import EventLog
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
 from rlaif.runs.shards import done_ids, write_shard
+from rlaif.runs.stores import Store, url_of
 
 _PATIENCE_SECONDS = 30.0
 _PATIENCE_SHARE = 0.02
@@ -33,7 +36,7 @@ class RunWriter:
     A context manager; leaving it writes what is finished, also when leaving by an exception.
 
     Args:
-        directory: The run directory; created when missing.
+        directory: The run directory, created when missing; or a URL such as ``s3://bucket/run``.
         manifest: What is asked now. One that is there already stays as it is.
         reuse: Other run directories whose ledgers may answer, at no cost.
         rows_per_shard: How many rows, or failures, make a shard due.
@@ -42,6 +45,7 @@ class RunWriter:
         ledger: The run's ledger.
         log: Call it with an event and fields to write a line of ``log.jsonl``.
         manifest: The manifest in the directory.
+        store: The object store the run lies in; None when it lies on this machine.
 
     Raises:
         InputError: A directory of ``reuse`` has no ledger; nothing was written.
@@ -59,10 +63,15 @@ class RunWriter:
         rows_per_shard: int = 1000,
     ) -> None:
         check_reuse(reuse)
+        url = url_of(directory)
+        self.store = store = None if url is None else Store(url)
+        directory = directory if store is None else store.copy
         self._layout = layout = Layout(directory)
         with ExitStack() as opened:
             make_folder(directory)
             opened.callback(RunLock(directory).release)
+            if store is not None:
+                store.fetch()
             self.manifest = _settle_manifest(layout, manifest)
             make_folder(layout.shards)
             self.log = EventLog(layout.log)
@@ -70,7 +79,13 @@ class RunWriter:
             self._tidy_up()
             self._done = done_ids(layout.shards)
             self._failed = set(standing_failures(layout.failures, layout.shards))
-            self.ledger = opened.enter_context(Ledger.open(layout.ledger, reuse=reuse))
+            if store is None:
+                self.ledger = opened.enter_context(Ledger.open(layout.ledger, reuse=reuse))
+            else:
+                store.upload(layout.manifest)
+                store.upload_missing()
+                store.remove_staged()
+                self.ledger = opened.enter_context(_open_stored(store, reuse))
             sync_folder(directory)
             self._thread = opened.enter_context(ThreadPoolExecutor(1, "rlaif-shards"))
             self._opened = opened.pop_all()
@@ -84,8 +99,10 @@ class RunWriter:
 
     def _tidy_up(self) -> None:
         """Remove what a crash left unfinished."""
-        for path in remove_partial(self._layout.root, self._layout.shards):
+        layout = self._layout
+        for path in remove_partial(layout.root, layout.shards, layout.replies):
             self.log("removed", file=path.name, reason="left unfinished by a crash")
+        shutil.rmtree(layout.staged, ignore_errors=True)
         if repair_failures(self._layout.failures):
             self.log("repaired", file=self._layout.failures.name, reason="torn last line")
 
@@ -141,6 +158,7 @@ class RunWriter:
         with self._opened:
             if not self._closed and self._broken is None:
                 self.flush()
+                self._upload(self._layout.log)
             self._closed = True
 
     def __enter__(self) -> "RunWriter":
@@ -189,8 +207,25 @@ class RunWriter:
         # In this order, so that whatever a row was made from is in the ledger when it appears.
         self.ledger.flush()
         if rows:
-            write_shard(self._layout.shards, rows, run=self.manifest.label)
+            path = write_shard(self._layout.shards, rows, run=self.manifest.label)
+            self._upload(path)
         append_failures(self._layout.failures, failures)
+        if failures:
+            self._upload(self._layout.failures)
+
+    def _upload(self, path: Path) -> None:
+        if self.store is not None:
+            self.store.upload(path)
+
+
+def _open_stored(store: Store, reuse: Sequence[Path]) -> Ledger:
+    """A ledger without a file, which an object store could not hold."""
+    return Ledger.open_sharded(
+        Layout(store.copy).replies,
+        writer=secrets.token_hex(4),
+        reuse=reuse,
+        upload=store.upload,
+    )
 
 
 def patience(open_for: float) -> float:

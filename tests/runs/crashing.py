@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.records import Response, Row
-from rlaif.runs import RunWriter, group_commit, writer as writer_module
+from rlaif.runs import RunWriter, ledger, writer as writer_module
 from tests.runs.made import make_entry, make_key, make_manifest, make_row
 
 CALLS = 3
@@ -70,8 +70,8 @@ def tear_and_die(descriptor: int) -> None:
 
 
 POINTS: dict[str, tuple[Any, str, Callable[..., None] | None, Callable[..., None] | None]] = {
-    "before a commit": (group_commit, "write_calls", die, None),
-    "after a commit": (group_commit, "write_calls", None, die),
+    "before a commit": (ledger, "write_calls", die, None),
+    "after a commit": (ledger, "write_calls", None, die),
     "before a shard": (writer_module, "write_shard", die, None),
     "after a shard": (writer_module, "write_shard", None, die),
     "before failures": (writer_module, "append_failures", die, None),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rlaif.errors import InputError, RunError, RunMismatch
-from rlaif.runs import Entry, Ledger, group_commit, ledger_file
+from rlaif.runs import Entry, Ledger, group_commit, ledger as ledger_module, ledger_file
 from tests.runs.made import make_entry, make_key
 
 
@@ -67,7 +67,7 @@ def test_groups_are_never_larger_than_promised(tmp_path, monkeypatch):
         sizes.append(len(calls))
         write(connection, calls)
 
-    monkeypatch.setattr(group_commit, "write_calls", spying)
+    monkeypatch.setattr(ledger_module, "write_calls", spying)
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         for number in range(1001):
             ledger.put(make_entry(number))
@@ -261,7 +261,7 @@ def test_a_failed_write_is_raised_by_the_next_put_and_flush(tmp_path, monkeypatc
         def broken(connection, calls):
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(group_commit, "write_calls", broken)
+        monkeypatch.setattr(ledger_module, "write_calls", broken)
         ledger.put(make_entry(2))
         with pytest.raises(RunError, match=r"ledger\.sqlite: disk I/O error"):
             ledger.flush()

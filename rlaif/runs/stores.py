@@ -1,0 +1,217 @@
+"""Object stores: a run under a URL such as ``s3://bucket/run``, and its copy on this machine.
+
+Files of a run are uploaded whole, which is as atomic there as a rename is here, and those in
+``shards/`` and ``replies/`` never change. So the copy is brought up to date by fetching what is not
+there yet, and can be deleted at any time: everything is in the store. Everybody reads the copy.
+
+``pyarrow.fs`` does the talking (s3, gs, abfs, hdfs; `fsspec` for other schemes). Credentials and
+endpoints come from the environment, as with other tools: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``,
+``AWS_ENDPOINT_URL``, …
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from rlaif.embedded.places import cache_folder
+from rlaif.errors import InputError, RunError
+from rlaif.records import content_id
+from rlaif.runs.files import PARTIAL, make_folder, write_whole
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
+_IMMUTABLE = ("replies", "shards")
+_GROWING = ("failures.jsonl", "log.jsonl")
+MANIFEST = "manifest.json"
+
+
+def url_of(place: str | Path) -> str | None:
+    """Return the URL that a path stands for; None for a path on this machine.
+
+    A `Path` made of a URL has lost a slash; it is put back.
+    """
+    found = _URL.fullmatch(str(place))
+    return None if found is None else f"{found[1]}://{found[2].rstrip('/')}"
+
+
+def local_copy(place: str | Path) -> Path:
+    """Return where a run can be read on this machine, fetching what is new under a URL.
+
+    Raises:
+        RunError: The store cannot be read.
+        InputError: No library for this kind of URL is installed.
+    """
+    url = url_of(place)
+    return Path(place) if url is None else Store(url).fetch()
+
+
+class Store:
+    """One run in an object store.
+
+    Args:
+        url: Such as ``s3://bucket/run``.
+
+    Attributes:
+        copy: The folder of its copy on this machine.
+
+    Raises:
+        InputError: No library for this kind of URL is installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._files, self._root = _connect(url)
+        name = PurePosixPath(url).name
+        self.copy = cache_folder() / "runs" / f"{name}-{content_id('store', url)[:12]}"
+
+    def fetch(self, *, folders: tuple[str, ...] = _IMMUTABLE, only: str = "") -> Path:
+        """Bring the copy up to date and return its folder.
+
+        Args:
+            folders: Of the files that never change, only those in these folders.
+            only: Of them, only those with this in their name.
+
+        Raises:
+            RunError: The store cannot be read, or the disk is full.
+        """
+        there = self._listed()
+        self._drop_if_replaced(MANIFEST in there)
+        for name, size in there.items():
+            folder = name.partition("/")[0]
+            target = self.copy / name
+            wanted = folder in folders and only in name if "/" in name else name != "lock"
+            growing = name in (*_GROWING, MANIFEST)
+            has = target.stat().st_size if target.is_file() else -1
+            if wanted and (has < size if growing else has != size):
+                make_folder(target.parent)
+                write_whole(target, self._read(name))
+        return self.copy
+
+    def upload(self, path: Path) -> None:
+        """Upload one file of the copy, whole.
+
+        Raises:
+            RunError: The store refused it.
+        """
+        name = path.relative_to(self.copy).as_posix()
+        try:
+            with self._files.open_output_stream(f"{self._root}/{name}") as sink:
+                sink.write(path.read_bytes())
+        except (OSError, pa.ArrowException) as error:
+            raise self._trouble("cannot be written", name, error) from error
+
+    def upload_missing(self) -> None:
+        """Upload files of the copy that a crash kept from the store.
+
+        Raises:
+            RunError: The store refused one.
+        """
+        there = self._listed()
+        for folder in _IMMUTABLE:
+            for path in sorted((self.copy / folder).glob("*.parquet")):
+                if f"{folder}/{path.name}" not in there:
+                    self.upload(path)
+        for name in _GROWING:
+            path = self.copy / name
+            if path.is_file() and path.stat().st_size > there.get(name, 0):
+                self.upload(path)
+
+    def staged(self, name: str) -> tuple[str, Any]:
+        """Return the path of a file for workers, and the file system to read it with."""
+        return f"{self._root}/staged/{name}", self._files
+
+    def remove_staged(self) -> None:
+        """Remove what was on its way to workers.
+
+        Raises:
+            RunError: The store refused it.
+        """
+        try:
+            for name in self._listed():
+                if name.startswith("staged/"):
+                    self._files.delete_file(f"{self._root}/{name}")
+        except OSError as error:
+            raise self._trouble("cannot be written", "staged", error) from error
+
+    def _drop_if_replaced(self, has_manifest: bool) -> None:
+        """Forget a copy of a run that was deleted in the store, or replaced by another one."""
+        mine = self.copy / MANIFEST
+        if not mine.is_file():
+            return
+        if not has_manifest or orjson.loads(self._read(MANIFEST)) != orjson.loads(
+            mine.read_bytes()
+        ):
+            for path in self.copy.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != "lock":
+                    path.unlink()
+
+    def _listed(self) -> dict[str, int]:
+        chosen = pafs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        try:
+            found = self._files.get_file_info(chosen)
+        except (OSError, pa.ArrowException) as error:
+            raise self._trouble("cannot be read", "", error) from error
+        start = len(self._root.rstrip("/")) + 1
+        return {
+            one.path[start:]: one.size
+            for one in sorted(found, key=lambda info: str(info.path))
+            if one.type == pafs.FileType.File and not one.path.endswith(PARTIAL)
+        }
+
+    def _read(self, name: str) -> bytes:
+        try:
+            with self._files.open_input_stream(f"{self._root}/{name}") as source:
+                data: bytes = source.read()
+        except (OSError, pa.ArrowException) as error:
+            raise self._trouble("cannot be read", name, error) from error
+        return data
+
+    def _trouble(self, what: str, name: str, error: Exception) -> RunError:
+        said = str(error).strip().partition("\n")[0]
+        place = f"{self.url}/{name}" if name else self.url
+        return RunError(
+            f"{place}: {what}: {said:.300}",
+            hint="see that the bucket exists and that the credentials in the environment may use "
+            "it; everything written before is kept: repeat the command",
+        )
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    scheme, _, rest = url.partition("://")
+    if scheme == "s3":
+        return pafs.S3FileSystem(**_s3_options()), rest
+    try:
+        files, path = pafs.FileSystem.from_uri(f"{scheme}://{quote(rest)}")
+    except (pa.ArrowException, ValueError, OSError):
+        return _through_fsspec(url, scheme)
+    return files, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """What pyarrow does not take from the environment by itself in every version."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    scheme, _, host = endpoint.rpartition("://")
+    return {"endpoint_override": host, "scheme": scheme or "https"}
+
+
+def _through_fsspec(url: str, scheme: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"{url}: {scheme}:// needs a library that is not installed ({error})",
+            hint=f"install the fsspec implementation of {scheme}, or use s3://, gs:// or a path",
+        ) from None
+    return pafs.PyFileSystem(pafs.FSSpecHandler(files)), path
