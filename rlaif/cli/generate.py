@@ -11,10 +11,10 @@ from rlaif.cli.progress import shown_progress
 from rlaif.cli.status import caught_canaries, print_status, status_json
 from rlaif.config import parse_overrides
 from rlaif.pipeline.estimate import Estimate, estimate
-from rlaif.pipeline.generate import generate as run_generate
+from rlaif.pipeline.generate import Executor, generate as run_generate
 
 
-def generate(
+def generate(  # noqa: PLR0913 - one parameter an option
     config: Annotated[Path, typer.Argument(help="The run file.")],
     set_: Annotated[
         list[str] | None,
@@ -29,6 +29,13 @@ def generate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be asked: calls, tokens, price.")
     ] = False,
+    executor: Annotated[
+        Executor, typer.Option(help="Where the work is done: in this process, or on Ray.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster, such as auto; absent: Ray is started here."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Sample, judge and pair every prompt of a run file. Repeat the command to go on."""
@@ -41,7 +48,12 @@ def generate(
     try:
         with shown_progress(json=json) as on_progress:
             run = run_generate(
-                config, overrides=overrides, retry_failed=retry_failed, on_progress=on_progress
+                config,
+                overrides=overrides,
+                retry_failed=retry_failed,
+                on_progress=on_progress,
+                executor=executor,
+                address=address,
             )
     except KeyboardInterrupt:
         print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)

@@ -50,6 +50,11 @@ def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
     return str(anchored) if isinstance(anchored, Path) else anchored
 
 
+def _anchor_unless_url(value: Any, info: ValidationInfo) -> Any:
+    """The same, but a URL stays as it is."""
+    return Path(str(value)) if ADDRESS.search(str(value)) else _anchor(value, info)
+
+
 def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     """The same for what may be a file or a name: only when such a file or folder exists."""
     if not isinstance(value, str):
@@ -65,6 +70,9 @@ FilePath = Annotated[Path, BeforeValidator(_anchor)]
 
 PathOrAddress = Annotated[str, BeforeValidator(_anchor_unless_address)]
 """A path, as `FilePath`, or an address such as ``s3://bucket/key``; both may be patterns."""
+
+FolderOrUrl = Annotated[Path, BeforeValidator(_anchor_unless_url)]
+"""The same, or a URL such as ``s3://bucket/run``, which a `Path` holds with one slash less."""
 
 NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 """A name, or a file or folder where one exists under the folder of the file that names it."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rlaif.config.gate import GateConfig
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, FolderOrUrl, NameOrPath, Settings
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
@@ -166,6 +166,22 @@ class BudgetConfig(Settings):
         return self
 
 
+class RayConfig(Settings):
+    """How ``--executor ray`` spreads a run. Limits stay those of the whole run; no row changes."""
+
+    workers: int | None = Field(
+        None, ge=1, description="Absent: one a GPU that is used, else one per two CPU cores."
+    )
+    cpus: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPU cores of a worker.")
+    gpus: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="GPUs of a worker; absent: 1 where a model runs in the worker, else 0.",
+    )
+    portion: int = Field(16, ge=1, description="Prompts handed to a worker at a time.")
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -184,7 +200,7 @@ class RunConfig(Settings):
     gate: GateConfig | None = Field(
         None, description="What the judges must have shown in an audit before they may label."
     )
-    reuse: tuple[FilePath, ...] = Field(
+    reuse: tuple[FolderOrUrl, ...] = Field(
         (), description="Run directories whose ledgers answer first, at no cost."
     )
     budget: BudgetConfig | None = Field(
@@ -192,7 +208,8 @@ class RunConfig(Settings):
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
-    out: FilePath
+    ray: RayConfig = RayConfig()
+    out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")
 
     @model_validator(mode="after")
     def _names_differ(self) -> "RunConfig":

@@ -87,6 +87,10 @@ class Budget:
         """Return every limit with what is used of it."""
         return self._against(self._spent)
 
+    def add(self, spent: Spend) -> None:
+        """Count what was spent elsewhere."""
+        self._spent += spent
+
     async def reserve(self, most: Spend) -> None:
         """Set aside the most that a call can cost; `settle` it, whatever becomes of the call.
 
@@ -166,12 +170,15 @@ def show_use(use: Use) -> str:
 
 def open_budget(config: BudgetConfig | None, totals: Iterable[Total]) -> Budget | None:
     """Return the budget of a run with what its ledger says is spent; None when there is none."""
-    if config is None:
-        return None
+    return None if config is None else Budget(**config.model_dump(), spent=spend_of(totals))
+
+
+def spend_of(totals: Iterable[Total]) -> Spend:
+    """Return what a ledger says was spent."""
     spent = NOTHING
     for one in totals:
         spent += Spend(one.price or 0.0, one.calls, one.prompt_tokens + one.completion_tokens)
-    return Budget(**config.model_dump(), spent=spent)
+    return spent
 
 
 def check_priced(config: BudgetConfig | None, engines: Mapping[str, Engine]) -> None:

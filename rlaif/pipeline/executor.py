@@ -34,7 +34,7 @@ async def run_all(
         Interrupted: SIGINT or SIGTERM arrived. Work in flight got `DRAIN_SECONDS` to finish.
         Exception: The first one that ``work`` or the iterator raised; the rest was cancelled.
     """
-    async with _stop_signals() as stop, _seldom_collecting():
+    async with stop_signals() as stop, _seldom_collecting():
         queue: asyncio.Queue[ItemT | None] = asyncio.Queue(maxsize=2 * concurrency)
         main = asyncio.create_task(_workers(items, work, queue, concurrency, stop))
         stopping = asyncio.create_task(stop.wait())
@@ -139,7 +139,7 @@ async def _seldom_collecting() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _stop_signals() -> AsyncIterator[asyncio.Event]:
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
     """Yield an event that SIGINT and SIGTERM set; a second signal does what it always did."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

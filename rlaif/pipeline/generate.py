@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from rlaif.config import RunConfig, load_config
-from rlaif.errors import RlaifError, StoppedEarly
+from rlaif.config import RunConfig, load_config, nearest
+from rlaif.errors import ConfigError, EngineMissing, RlaifError, StoppedEarly
 from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
+from rlaif.pipeline.desk import Done
 from rlaif.pipeline.executor import Interrupted, run_all
 from rlaif.pipeline.inputs import check_source, count_records, read_prompts
-from rlaif.records import REMOVED, Failure, Prompt
+from rlaif.records import REMOVED, Failure, Prompt, Row
 from rlaif.runs import Run, RunWriter, open_run
 
 ResultT = TypeVar("ResultT")
@@ -59,6 +61,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Executor = Literal["local", "ray"]
+"""Where the work is done: in this process, or in actors of a Ray cluster."""
 
 
 def generate(
@@ -67,6 +71,8 @@ def generate(
     overrides: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     on_progress: OnProgress | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
 ) -> Run:
     """Carry every prompt of a run file through sampling, judging and pairing.
 
@@ -78,6 +84,9 @@ def generate(
         overrides: Dotted keys to values, such as ``{"prompts.limit": 50}``.
         retry_failed: Try prompts again that are recorded as failures.
         on_progress: Called about twice a second.
+        executor: ``local`` works in this process, ``ray`` in actors of a Ray cluster. They make the
+            same rows, and either goes on with what the other began.
+        address: Of the Ray cluster; absent: ``RAY_ADDRESS``, else Ray is started on this machine.
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
@@ -87,7 +96,12 @@ def generate(
     """
     return run_sync(
         lambda: agenerate(
-            config, overrides=overrides, retry_failed=retry_failed, on_progress=on_progress
+            config,
+            overrides=overrides,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+            executor=executor,
+            address=address,
         )
     )
 
@@ -98,8 +112,11 @@ async def agenerate(
     overrides: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     on_progress: OnProgress | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
 ) -> Run:
     """The same as `generate`, to be awaited."""
+    spread = None if _check_executor(executor, address) == "local" else _import_ray()
     settings = load_config(RunConfig, config, overrides)
     parts = build_parts(settings)
     try:
@@ -107,7 +124,10 @@ async def agenerate(
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
-            await _Job(settings, parts, writer, retry_failed, on_progress).run()
+            job = _Job(settings, parts, writer, retry_failed, on_progress)
+            if spread is not None:
+                job.spread = partial(spread, settings, writer=writer, address=address)
+            await job.run()
     finally:
         await parts.aclose()
     return open_run(settings.out)
@@ -138,6 +158,11 @@ class _Job:
         self._read = 0
         self._total: int | None = None
         self._started = time.monotonic()
+        self._elsewhere = Done()
+        """Sums over what other processes did."""
+
+        self.spread: Callable[..., Coroutine[Any, Any, None]] | None = None
+        """Works on prompts in other processes; None works on them in this one."""
 
     async def run(self) -> None:
         log = self._writer.log
@@ -145,7 +170,11 @@ class _Job:
         self._total = await asyncio.to_thread(count_records, self._parts.source)
         ticker = asyncio.create_task(self._tick())
         try:
-            await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
+            if self.spread is None:
+                await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
+            else:
+                await self._parts.aclose()
+                await self.spread(self._missing_prompts(), take=self._take)
             self._raise_if_stopped()
             log("input", prompts=self._read)
             self._writer.flush()
@@ -189,14 +218,35 @@ class _Job:
             # Not raised here, which would cancel others: they may finish without another call.
             self._stopped = problem
             return
+        self._keep(outcome)
+
+    def _missing_prompts(self) -> Iterator[Prompt]:
+        """The same without failures, which need no work."""
+        for item in self._missing():
+            if isinstance(item, Failure):
+                self._keep(item)
+            else:
+                yield item
+
+    def _take(self, done: Done) -> None:
+        """Take what other processes did."""
+        for outcome in (*done.rows, *done.failures):
+            self._keep(outcome)
+        if self._budget is not None:
+            self._budget.add(done.spent)
+        sums = self._elsewhere
+        sums.asked = dict(Counter(sums.asked) + Counter(done.asked))
+        sums.remembered = dict(Counter(sums.remembered) + Counter(done.remembered))
+        sums.spent += done.spent
+
+    def _keep(self, outcome: Row | Failure) -> None:
         if isinstance(outcome, Failure):
             if outcome.stage == REMOVED:
                 self._log_removed(outcome)
             self._writer.add_failure(outcome)
             self._failures += 1
         else:
-            self._writer.add_row(outcome)
-            self._rows += 1
+            self._rows += self._writer.add_row(outcome)
         self._finished += 1
 
     def _raise_if_stopped(self) -> None:
@@ -222,14 +272,19 @@ class _Job:
         engines = self._parts.recorded
         totals = self._writer.ledger.totals()
         prices = [total.price for total in totals if total.price is not None]
+        elsewhere = self._elsewhere
+        if elsewhere.spent.price:
+            prices.append(elsewhere.spent.price)
         elapsed = max(time.monotonic() - self._started, 1e-9)
         self._on_progress(
             Progress(
                 total=self._total,
                 rows=self._rows,
                 failures=self._failures,
-                asked=sum(engine.asked.total() for engine in engines),
-                remembered=sum(engine.remembered.total() for engine in engines),
+                asked=sum(engine.asked.total() for engine in engines)
+                + sum(elsewhere.asked.values()),
+                remembered=sum(engine.remembered.total() for engine in engines)
+                + sum(elsewhere.remembered.values()),
                 price=sum(prices) if prices else None,
                 rate=self._finished / elapsed,
                 budget=self._budget.uses() if self._budget else (),
@@ -238,12 +293,31 @@ class _Job:
         )
 
     def _counts(self) -> dict[str, Any]:
-        asked: Counter[str] = Counter()
-        remembered: Counter[str] = Counter()
+        asked = Counter(self._elsewhere.asked)
+        remembered = Counter(self._elsewhere.remembered)
         for engine in self._parts.recorded:
             asked += engine.asked
             remembered += engine.remembered
         return {"asked": dict(asked), "remembered": dict(remembered)}
+
+
+def _check_executor(executor: str, address: str | None) -> str:
+    if executor not in get_args(Executor):
+        raise ConfigError(f"executor {executor!r}: unknown{nearest(executor, get_args(Executor))}")
+    if executor == "local" and address is not None:
+        raise ConfigError("an address has no use without the ray executor")
+    return executor
+
+
+def _import_ray() -> Callable[..., Coroutine[Any, Any, None]]:
+    try:
+        from rlaif.pipeline.ray_executor import run_on_ray
+    except ModuleNotFoundError as problem:
+        raise EngineMissing(
+            f"the ray executor needs {problem.name}, which is not installed",
+            hint="pip install 'constitutional-rlaif[ray]'",
+        ) from None
+    return run_on_ray
 
 
 def run_sync(start: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:

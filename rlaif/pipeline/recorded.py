@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from rlaif.engines import (
     Capability,
@@ -23,7 +23,19 @@ from rlaif.engines import (
     request_key,
 )
 from rlaif.pipeline.budget import NOTHING, Budget, cost_of, most_of
-from rlaif.runs import Entry, Ledger
+from rlaif.runs import Entry
+
+
+class Memory(Protocol):
+    """What remembers replies: a ledger, as a rule."""
+
+    def get(self, key: str) -> Entry | None:
+        """Look a reply up."""
+        ...
+
+    def put(self, entry: Entry) -> None:
+        """Write a reply down."""
+        ...
 
 
 class RecordedEngine:
@@ -42,7 +54,7 @@ class RecordedEngine:
     """
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, *, label: str, budget: Budget | None = None
+        self, engine: Engine, ledger: Memory, *, label: str, budget: Budget | None = None
     ) -> None:
         self._engine = engine
         self._budget = budget

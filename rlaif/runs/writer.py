@@ -106,6 +106,11 @@ class RunWriter:
         if repair_failures(self._layout.failures):
             self.log("repaired", file=self._layout.failures.name, reason="torn last line")
 
+    @property
+    def directory(self) -> Path:
+        """The run directory on this machine."""
+        return self._layout.root
+
     def done_ids(self) -> IdSet:
         """Ids of all rows, those added just now included: the set grows with them."""
         return self._done
