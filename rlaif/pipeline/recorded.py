@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from rlaif.engines import (
@@ -35,6 +36,15 @@ class Memory(Protocol):
 
     def put(self, entry: Entry) -> None:
         """Write a reply down."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until every reply so far is durable."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; what engines keep between starts goes beside it."""
         ...
 
 

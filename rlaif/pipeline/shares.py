@@ -53,6 +53,12 @@ def _share(config: Any, workers: int) -> Any:
     if config.engine != "openai":
         return config
     options = read_options(config.options)
+    if options.transport == "batch":
+        raise ConfigError(
+            "options.transport: batch asks from one process and waits for hours: it gains nothing "
+            "from the ray executor",
+            hint="leave --executor ray out, or use transport: sdk",
+        )
     whole = options.bounds(read_urls(config.base_url, options.base_urls))
     if workers > whole.maximum:
         raise ConfigError(

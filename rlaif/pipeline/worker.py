@@ -52,6 +52,7 @@ class Recall:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._fetched: dict[str, Entry] = {}
+        self.path = ledger.path
 
     def get(self, key: str) -> Entry | None:
         """Look a reply up; one that was fetched is given away once."""
@@ -60,6 +61,10 @@ class Recall:
     def put(self, entry: Entry) -> None:
         """Write an entry down."""
         self._ledger.put(entry)
+
+    def flush(self) -> None:
+        """Wait until every reply so far is durable."""
+        self._ledger.flush()
 
     async def fetch(self, keys: Sequence[str], link: DeskLink) -> None:
         """Fetch replies from the desk. Those of other runs are copied, as a ledger does."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,48 +13,187 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.errors import ConfigError
+from rlaif.audit.relabel import relabel, reparse
+from rlaif.errors import ConfigError, StoppedEarly
 from rlaif.runs import open_run
-from tests.e2e.project import COMMAND, rlaif as command, row_bytes, write_project
+from tests.e2e.project import COMMAND, row_bytes, write_project
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
-import ray.data  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
-    # Ray's own, on whatever Python and pandas it runs with.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    # Ray leaves files, sockets and processes to the end of the interpreter.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # Ray warns of its own settings whenever it copies them.
+    pytest.mark.filterwarnings(r"ignore:`\w+` is deprecated"),
 ]
 
 PORTIONS = {"workers": 2, "portion": 4, "cpus": 0.5}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for all tests of this file."""
+def cluster() -> Iterator[str]:
+    """One Ray for all tests of this file; its address."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
+    context = ray.init(
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100 << 20,
         _node_ip_address="127.0.0.1",
     )
-    yield
+    yield context.address_info["gcs_address"]
     ray.shutdown()
 
 
-def test_ray_gives_the_same_rows_as_one_process(tmp_path: Path, cluster: None):
-    student: dict[str, Any] = {"engine": "scripted", "model": "echo", "sampling": {"n": 2}}
-    student["options"] = {"failure_rate": 0.2}
-    config = write_project(tmp_path, student=student, ray=PORTIONS)
+def student(*, n: int = 2, **options: Any) -> dict[str, Any]:
+    return {"engine": "scripted", "model": "echo", "options": options, "sampling": {"n": n}}
+
+
+def calls(run: rlaif.Run, purpose: str) -> int:
+    return sum(total.calls for total in run.status().calls if total.purpose == purpose)
+
+
+def workers() -> list[int]:
+    """Process ids of the actors that work on prompts."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if words.startswith(b"ray::MapWorker"):
+            found.append(int(folder.name))
+    return found
+
+
+def wait_for(what: Any, seconds: float = 90.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
+
+
+def replies(run: Path) -> list[Path]:
+    return list((run / "replies").glob("*.parquet"))
+
+
+def test_ray_gives_the_same_rows_as_one_process_and_what_follows_asks_nothing(
+    tmp_path: Path, cluster: str
+):
+    config = write_project(tmp_path, student=student(failure_rate=0.2), ray=PORTIONS)
     here = rlaif.generate(config)
     there = rlaif.generate(config, overrides={"out": str(tmp_path / "ray")}, executor="ray")
     assert row_bytes(there.path) == row_bytes(here.path)
     assert {f.record_id: f for f in there.failures()} == {f.record_id: f for f in here.failures()}
     one, other = here.status(), there.status()
     assert (other.rows, other.failed, other.state) == (one.rows, one.failed, "finished")
-    assert other.calls == one.calls
+    assert sorted(map(str, other.calls)) == sorted(map(str, one.calls))
+    assert not (there.path / "staged").exists()
+
+    again = reparse(there.path, out=tmp_path / "reparsed")
+    assert (again.asked, again.rows) == (0, one.rows)
+    judged = {key: row.judgments for row in there.rows() for key in [row.prompt.id]}
+    assert {row.prompt.id: row.judgments for row in again.run.rows()} == judged
+    done = relabel(there.path, constitution="hhh", out=tmp_path / "relabelled")
+    assert done.rejudged.asked == 0
+    assert done.flips.flipped == 0
+    # Only rows are lost: either executor makes them again from the replies of the other.
+    for run, executor in ((there, "local"), (here, "ray")):
+        shutil.rmtree(run.path / "shards")
+        rlaif.generate(config, overrides={"out": str(run.path)}, executor=executor)  # type: ignore[arg-type]
+        assert run.status().calls == (other if run is there else one).calls
+    assert row_bytes(there.path) == row_bytes(here.path)
+
+
+def test_either_executor_goes_on_where_the_other_stopped(tmp_path: Path, cluster: str):
+    config = write_project(tmp_path, prompts=36, student=student(), ray=PORTIONS)
+    whole = rlaif.generate(config, overrides={"out": str(tmp_path / "whole")})
+    rlaif.generate(config, overrides={"prompts.limit": 12})
+    rlaif.generate(config, overrides={"prompts.limit": 24}, executor="ray")
+    run = rlaif.generate(config)
+    assert row_bytes(run.path) == row_bytes(whole.path)
+    assert calls(run, "sample") == 72
+    seen: list[int] = []
+    rlaif.generate(config, executor="ray", on_progress=lambda progress: seen.append(progress.asked))
+    assert set(seen) == {0}
+    reusing = {"out": str(tmp_path / "new"), "reuse": [str(run.path)]}
+    new = rlaif.generate(config, overrides=reusing, executor="ray")
+    assert row_bytes(new.path) == row_bytes(whole.path)
+    assert calls(new, "sample") == 0
+    assert sum(total.reused for total in new.status().calls) == 72 + calls(run, "judge")
+
+
+def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
+    tmp_path: Path, cluster: str
+):
+    changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 8}
+    config = write_project(tmp_path, prompts=80, **changes)
+    whole = rlaif.generate(config, overrides={"out": str(tmp_path / "whole")})
+    child = subprocess.Popen(
+        [*COMMAND, "generate", str(config), "--executor", "ray", "--address", cluster],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for kills in (1, 2):
+        wait_for(lambda already=kills: len(replies(tmp_path / "run")) >= 3 * already and workers())
+        os.kill(workers()[0], signal.SIGKILL)
+    _, errors = child.communicate(timeout=200)
+    assert child.returncode == 0, errors
+    run = open_run(tmp_path / "run")
+    assert row_bytes(run.path) == row_bytes(whole.path)
+    status = run.status()
+    assert (status.rows, status.failed, status.state) == (80, 0, "finished")
+    # A worker has 4 prompts of 2 samples in flight.
+    assert 160 <= calls(run, "sample") <= 160 + 2 * 8
+
+
+def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str):
+    changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 8}
+    config = write_project(tmp_path, prompts=60, **changes)
+    words = ["generate", str(config), "--executor", "ray", "--address", cluster]
+    child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(replies(tmp_path / "run")) >= 4)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not workers())
+    before = sum(total.calls for total in open_run(tmp_path / "run").status().calls)
+    assert before > 0
+    run = rlaif.generate(config)
+    status = run.status()
+    assert (status.rows, status.failed) == (60, 0)
+    assert len(row_bytes(run.path)) == 60
+    assert calls(run, "sample") == 120, "what was in reply shards was asked again"
+
+
+def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, cluster: str):
+    changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 4}
+    config = write_project(tmp_path, prompts=400, **changes)
+    words = ["generate", str(config), "--executor", "ray", "--address", cluster]
+    child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(replies(tmp_path / "run")) >= 3)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "repeat the command to go on" in errors
+    assert "Traceback" not in errors
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["event"] == "interrupted"
+    status = open_run(tmp_path / "run").status()
+    assert 0 < status.rows < 400
+    rlaif.generate(config, overrides={"prompts.limit": 1})
+    assert calls(open_run(tmp_path / "run"), "sample") < 800
+
+
+def test_a_budget_is_kept_by_all_workers_together(tmp_path: Path, cluster: str):
+    config = write_project(tmp_path, student=student(), ray=PORTIONS, budget={"max_calls": 50})
+    with pytest.raises(StoppedEarly, match="calls 50 of 50"):
+        rlaif.generate(config, executor="ray")
+    run = open_run(tmp_path / "run")
+    assert sum(total.calls for total in run.status().calls) == 50
+
+
+def test_more_workers_than_the_cluster_holds_are_refused(tmp_path: Path, cluster: str):
+    config = write_project(tmp_path, ray={"workers": 4})
+    with pytest.raises(ConfigError, match=r"ray\.cpus"):
+        rlaif.generate(config, executor="ray")
