@@ -5,6 +5,7 @@ the wish to stop. Workers write to no file of the run but their own reply shards
 """
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,6 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from rlaif import errors
 from rlaif.config.run import BudgetConfig
 from rlaif.errors import RlaifError, StoppedEarly
 from rlaif.pipeline.budget import NOTHING, Budget, Spend
@@ -68,7 +68,7 @@ class Done:
         if self.problem is None:
             return None
         name, message, hint = self.problem
-        kind = getattr(errors, name, None)
+        kind = getattr(sys.modules[RlaifError.__module__], name, None)
         if isinstance(kind, type) and issubclass(kind, RlaifError):
             return kind(message, hint=hint)
         return RuntimeError(f"a worker failed:\n{message}")

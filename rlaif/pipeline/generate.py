@@ -230,7 +230,8 @@ class _Job:
 
     def _take(self, done: Done) -> None:
         """Take what other processes did."""
-        for outcome in (*done.rows, *done.failures):
+        outcomes: list[Row | Failure] = [*done.rows, *done.failures]
+        for outcome in outcomes:
             self._keep(outcome)
         if self._budget is not None:
             self._budget.add(done.spent)

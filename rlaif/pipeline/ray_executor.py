@@ -328,7 +328,7 @@ def _some(prompts: Iterator[Prompt]) -> list[dict[str, Any]]:
 
 def _plan_workers(settings: RunConfig) -> tuple[int, float]:
     """Return how many workers there are, and how many GPUs each one has."""
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
     wanted = settings.ray
     each = (1.0 if runs_models(settings) and gpus else 0.0) if wanted.gpus is None else wanted.gpus

@@ -124,7 +124,7 @@ class Worker:
         try:
             self._open(order)
         except Exception as problem:  # noqa: BLE001 - said with the first portion, as data
-            self._problem = describe_problem(problem, traceback.format_exc())
+            self._stop_for(problem)
             return
         self._reported = self._counts()
         starts = self._call(self._link.hello(name))
@@ -188,7 +188,7 @@ class Worker:
         try:
             await self._durable()
         except Exception as problem:  # noqa: BLE001 - handed over as data
-            self._problem = describe_problem(problem, traceback.format_exc())
+            self._stop_for(problem)
             done = Done(left=len(prompts))
         if not self._progressed and done.rows:
             self._progressed = True
@@ -208,11 +208,15 @@ class Worker:
             except asyncio.CancelledError:
                 return None
             except Exception as problem:  # noqa: BLE001 - handed over as data
-                described = describe_problem(problem, traceback.format_exc())
-                self._problem = self._problem or described
+                self._stop_for(problem)
                 return None
             finally:
                 self._running.discard(task)
+
+    def _stop_for(self, problem: Exception) -> None:
+        """Begin nothing any more, and say why with what comes back; the first reason counts."""
+        if self._problem is None:
+            self._problem = describe_problem(problem, traceback.format_exc())
 
     async def _durable(self) -> None:
         """Wait until all replies so far are in shards, together with other portions."""

@@ -9,6 +9,7 @@ endpoints come from the environment, as with other tools: ``AWS_ACCESS_KEY_ID``,
 ``AWS_ENDPOINT_URL``, …
 """
 
+import importlib
 import os
 import re
 import shutil
@@ -206,9 +207,8 @@ def _s3_options() -> dict[str, Any]:
 
 def _through_fsspec(url: str, scheme: str) -> tuple[Any, str]:
     try:
-        import fsspec
-
-        files, path = fsspec.core.url_to_fs(url)
+        fsspec = importlib.import_module("fsspec.core")
+        files, path = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise InputError(
             f"{url}: {scheme}:// needs a library that is not installed ({error})",
