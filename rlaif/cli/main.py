@@ -1,6 +1,7 @@
 """The entry point: verbs, and the one place where errors become messages and exit codes."""
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -18,6 +19,7 @@ from rlaif.cli import (
     train,
 )
 from rlaif.errors import RlaifError
+from rlaif.runs.files import cannot_write, is_refused
 
 app = typer.Typer(
     name="rlaif",
@@ -54,6 +56,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as problem:
+        if not is_refused(problem):
+            raise
+        place = Path(problem.filename or "what the command writes")
+        print(f"error: {cannot_write(place, problem)}", file=sys.stderr)
+        sys.exit(1)
     except typer.TyperException as problem:
         show = getattr(problem, "show", None)
         if show is None:

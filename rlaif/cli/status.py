@@ -16,10 +16,14 @@ from rlaif.runs import Run, RunStatus, open_run
 def status(
     run: Annotated[Path, typer.Argument(help="The run directory.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every shard whole, to find any damage.")
+    ] = False,
 ) -> None:
     """Say what a run has done so far; safe while it is running."""
     opened = open_run(run)
-    found, caught = opened.status(), caught_canaries(opened)
+    found = opened.status(verify=verify)
+    caught = None if found.damaged else caught_canaries(opened)
     if json:
         sys.stdout.buffer.write(orjson.dumps(status_json(found, caught)) + b"\n")
         return
@@ -79,7 +83,7 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
     for notice in found.notices:
         print(f"  notice      {notice}")
     for path, problem in found.damaged.items():
-        print(f"  damaged     {path}: {problem}")
+        print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
 
 
 def _reasons(counts: Counter[str]) -> str:

@@ -74,6 +74,8 @@ def load_yaml(path: Path, error: Callable[..., InputError]) -> Document:
         mark = problem.problem_mark or problem.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise error(f"{where}: not valid YAML: {problem.problem or problem.context}") from None
+    except RecursionError:
+        raise error(f"{path}: not valid YAML: nested too deeply") from None
     except YAMLError as problem:
         line = str(problem).strip().splitlines()[0]
         raise error(f"{path}: not valid YAML: {line}") from None

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import orjson
 
@@ -79,7 +80,8 @@ def read_failures(path: Path) -> dict[str, Failure]:
             except (orjson.JSONDecodeError, TypeError) as error:
                 raise RunError(
                     f"{path}:{number}: not a failure record",
-                    hint="delete this line; if it stood for a prompt, the prompt is tried again",
+                    hint=f"sed -i {number}d {quote(str(path))} and repeat the command: if the line "
+                    "stood for a prompt, the prompt is tried again",
                 ) from error
             found[failure.record_id] = failure
     return found

@@ -34,6 +34,11 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror or error})")
 
 
+def is_refused(error: OSError) -> bool:
+    """Whether the system refused to write: no room, or no permission."""
+    return error.errno in _FULL | _FORBIDDEN
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents; an existing one is fine.
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from shlex import quote as quoted
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -241,7 +242,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= _CHECKED_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise damaged(path, found)
+            raise damaged(path, " ".join(found.split()))
 
 
 def open_empty() -> sqlite3.Connection:
@@ -318,9 +319,10 @@ def explain(path: Path, error: Exception) -> RunError:
 
 def damaged(path: Path, why: str) -> RunError:
     """Say that the file is damaged, and the way out."""
-    aside = path.with_name(f"{path.stem}.damaged")
+    aside = quoted(str(path.with_name(f"{path.stem}.damaged")))
     return RunError(
         f"{path}: damaged ledger: {why}",
-        hint=f"mkdir {aside} && mv {path}* {aside}/ and repeat the command: finished rows are safe "
-        "in the shards, only prompts without a row are asked again",
+        hint=f"mkdir -p {aside} && mv {quoted(str(path))}* {aside}/ and repeat the command: "
+        "finished rows are safe in the shards, only prompts without a row are asked again; "
+        "what was spent before is then no longer counted",
     )

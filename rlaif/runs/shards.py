@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,6 +172,6 @@ def _ids(path: Path, batch: pa.RecordBatch) -> Iterator[bytes]:
 def _damaged(path: Path, why: str) -> RunError:
     return RunError(
         f"{path}: damaged shard: {why}",
-        hint=f"mv {path} {path}.damaged and repeat the command: "
+        hint=f"mv {quote(str(path))} {quote(f'{path}.damaged')} and repeat the command: "
         "its rows are made again from the ledger at no cost",
     )

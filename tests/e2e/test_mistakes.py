@@ -79,6 +79,7 @@ OPENAI = {"engine": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
 
 MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "malformed YAML": (raw("name: [demo\n"), r"run\.yaml:\d+:\d+: not valid YAML"),
+    "settings nested without end": (raw("name: " + "[" * 3000), "nested too deeply"),
     "empty settings": (raw(""), "the file is empty"),
     "settings in Latin-1": (raw("name: caf\xe9".encode("latin-1")), "not UTF-8"),
     "unknown key": (changed(seeed=1), "did you mean 'seed'"),

@@ -1,12 +1,12 @@
 """Full and read-only file systems, provoked for real in a process of their own."""
 
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.runs.small_disk import in_namespace, skip_without_mounts
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,19 +77,9 @@ def lines(command: list[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def in_namespace(mount: Path, command: list[str]) -> list[str]:
-    """Run a command with a small file system of its own at ``mount``, seen by nobody else."""
-    setup = f"mount -t tmpfs -o size=2m tmpfs {mount} && {shlex.join(command)}"
-    return ["unshare", "--map-root-user", "--mount", "sh", "-c", setup]
-
-
 @pytest.fixture
 def small_disk(tmp_path):
-    if shutil.which("unshare") is None:
-        pytest.skip("no unshare command to mount a small file system with")
-    attempt = subprocess.run(in_namespace(tmp_path, ["true"]), capture_output=True, check=False)
-    if attempt.returncode != 0:
-        pytest.skip("this system does not let tests mount a small file system")
+    skip_without_mounts(tmp_path)
     return tmp_path
 
 

@@ -158,6 +158,8 @@ def _find_local(path: str) -> tuple[None, list[str], str | None]:
     if glob.has_magic(path) and not Path(path).exists():
         found = glob.glob(path, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute ones
         return None, [one for one in found if Path(one).is_file()], _fixed(path)
+    if not Path(path).exists():
+        raise RecordError(f"{path}: no such file")
     return None, [path], None
 
 
