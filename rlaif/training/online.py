@@ -17,7 +17,7 @@ from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
 from rlaif.training.models import device_kind, load_policy, model_fingerprint
 from rlaif.training.ppo.build import computes_in_bf16
-from rlaif.training.ppo.card import model_card
+from rlaif.training.ppo.card import model_card, provenance_of
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
 from rlaif.training.ppo.vllm import need_vllm
 from rlaif.training.progress import Style
@@ -63,7 +63,7 @@ def train_rloo(
         )
         return RLOOTrainer(args=arguments, **parts)
 
-    work = _Work("rloo", settings, str(model), Path(out), scorer, style)
+    work = _Work("rloo", settings, str(model), Path(out), scorer, style, provenance_of(config))
     return work.carry_out(prompts, build, force=force)
 
 
@@ -90,7 +90,7 @@ def train_grpo(
         )
         return GRPOTrainer(args=arguments, **parts)
 
-    work = _Work("grpo", settings, str(model), Path(out), scorer, style)
+    work = _Work("grpo", settings, str(model), Path(out), scorer, style, provenance_of(config))
     return work.carry_out(prompts, build, force=force)
 
 
@@ -109,6 +109,8 @@ class _Work:
     out: Path
     scorer: Scorer
     style: Style
+    provenance: dict[str, Any]
+    """For the model card."""
 
     def carry_out(self, prompts: Sequence[AnyPrompt], build: Any, *, force: bool) -> TrainResult:
         """Train, or return the result of a training that is finished."""
@@ -193,7 +195,9 @@ class _Work:
             f"prompts left out because they were too long: {asked.too_long}",
         ]
         named = {"model": Path(self.model).name, "scorer": name_of(self.scorer)}
-        card = model_card(self.kind.upper(), plan | named, facts, rows=rows, shown=_SHOWN)
+        card = model_card(
+            self.kind.upper(), plan | named | self.provenance, facts, rows=rows, shown=_SHOWN
+        )
         (folder.out / "README.md").write_text(card, encoding="utf-8")
         folder.finish(result, keep_checkpoints=self.settings.keep_checkpoints)
 

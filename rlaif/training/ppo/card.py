@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from rlaif.config.ppo import OnlineConfig, OnlineFile
 
 
 def model_card(
@@ -50,6 +53,31 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def provenance_of(config: OnlineConfig | None) -> dict[str, Any]:
+    """Return where prompts and reward came from, as far as a training file says.
+
+    Files by their names: a card is for others, who do not have these paths.
+    """
+    if not isinstance(config, OnlineFile):
+        return {}
+    said = config.model_dump(
+        mode="json", include={"prompts", "reward", "length_penalty"}, exclude_defaults=True
+    )
+    return {name: _named(value) for name, value in said.items()}
+
+
+def _named(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _named(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_named(inner) for inner in value]
+        case str() if Path(value).is_absolute():
+            return Path(value).name
+        case _:
+            return value
 
 
 def _show(value: Any) -> str:

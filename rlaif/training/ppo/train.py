@@ -22,6 +22,7 @@ from rlaif.training.ppo.build import (
     build_updater,
     read_inputs,
 )
+from rlaif.training.ppo.card import provenance_of
 from rlaif.training.ppo.checkpoint import State, load_checkpoint
 from rlaif.training.ppo.journal import Habits, Journal
 from rlaif.training.ppo.kl import KlControl
@@ -81,6 +82,7 @@ def train_ppo(
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
+    provenance = provenance_of(config)
     given = {} if config is None else config.model_dump(include=set(PpoConfig.model_fields))
     config = load_config(PpoConfig, given | overrides)
     world = open_world()
@@ -105,7 +107,12 @@ def train_ppo(
                     folder.out,
                     parts,
                     journal.state,
-                    settings={"model": Path(model).name, "scorer": name_of(scorer), **plan},
+                    settings={
+                        "model": Path(model).name,
+                        "scorer": name_of(scorer),
+                        **plan,
+                        **provenance,
+                    },
                 )
             result = TrainResult(
                 out=folder.out,

@@ -42,6 +42,10 @@ def test_a_file_becomes_a_policy_in_one_command(command: str, tmp_path: Path):
     assert events[-1]["kind"] == command
     assert "left out: 1 records that are no prompts (p.jsonl:9" in done.stderr
     assert (tmp_path / "out" / "model.safetensors").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- reward: `{'rules': 'rules.yaml'}`" in card
+    assert "p.jsonl" in card
+    assert str(tmp_path) not in card
 
 
 def test_mistakes_in_a_file_are_named_with_their_place(tmp_path: Path):
