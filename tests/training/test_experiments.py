@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_the_files_of_the_experiments_are_understood(name: str):
     from rlaif.config.run import RunConfig
     from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
 
-    kinds = {
+    kinds: dict[str, Any] = {
         "ppo": PpoFile,
         "rloo": RlooFile,
         "reward": RewardConfig,

@@ -65,19 +65,15 @@ def provenance_of(config: OnlineConfig | None) -> dict[str, Any]:
     said = config.model_dump(
         mode="json", include={"prompts", "reward", "length_penalty"}, exclude_defaults=True
     )
-    return {name: _named(value) for name, value in said.items()}
+    return {f"{name} from": _named(value) for name, value in said.items()}
 
 
 def _named(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _named(inner) for name, inner in value.items()}
-        case list() | tuple():
-            return [_named(inner) for inner in value]
-        case str() if Path(value).is_absolute():
-            return Path(value).name
-        case _:
-            return value
+    if isinstance(value, Mapping):
+        return {name: _named(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_named(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _show(value: Any) -> str:

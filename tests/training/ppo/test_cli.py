@@ -43,7 +43,7 @@ def test_a_file_becomes_a_policy_in_one_command(command: str, tmp_path: Path):
     assert "left out: 1 records that are no prompts (p.jsonl:9" in done.stderr
     assert (tmp_path / "out" / "model.safetensors").exists()
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "- reward: `{'rules': 'rules.yaml'}`" in card
+    assert "- reward from: `{'rules': 'rules.yaml'}`" in card
     assert "p.jsonl" in card
     assert str(tmp_path) not in card
 
