@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlaif.config.ppo import OnlineConfig, OnlineFile
+from rlaif.config.ppo import OnlineFile
 
 
 def model_card(
@@ -55,10 +55,10 @@ def model_card(
     return "\n".join(lines)
 
 
-def provenance_of(config: OnlineConfig | None) -> dict[str, Any]:
+def provenance_of(config: object) -> dict[str, Any]:
     """Return where prompts and reward came from, as far as a training file says.
 
-    Files by their names: a card is for others, who do not have these paths.
+    Files by their names alone: a card is for others, who do not have these paths.
     """
     if not isinstance(config, OnlineFile):
         return {}
