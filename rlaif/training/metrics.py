@@ -4,8 +4,10 @@
 holds exactly the lines an uninterrupted training would have written.
 """
 
+import contextlib
 import importlib.util
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,8 +87,8 @@ class Trackers:
 
         self._accelerator = Accelerator(log_with=list(names))
         kept = {name: value for name, value in settings.items() if not isinstance(value, list)}
-        named = {"wandb": {"name": run}, "trackio": {"name": run}}
-        self._accelerator.init_trackers("rlaif", kept, {name: named[name] for name in names})
+        with contextlib.redirect_stdout(sys.stderr):  # they greet, and stdout may be JSON
+            self._accelerator.init_trackers("rlaif", kept, {name: {"name": run} for name in names})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Send what was measured at a step; only the main process does."""
@@ -97,7 +99,8 @@ class Trackers:
     def close(self) -> None:
         """Finish the run there; safe to call twice."""
         if self._accelerator is not None:
-            self._accelerator.end_training()
+            with contextlib.redirect_stdout(sys.stderr):
+                self._accelerator.end_training()
             self._accelerator = None
 
 

@@ -1,8 +1,16 @@
 import math
+from typing import Any
 
 import pytest
 
-from rlaif.training.metrics import MetricsLog, draw_curves, drop_lines_after, read_metrics
+from rlaif.training import metrics
+from rlaif.training.metrics import (
+    MetricsLog,
+    Trackers,
+    draw_curves,
+    drop_lines_after,
+    read_metrics,
+)
 
 
 def test_what_is_written_can_be_read_back(tmp_path):
@@ -60,3 +68,45 @@ def test_curves_are_a_picture(tmp_path):
     rows = [{"step": i, "loss": 1.0 / (i + 1), "note": None} for i in range(5)]
     assert draw_curves(rows, ["loss", "note", "absent"], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Recorded:
+    """Stands in for accelerate: trackers are services, or packages that no extra installs."""
+
+    last: "Recorded"
+
+    def __init__(self, log_with: list[str]) -> None:
+        self.lines: list[tuple[Any, ...]] = [("with", log_with)]
+        Recorded.last = self
+
+    def init_trackers(self, project: str, config: Any, options: Any) -> None:
+        print("welcome")
+        self.lines.append(("init", project, config, options))
+
+    def log(self, values: Any, step: int) -> None:
+        self.lines.append(("log", step, values))
+
+    def end_training(self) -> None:
+        self.lines.append(("end",))
+
+
+def test_trackers_get_finite_values_and_the_settings(monkeypatch, capsys):
+    monkeypatch.setattr("accelerate.Accelerator", Recorded)
+    monkeypatch.setattr(metrics, "need_trackers", lambda _: None)
+    trackers = Trackers(["wandb"], "run", {"beta": 0.1, "data": ["x"]})
+    trackers.write(3, {"loss": 0.5, "kl": float("nan")})
+    trackers.close()
+    trackers.close()
+    assert Recorded.last.lines == [
+        ("with", ["wandb"]),
+        ("init", "rlaif", {"beta": 0.1}, {"wandb": {"name": "run"}}),
+        ("log", 3, {"loss": 0.5}),
+        ("end",),
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_tracker_nothing_is_loaded_or_sent():
+    trackers = Trackers([], "run", {})
+    trackers.write(1, {"loss": 0.5})
+    trackers.close()
