@@ -1,4 +1,5 @@
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ class Recorded:
         Recorded.last = self
 
     def init_trackers(self, project: str, config: Any, options: Any) -> None:
-        print("welcome")
+        sys.stdout.write("welcome")
         self.lines.append(("init", project, config, options))
 
     def log(self, values: Any, step: int) -> None:
