@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,30 +78,33 @@ async def test_a_run_through_batches_has_the_rows_of_single_calls_at_half_the_pr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["created", "looked at", "fetched"])
-async def test_a_run_killed_while_a_batch_is_out_pays_for_nothing_twice(
-    tmp_path: Path, server: BatchServer, moment: str
+async def test_a_run_killed_at_every_step_of_a_batch_pays_for_nothing_twice(
+    tmp_path: Path, server: BatchServer
 ):
     config = project(tmp_path, server)
     children: list[asyncio.subprocess.Process] = []
-    killed_at: set[int] = set()
+    killed_at: list[str] = []
 
-    def kill(*_: Any) -> None:
-        """Once in each of the two waves."""
-        if len(server.batches) not in killed_at:
-            killed_at.add(len(server.batches))
-            children[-1].kill()
+    def kill_once(step: str) -> Callable[..., None]:
+        def kill(*_: Any) -> None:
+            if step not in killed_at:
+                killed_at.append(step)
+                children[-1].kill()
 
-    hook = {"created": "on_create", "looked at": "on_look", "fetched": "on_content"}[moment]
-    setattr(server, hook, kill)
+        return kill
+
+    server.on_create = kill_once("created, and nobody knows its id")
+    server.on_look = kill_once("waited for")
+    server.on_content = kill_once("fetched")
     out = errors = b""
-    for _ in range(3):
+    for _ in range(4):
         children.append(await start(config))
         out, errors = await asyncio.wait_for(children[-1].communicate(), 120)
-    assert [child.returncode for child in children] == [-9, -9, 0], errors
+    assert [child.returncode for child in children] == [-9, -9, -9, 0], errors
+    assert len(killed_at) == 3
     assert json.loads(out.splitlines()[-1])["rows"] == PROMPTS
+    assert len(server.batches) == 2
     assert set(server.paid.values()) == {1}
-    assert sum(len(made.ids) for made in server.batches) == len(server.paid)
     overrides = {**PLAIN, "out": str(tmp_path / "plain")}
     plain = await rlaif.agenerate(config, overrides=overrides)
     assert row_bytes(tmp_path / "run") == row_bytes(plain.path)
