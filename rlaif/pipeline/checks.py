@@ -1,8 +1,10 @@
 """Checks of a run file against its constitution, before anything is opened."""
 
 from rlaif.config import RunConfig
+from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.constitution import Constitution
 from rlaif.errors import ConfigError
+from rlaif.runs.stores import url_of
 
 
 def check_judging(settings: RunConfig, constitution: Constitution) -> None:
@@ -35,4 +37,33 @@ def check_judging(settings: RunConfig, constitution: Constitution) -> None:
             f"judging.canary: no judged principle of {constitution.name!r} has an example, "
             "so there is no known pair",
             hint="give principles examples, or remove canary",
+        )
+
+
+def check_batches(settings: RunConfig, *, spread: bool) -> None:
+    """Check that batches, whose state is a folder of one process, have one.
+
+    Args:
+        settings: The run file.
+        spread: Whether the work goes to other processes.
+
+    Raises:
+        ConfigError: Batches with workers elsewhere, or with a run in an object store.
+    """
+    critic = settings.revise.critic
+    engines: list[EngineConfig | JudgeConfig] = [settings.student, *settings.judges]
+    if not isinstance(critic, str):
+        engines.append(critic)
+    if all(engine.options.get("transport") != "batch" for engine in engines):
+        return
+    if spread:
+        raise ConfigError(
+            "transport: batch works in one process: a batch is gathered from all prompts in flight",
+            hint="leave --executor ray out (raise concurrency instead), or set transport: fast",
+        )
+    if url_of(settings.out) is not None:
+        raise ConfigError(
+            f"out: {settings.out}: transport: batch keeps what was submitted in a folder of this "
+            "machine, and another one would pay for it again",
+            hint="choose a folder as out",
         )

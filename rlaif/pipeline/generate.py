@@ -15,6 +15,7 @@ from rlaif.config import RunConfig, load_config, nearest
 from rlaif.errors import ConfigError, EngineMissing, RlaifError, StoppedEarly
 from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
+from rlaif.pipeline.checks import check_batches
 from rlaif.pipeline.desk import Done
 from rlaif.pipeline.executor import Interrupted, run_all
 from rlaif.pipeline.inputs import check_source, count_records, read_prompts
@@ -118,6 +119,7 @@ async def agenerate(
     """The same as `generate`, to be awaited."""
     spread = None if _check_executor(executor, address) == "local" else _import_ray()
     settings = load_config(RunConfig, config, overrides)
+    check_batches(settings, spread=spread is not None)
     parts = build_parts(settings)
     try:
         check_source(parts.source)

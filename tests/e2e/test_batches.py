@@ -141,6 +141,24 @@ async def test_a_budget_counts_a_batch_before_it_is_sent(tmp_path: Path, server:
     assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"executor": "ray"}, "transport: batch works in one process"),
+        ({"overrides": {"out": "s3://bucket/run"}}, "another one would pay for it again"),
+    ],
+)
+async def test_batches_are_refused_where_their_state_would_be_lost(
+    tmp_path: Path, server: BatchServer, changes: dict[str, Any], words: str
+):
+    if "executor" in changes:
+        pytest.importorskip("ray")
+    config = project(tmp_path, server)
+    with pytest.raises(ConfigError, match=words):
+        await rlaif.agenerate(config, **changes)
+    assert not (tmp_path / "run").exists()
+
+
 async def test_an_evaluation_and_an_audit_through_batches_keep_no_batch(
     tmp_path: Path, server: BatchServer
 ):
