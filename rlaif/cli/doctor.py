@@ -13,6 +13,7 @@ _EXTRAS = {
     "local": ("torch", "transformers", "accelerate", "gguf"),
     "train": ("trl", "datasets", "peft", "tensorboard", "matplotlib"),
     "openai": ("openai", "aiohttp"),
+    "inputs": ("datasets", "datasketch", "fsspec"),
     "vllm": ("vllm",),
     "ray": ("ray",),
 }

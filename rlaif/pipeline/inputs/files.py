@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from rlaif.config.load import ADDRESS
-from rlaif.errors import EngineMissing, RecordError, RlaifError
+from rlaif.errors import EngineMissing, EngineUnavailable, RecordError, RlaifError
 
 KINDS = {
     ".jsonl": "jsonl",
@@ -73,6 +73,7 @@ class InputFile:
 
         Raises:
             RecordError: No such file, unreadable, or damaged: also while it is read.
+            EngineUnavailable: It is not local, and whoever keeps it failed.
         """
         try:
             with self._open_raw() as raw:
@@ -87,12 +88,19 @@ class InputFile:
             raise
         except FileNotFoundError:
             raise RecordError(f"{self.shown}: no such file") from None
-        except Exception as problem:
-            # What storage libraries raise when a server fails has no common root.
-            if self.system is None and not isinstance(problem, OSError | pa.ArrowException):
-                raise
-            why = getattr(problem, "strerror", None) or str(problem).strip().partition("\n")[0]
-            raise RecordError(f"{self.shown}: cannot be read: {why}") from None
+        except Exception as problem:  # noqa: BLE001 - explained, or raised again
+            raise self._explain(problem) from None
+
+    def _explain(self, problem: Exception) -> Exception:
+        known = isinstance(problem, OSError | pa.ArrowException)
+        if self.system is None and not known:
+            return problem
+        why = getattr(problem, "strerror", None) or str(problem).strip().partition("\n")[0]
+        message = f"{self.shown}: cannot be read: {why or type(problem).__name__}"
+        # What storage libraries raise when a server fails has no common root.
+        if self.system is None or isinstance(problem, PermissionError | pa.ArrowInvalid):
+            return RecordError(message)
+        return EngineUnavailable(message, hint="repeat the command to go on once it can be read")
 
     def _open_raw(self) -> BinaryIO:
         if self.system is None:
@@ -171,8 +179,9 @@ def _find_remote(path: str) -> tuple[Any, list[str], str | None]:
         if protocols & _WEB:
             return system, [inside], None
         if glob.has_magic(inside):
-            found = [str(one) for one in system.glob(inside) if system.isfile(one)]
-            return system, found, _fixed(inside)
+            found = system.glob(inside, detail=True)
+            files = [str(one) for one, facts in found.items() if facts.get("type") == "file"]
+            return system, files, _fixed(inside)
         if system.isdir(inside):
             return system, [str(one) for one in system.find(inside)], inside
     except ImportError as problem:

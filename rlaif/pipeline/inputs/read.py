@@ -29,6 +29,7 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
         RecordError: No such file, unknown kind of file, empty, not UTF-8, or the column is in
             none of the records read.
         EngineMissing: A library that the source or a filter needs is not installed.
+        EngineUnavailable: A remote file could not be read to its end; reading again may go on.
     """
     places = Places()
     sieve = _Sieve(source, places)

@@ -4,12 +4,13 @@ import gzip
 import http.server
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from rlaif.errors import EngineMissing, RecordError
+from rlaif.errors import EngineMissing, EngineUnavailable, RecordError
 from rlaif.pipeline.inputs import PromptSource, check_source, count_records
 from tests.pipeline.inputs.reading import failures, read, texts, write_jsonl
 
@@ -122,19 +123,24 @@ def test_parquet_behind_an_address_is_read_by_column(tmp_path: Path):
         system.rm("/columns", recursive=True)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    handler = functools.partial(Quiet, directory=str(tmp_path))
+@contextmanager
+def serve(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
         thread = threading.Thread(target=found.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{found.server_port}"
         found.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with serve(functools.partial(Quiet, directory=str(tmp_path))) as address:
+        yield address
 
 
 def test_web_addresses_are_read_with_what_follows_a_question_mark(tmp_path: Path, server: str):
@@ -144,6 +150,27 @@ def test_web_addresses_are_read_with_what_follows_a_question_mark(tmp_path: Path
     assert texts(read(f"{server}/p.jsonl?download=1")) == ["one"]
     with pytest.raises(RecordError, match=r"none.jsonl: no such file"):
         read(f"{server}/none.jsonl")
+
+
+def test_a_server_that_breaks_off_stops_the_reading_resumable():
+    pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+
+    class BreaksOff(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "5000")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b'{"prompt": "one"}\n')
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with serve(BreaksOff) as address, pytest.raises(EngineUnavailable, match="cannot be read"):
+        read(f"{address}/p.jsonl")
 
 
 def test_a_storage_library_that_is_not_installed_is_named():
