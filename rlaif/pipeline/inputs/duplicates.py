@@ -1,7 +1,7 @@
 """Prompts that repeat an earlier one: exactly, or nearly (MinHash over n-grams of characters).
 
 The first in the order of input stays, so that equal input gives equal output, after a restart too.
-Exact ones are known by a hash, 16 bytes a prompt; near ones by a signature, about 500 bytes more.
+Exact ones are known by a hash, 16 bytes a prompt; near ones by a signature, some 600 bytes more.
 
 The signatures and the choice of bands are datasketch's. Its index is not used: it keeps Python sets
 of bytes, several kilobytes a prompt, where these tables keep 16 bytes a band
