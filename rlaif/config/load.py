@@ -51,7 +51,9 @@ def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
 
 
 def _anchor_unless_url(value: Any, info: ValidationInfo) -> Any:
-    """The same, but a URL stays as it is."""
+    """The same, but a URL stays as it is, unless it is one of a file here."""
+    if isinstance(value, str) and value.startswith("file://"):
+        return Path(value.removeprefix("file://"))
     return Path(str(value)) if ADDRESS.search(str(value)) else _anchor(value, info)
 
 

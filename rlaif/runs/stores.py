@@ -68,6 +68,9 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self._files, self._root = _connect(url)
+        self._flat = self._files.type_name in ("s3", "gcs", "abfs")
+        """Whether there are no folders to be made."""
+
         name = PurePosixPath(url).name
         self.copy = cache_folder() / "runs" / f"{name}-{content_id('store', url)[:12]}"
 
@@ -101,8 +104,11 @@ class Store:
             RunError: The store refused it.
         """
         name = path.relative_to(self.copy).as_posix()
+        place = f"{self._root}/{name}"
         try:
-            with self._files.open_output_stream(f"{self._root}/{name}") as sink:
+            if not self._flat:
+                self._files.create_dir(place.rpartition("/")[0], recursive=True)
+            with self._files.open_output_stream(place) as sink:
                 sink.write(path.read_bytes())
         except (OSError, pa.ArrowException) as error:
             raise self._trouble("cannot be written", name, error) from error
