@@ -81,6 +81,11 @@ class PromptsConfig(Settings):
         False, description="Leave out what an assistant says at the end of a conversation."
     )
     limit: int | None = Field(None, ge=1)
+    partition: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+        description="3/16: the third of sixteen parts of the input, drawn by id; for job arrays.",
+    )
     dedup: DedupConfig | None = None
     decontaminate: DecontaminateConfig | None = None
 
@@ -92,6 +97,14 @@ class PromptsConfig(Settings):
             self._without_effect("hub", "config", "revision", "streaming")
         else:
             self._without_effect("path", "format")
+        return self
+
+    @model_validator(mode="after")
+    def _part_of_whole(self) -> "PromptsConfig":
+        if self.partition is not None:
+            part, of = map(int, self.partition.split("/"))
+            if part > of:
+                raise ValueError(f"partition: there is no part {part} of {of}")
         return self
 
     def _without_effect(self, without: str, *names: str) -> None:

@@ -172,7 +172,7 @@ def test_workers_of_ray_write_their_replies_to_the_store(
     tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("ray", reason="Ray is not installed")
-    changes = {"ray": {"workers": 2, "portion": 4, "cpus": 0.5}, "student": STUDENT}
+    changes = {"ray": {"workers": 1, "portion": 4, "cpus": 0.5}, "student": STUDENT}
     config = write_project(tmp_path, prompts=24, **changes)
     whole = rlaif.generate(config)
     # Ray starts here, once, with this test's environment: as one without a cluster would have it.

@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 PORTIONS = {"workers": 2, "portion": 4, "cpus": 0.5}
+ALONE = {**PORTIONS, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_ray_gives_the_same_rows_as_one_process_and_what_follows_asks_nothing(
 
 
 def test_either_executor_goes_on_where_the_other_stopped(tmp_path: Path, cluster: str):
-    config = write_project(tmp_path, prompts=36, student=student(), ray=PORTIONS)
+    config = write_project(tmp_path, prompts=36, student=student(), ray=ALONE)
     whole = rlaif.generate(config, overrides={"out": str(tmp_path / "whole")})
     rlaif.generate(config, overrides={"prompts.limit": 12})
     rlaif.generate(config, overrides={"prompts.limit": 24}, executor="ray")
@@ -151,7 +152,7 @@ def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
 
 
 def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str):
-    changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 8}
+    changes = {"student": student(latency_ms=60), "ray": ALONE, "concurrency": 8}
     config = write_project(tmp_path, prompts=60, **changes)
     words = ["generate", str(config), "--executor", "ray", "--address", cluster]
     child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL)
@@ -169,7 +170,7 @@ def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str)
 
 
 def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, cluster: str):
-    changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 4}
+    changes = {"student": student(latency_ms=60), "ray": ALONE, "concurrency": 4}
     config = write_project(tmp_path, prompts=400, **changes)
     words = ["generate", str(config), "--executor", "ray", "--address", cluster]
     child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)

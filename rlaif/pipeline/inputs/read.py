@@ -23,7 +23,7 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
 
     An id given twice is a failure the second time: rows are known by their ids. Prompts left out
     as duplicates or as contaminated are failures of the stage `REMOVED`. What is left out depends
-    on the order of input alone.
+    on the order of input alone, and not on the partition: all parts together are the whole.
 
     Raises:
         RecordError: No such file, unknown kind of file, empty, not UTF-8, or the column is in
@@ -44,7 +44,8 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
             first = first or item
         else:
             usable += 1
-        yield item
+        if source.partition is None or _belongs(item, source.partition):
+            yield item
     if usable == 0 and first is not None:
         raise RecordError(
             f"{source.name}: none of its {broken} records is a prompt; "
@@ -72,7 +73,7 @@ def count_records(source: PromptSource) -> int | None:
 
     For showing progress only. Counting CSV, JSON, packed and remote files means reading them.
     """
-    if source.path is None:
+    if source.path is None or source.partition is not None:
         return None
     total = 0
     for file in files_of(source.path, kind=source.format, split=source.split):
@@ -81,6 +82,12 @@ def count_records(source: PromptSource) -> int | None:
             return None
         total += count
     return total if source.limit is None else min(total, source.limit)
+
+
+def _belongs(item: Prompt | Failure, partition: str) -> bool:
+    part, of = map(int, partition.split("/"))
+    name = item.id if isinstance(item, Prompt) else item.record_id
+    return int(content_id("partition", name), 16) % of == part - 1
 
 
 class _Sieve:

@@ -31,6 +31,9 @@ class PromptSource:
     limit: int | None = None
     """Records read at most, those that are no prompts or are left out among them."""
 
+    partition: str | None = None
+    """``3/16``: only the third of sixteen parts. To which part a record belongs, its id decides."""
+
     dedup: DedupConfig | None = None
     decontaminate: DecontaminateConfig | None = None
 
