@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rlaif.errors import InputError, RunError
 from rlaif.runs.entry import Entry, Total, from_call, key_bytes, to_call
-from rlaif.runs.files import make_folder
+from rlaif.runs.files import list_whole, make_folder
 from rlaif.runs.group_commit import GroupCommit
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger_file import (
@@ -31,7 +31,7 @@ from rlaif.runs.ledger_file import (
     read_page,
     write_calls,
 )
-from rlaif.runs.replies import ReplyShards, write_replies
+from rlaif.runs.replies import SUFFIX, ReplyShards, write_replies
 from rlaif.runs.stores import local_copy
 
 _SHARD_REPLIES = 1000
@@ -42,7 +42,7 @@ _SHARD_SECONDS = 2.0
 def has_ledger(directory: Path) -> bool:
     """Whether a run directory remembers replies, in a ledger file or in reply shards."""
     layout = Layout(directory)
-    return layout.ledger.is_file() or len(ReplyShards(layout.replies)) > 0
+    return layout.ledger.is_file() or bool(list_whole(layout.replies, SUFFIX))
 
 
 def check_reuse(directories: Sequence[Path]) -> None:
