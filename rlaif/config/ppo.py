@@ -43,7 +43,7 @@ class VllmConfig(Settings):
     """Responses drawn by vLLM instead of transformers; meant for GPUs."""
 
     mode: Literal["colocate", "server"] = Field(
-        "colocate", description="In the training process, or behind `trl vllm-serve`."
+        "colocate", description="In the training process, or behind `vllm serve`."
     )
     base_url: str | None = Field(None, description="server: where it listens.")
     gpu_memory_utilization: float = Field(
