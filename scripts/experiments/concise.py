@@ -28,7 +28,7 @@ MEASURES = ("rules", "rules/finished", "rules/brief", "length/words", "length/cu
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("method", choices=["ppo", "rloo"])
-    parser.add_argument("--limit", type=int, default=50, help="held-out prompts")
+    parser.add_argument("--limit", type=int, default=40, help="held-out prompts")
     asked = parser.parse_args()
     out = asked.out / asked.method
     changes = {"out": out, **(SMOKE if asked.smoke else {})}
