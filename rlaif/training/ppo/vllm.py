@@ -174,18 +174,24 @@ def plain_weights(policy: Any) -> Iterator[tuple[str, Tensor]]:
         yield plain, whole.detach()
 
 
-def _open(policy: Any, tokenizer: Any, settings: "VllmConfig", world: World, **options: Any) -> Any:
-    from accelerate import Accelerator
+def generation_class() -> Any:
+    """Return TRL's engine holder, version 1.16, pushing `plain_weights`."""
     from trl.generation.vllm_generation import VLLMGeneration
 
     class Generation(VLLMGeneration):
         def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
             return plain_weights(self.model)
 
+    return Generation
+
+
+def _open(policy: Any, tokenizer: Any, settings: "VllmConfig", world: World, **options: Any) -> Any:
+    from accelerate import Accelerator
+
     place: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}
     if settings.mode == "server":
         place = {"server_base_url": settings.base_url}
-    return Generation(
+    return generation_class()(
         policy,
         Accelerator(cpu=world.device.type == "cpu"),
         tokenizer,

@@ -3,6 +3,7 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from rlaif.training.ppo import build, train_ppo
 from rlaif.training.ppo.experience import with_importance
 from rlaif.training.ppo.importance import compute_importance
 from rlaif.training.ppo.sampling import Sampled, cut, sample_responses
-from rlaif.training.ppo.vllm import plain_weights
+from rlaif.training.ppo.vllm import generation_class, plain_weights
 from tests.training.ppo.small import PROMPTS, count_word, make_policy, save_policy
 from tests.training.ppo.test_actor_critic import make_shared, perturb
 from tests.training.ppo.test_update import make_experience, make_models, make_updater
@@ -91,6 +92,22 @@ def test_without_adapters_the_weights_are_pushed_as_they_are():
     pushed, own = dict(plain_weights(policy)), dict(policy.named_parameters())
     assert pushed.keys() == own.keys()
     assert all(pushed[name] is own[name] for name in own)
+
+
+def test_trls_holder_of_the_engine_pushes_them():
+    loaded: dict[str, torch.Tensor] = {}
+    model = SimpleNamespace(load_weights=lambda pairs: loaded.update(pairs))
+    runner = SimpleNamespace(model_runner=SimpleNamespace(model=model))
+    executor = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
+    holder: Any = object.__new__(generation_class())  # __init__ would start vLLM
+    holder.mode, holder.enable_sleep_mode, holder.accelerator = "colocate", False, None
+    holder.llm = SimpleNamespace(llm_engine=executor, reset_prefix_cache=lambda: None)
+    holder.model = make_shared().policy
+    perturb(dict(holder.model.named_parameters()))
+    holder.sync_weights()
+    expected = dict(plain_weights(holder.model))
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
 class Elsewhere:
