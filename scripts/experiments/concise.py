@@ -20,6 +20,7 @@ from rlaif.evaluation import evaluate
 from rlaif.training.metrics import read_metrics
 
 SMOKE = {"rollouts": 2, "rollout_size": 8, "minibatch_size": 4, "max_new_tokens": 16}
+OWN = {"ppo": {"critic_warmup": 1}, "rloo": {"micro_batch": 4}}
 SCORE = {"ppo": "score/mean", "rloo": "reward"}
 KL = {"ppo": "objective/kl", "rloo": "kl"}
 MEASURES = ("rules", "rules/finished", "rules/brief", "length/words", "length/cut-off")
@@ -31,9 +32,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40, help="held-out prompts")
     asked = parser.parse_args()
     out = asked.out / asked.method
-    changes = {"out": out, **(SMOKE if asked.smoke else {})}
-    if asked.smoke and asked.method == "ppo":
-        changes["critic_warmup"] = 1
+    changes = {"out": out, **(SMOKE | OWN[asked.method] if asked.smoke else {})}
     train(asked.method, changes, force=asked.force)
     score, kl = SCORE[asked.method], KL[asked.method]
     rows = [row for row in read_metrics(out) if score in row]
