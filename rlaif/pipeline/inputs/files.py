@@ -84,8 +84,10 @@ class InputFile:
                     unpacked = pa.CompressedInputStream(raw, self.codec)
                     with io.BufferedReader(unpacked, _BUFFER) as buffered:
                         yield cast(BinaryIO, buffered)
-        except (RlaifError, UnicodeError):
+        except RlaifError:
             raise
+        except UnicodeError:
+            raise RecordError(f"{self.shown}: holds text that is not UTF-8") from None
         except FileNotFoundError:
             raise RecordError(f"{self.shown}: no such file") from None
         except Exception as problem:  # noqa: BLE001 - explained, or raised again

@@ -113,7 +113,8 @@ def _from_json(raw: BinaryIO, name: str, *_: Any) -> Iterator[Numbered]:
         with io.TextIOWrapper(raw, encoding="utf-8-sig") as text:
             for item in _JsonItems(text):
                 number += 1
-                yield number, item
+                sound = _is_unicode(item)
+                yield number, item if sound else Broken("bad-json", "half a character in a text")
     except UnicodeDecodeError:
         raise _not_utf8(name) from None
     except _NoListError:
@@ -122,6 +123,15 @@ def _from_json(raw: BinaryIO, name: str, *_: Any) -> Iterator[Numbered]:
         ) from None
     except ValueError as problem:
         raise RecordError(f"{name}: not JSON, after {number} records: {problem}") from None
+
+
+def _is_unicode(item: Any) -> bool:
+    """Whether no text has a lone surrogate, which JSON can spell and nothing can write."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _NoListError(ValueError):

@@ -100,3 +100,15 @@ def test_a_parquet_file_damaged_inside_stops_with_its_name_and_no_traceback_type
     path.write_bytes(data)
     with pytest.raises(RecordError, match=r"p\.parquet: cannot be read"):
         read(path)
+
+
+def test_text_that_no_file_could_hold_is_a_failure_in_json_and_an_error_in_parquet(tmp_path: Path):
+    half = r'[{"prompt": "\ud83d"}, {"prompt": "\ud83d\ude00"}]'
+    (tmp_path / "p.json").write_text(half)
+    items = read(tmp_path / "p.json")
+    assert texts(items) == ["\U0001f600"]
+    assert failures(items) == [("p.json#1", "bad-json")]
+    bad = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"prompt": bad}), tmp_path / "p.parquet")
+    with pytest.raises(RecordError, match=r"p\.parquet: .*not UTF-8"):
+        read(tmp_path / "p.parquet")
