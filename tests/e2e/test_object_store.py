@@ -91,7 +91,7 @@ def test_a_run_in_a_store_is_the_run_of_a_folder(
     seen: list[int] = []
     rlaif.generate(config, overrides={"out": URL}, on_progress=lambda p: seen.append(p.asked))
     assert set(seen) == {0}
-    reusing = rlaif.generate(config, overrides={"out": "new", "reuse": [URL]})
+    reusing = rlaif.generate(config, overrides={"out": str(tmp_path / "new"), "reuse": [URL]})
     assert sum(total.calls for total in reusing.status().calls) == 0
 
 

@@ -22,7 +22,9 @@ def test_parts_differ_and_together_are_the_whole_at_no_further_cost(tmp_path: Pa
         file.write("{broken\n" + json.dumps({"prompt": ""}) + "\n")
     whole = rlaif.generate(config)
     parts = [
-        rlaif.generate(config, overrides={"out": f"part-{k}", "prompts.partition": f"{k}/3"})
+        rlaif.generate(
+            config, overrides={"out": str(tmp_path / f"{k}"), "prompts.partition": f"{k}/3"}
+        )
         for k in (1, 2, 3)
     ]
     rows = [row_bytes(part.path) for part in parts]
@@ -38,7 +40,7 @@ def test_parts_differ_and_together_are_the_whole_at_no_further_cost(tmp_path: Pa
     seen: list[int] = []
     together = rlaif.generate(
         config,
-        overrides={"out": "together", "reuse": reuse},
+        overrides={"out": str(tmp_path / "together"), "reuse": reuse},
         on_progress=lambda progress: seen.append(progress.asked),
     )
     assert seen[-1] == 0
