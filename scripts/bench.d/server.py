@@ -21,7 +21,7 @@ from aiohttp import web
 
 REST = [{"token": f"t{i}", "logprob": -3.0 - i, "bytes": None} for i in range(18)]
 FAULTS = ("500", "503", "429", "reset", "timeout", "garbage")
-TIMEOUT_S = 3.0
+TIMEOUT_S = 6.0
 """How long a request that times out is held; clients must have less patience."""
 
 
