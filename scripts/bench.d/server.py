@@ -20,8 +20,8 @@ import orjson
 from aiohttp import web
 
 REST = [{"token": f"t{i}", "logprob": -3.0 - i, "bytes": None} for i in range(18)]
-FAULTS = ("500", "503", "429", "reset", "timeout", "garbage")
-TIMEOUT_S = 6.0
+FAULTS = ("500", "503", "429", "reset", "garbage", "500", "503", "429", "reset", "timeout")
+TIMEOUT_S = 14.0
 """How long a request that times out is held; clients must have less patience."""
 
 
