@@ -254,6 +254,7 @@ def lane_to(base_url: str, model: str, bounds: Bounds) -> Lane:
         lane = here[(base_url, model)] = Lane(base_url, model, bounds)
     else:
         lane.tighten(bounds)
+        lane.circuit.begin_again()
     return lane
 
 

@@ -182,6 +182,12 @@ class Circuit:
     _throttled_since: float | None = None
     _throttled_until: float = 0.0
 
+    def begin_again(self) -> None:
+        """Forget what is held against the server: somebody comes anew, perhaps after mending it."""
+        self.suspected = False
+        self._failures = self._lost = self._probes = 0
+        self._throttled_since = None
+
     def answered(self) -> None:
         """The server answered a call properly, or refused one for its content."""
         self._alive()

@@ -189,6 +189,21 @@ async def test_one_bad_row_among_good_ones_fails_alone():
         await engine.aclose()
 
 
+async def test_whoever_comes_after_an_outage_finds_the_server_as_it_is_now():
+    async with serving() as server:
+        first = engine_for(server, transport="fast", max_outage_s=0.2)
+        assert isinstance((await ask_many(first, 1))[0], Reply)
+        await server.stop()
+        assert isinstance((await ask_many(first, 1))[0], EngineUnavailable)
+        lanes = first.stats()
+        await server.start()
+        second = engine_for(server, transport="fast", max_outage_s=0.2)
+        assert isinstance((await ask_many(second, 1))[0], Reply)
+        assert lanes[0].down
+        await first.aclose()
+        await second.aclose()
+
+
 async def test_a_server_that_fails_every_call_stops_the_run_though_it_answers_probes():
     async with serving() as server:
         server.fault_of = lambda _body: error(500, "no model loaded")
