@@ -193,6 +193,8 @@ class _Spread:
             self._enough.set()
             for task in (ended, stopping, interrupted):
                 task.cancel()
+            # It sees that with the next result. Ray must not be gone before it has let go of it.
+            await asyncio.to_thread(thread.join, _LAST_SECONDS)
         if self._problem is not None:
             raise self._problem
         if self._interrupted.is_set():
@@ -201,7 +203,7 @@ class _Spread:
     async def _drain(self, ended: "asyncio.Task[Any]") -> None:
         """Let workers finish what they have begun, and take what comes of it."""
         hurry = self._interrupted.is_set()
-        patience = DRAIN_SECONDS - 2 * _LAST_SECONDS if hurry else _CALM_DRAIN_SECONDS
+        patience = DRAIN_SECONDS / 2 if hurry else _CALM_DRAIN_SECONDS
         drained = asyncio.ensure_future(_finished(self._desk.stop.remote(patience)))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait(
@@ -365,6 +367,8 @@ def _cluster(settings: RunConfig, address: str | None) -> Iterator[None]:
         )
     before = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Else every run prints a warning about how Ray Data itself hands over its actors' arguments.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {}
     if address == "local":
         needed = int((settings.ray.workers or 1) * settings.ray.cpus) + 2
