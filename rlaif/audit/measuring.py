@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from rlaif.audit.gold import GoldPair, GoldSet
@@ -84,39 +85,35 @@ class Asker:
     async def trial(
         self, judge: Audited, sets: Sequence[GoldSet], *, repeats: int, repeat_pairs: int
     ) -> Estimate:
-        """Time one judge on a few pairs of every set and say what all of them will take."""
+        """Time one judge on a few pairs of every set and say what all of them will take.
+
+        The pairs of all sets are judged together, as busily as the audit itself will be.
+        """
+        drawn = [draw_pairs(gold, TRIAL_PAIRS) for gold in sets]
         seen = self._asked()
         started = time.monotonic()
-        calls = prompt = completion = 0.0
-        price: float | None = 0.0
-        tried = 0
-        judged = 0.0
-        for gold in sets:
-            pairs = draw_pairs(gold, TRIAL_PAIRS)
-            judgments = await self.judge([judge], pairs, f"trial of {judge.name}")
-            entries = [entry for one in judgments for entry in self.entries(one)]
-            again = (
-                min(len(gold.pairs), repeat_pairs) * (repeats - 1) if judge.engine.sampled else 0
-            )
-            factor = (len(gold.pairs) + again) / len(pairs)
-            calls += factor * len(entries)
-            prompt += factor * sum(entry.prompt_tokens for entry in entries)
-            completion += factor * sum(entry.completion_tokens for entry in entries)
-            known = [entry.price for entry in entries if entry.price is not None]
-            all_known = len(known) == len(entries)
-            price = price + factor * sum(known) if price is not None and all_known else None
-            tried += len(pairs)
-            judged += len(gold.pairs) + again
+        judged = await self.judge([judge], list(chain(*drawn)), f"trial of {judge.name}")
         took = time.monotonic() - started
-        asked = self._asked() - seen
+        spent, whole = _Spent(), _Spent()
+        for gold, pairs in zip(sets, drawn, strict=True):
+            own = _Spent()
+            for one in judged[: len(pairs)]:
+                own.count(self.entries(one))
+            del judged[: len(pairs)]
+            again = min(len(gold.pairs), repeat_pairs) * (repeats - 1)
+            total = len(gold.pairs) + (again if judge.engine.sampled else 0)
+            spent.add(own, 1.0)
+            whole.add(own, total / len(pairs))
         return Estimate(
             judge=judge.name,
             pairs=sum(len(gold.pairs) for gold in sets),
-            calls=calls,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            price=price,
-            minutes=took / tried * judged / 60.0 if asked else None,
+            calls=whole.calls,
+            prompt_tokens=whole.prompt_tokens,
+            completion_tokens=whole.completion_tokens,
+            price=whole.price,
+            minutes=took * whole.work / spent.work / 60.0
+            if self._asked() > seen and spent.work
+            else None,
         )
 
     async def repeat(
@@ -146,6 +143,35 @@ class Asker:
 
     def _asked(self) -> int:
         return sum(total.calls for total in self._ledger.totals())
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What calls came to."""
+
+    calls: float = 0.0
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    price: float | None = 0.0
+    """None once a call had no known price."""
+
+    @property
+    def work(self) -> float:
+        """What time is taken to grow with: tokens, or calls where none were counted."""
+        return self.prompt_tokens + self.completion_tokens or self.calls
+
+    def count(self, entries: Sequence[Entry]) -> None:
+        """Add calls from the ledger."""
+        for one in entries:
+            self.add(_Spent(1.0, one.prompt_tokens, one.completion_tokens, one.price), 1.0)
+
+    def add(self, other: "_Spent", times: float) -> None:
+        """Add what other calls came to, so many times."""
+        self.calls += times * other.calls
+        self.prompt_tokens += times * other.prompt_tokens
+        self.completion_tokens += times * other.completion_tokens
+        known = self.price is not None and other.price is not None
+        self.price = (self.price or 0.0) + times * (other.price or 0.0) if known else None
 
 
 def draw_pairs(gold: GoldSet, count: int) -> list[GoldPair]:

@@ -8,6 +8,8 @@ import orjson
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rlaif.audit.explain import Explanation
     from rlaif.audit.principles import TrialReport
 
@@ -127,9 +129,15 @@ def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def _console() -> "Console":
+    from rich.console import Console
+
+    # A file or a pipe has no width to fit in.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
 def _show_tests(report: "TrialReport", least: float | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -139,7 +147,7 @@ def _show_tests(report: "TrialReport", least: float | None) -> None:
         low = one.accuracy is not None and one.accuracy < (1.0 if least is None else least)
         cells = (f"{one.right:g}", f"{len(one.tried)}", f"{one.stuck or ''}")
         table.add_row(one.judge, one.principle, *cells, style="red" if low else "")
-    Console(highlight=False).print(table)
+    _console().print(table)
     for name in dict.fromkeys(one.judge for one in report.tested):
         cannot = [o.principle for o in report.below(0.5 + 1e-9) if o.judge == name]
         if cannot:
@@ -154,7 +162,6 @@ def _show_tests(report: "TrialReport", least: float | None) -> None:
 
 def _show_explanation(found: "Explanation") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     print(f"{found.judgments} judgments ({found.undecided} undecided), {found.pairs} pairs")
@@ -165,7 +172,7 @@ def _show_explanation(found: "Explanation") -> None:
     for name, one in ordered:
         counts = (one.asked, one.decided, one.pairs, one.flips, one.only)
         table.add_row(name, *(str(count) for count in counts))
-    Console(highlight=False).print(table)
+    _console().print(table)
     never = found.never_mattered()
     if never:
         print(f"never mattered (no label changes without it): {', '.join(never)}")

@@ -178,7 +178,8 @@ def _longest(request: Request, seed: int | None) -> Reply:
     prompt = sum(_tokens(message["content"]) for message in request.messages)
     match request:
         case Generate(sampling=sampling):
-            words = f"word{seed} " * max(1, math.floor(sampling.max_tokens * 0.75))
+            most = int(CHARACTERS_PER_TOKEN * sampling.max_tokens)
+            words = f"{seed} {'word ' * sampling.max_tokens}"[:most]  # another text for every seed
             text = request.choices[0] if request.choices else words.strip()
             return Reply(text, usage=Usage(prompt, sampling.max_tokens))
         case Label(labels=labels):

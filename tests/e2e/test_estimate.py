@@ -15,6 +15,9 @@ def test_a_dry_run_asks_nothing_and_its_calls_are_those_of_the_run(tmp_path: Pat
     status = rlaif.generate(config).status()
     assert calls == {total.purpose: total.calls for total in status.calls}
     assert found.price is None
+    longest = 2 * 256 + 400  # two responses of as many tokens as they may have, and the template
+    (judge,) = [stage for stage in found.stages if stage.purpose == "judge"]
+    assert 2 * 256 < judge.prompt_tokens / judge.calls < longest
 
 
 def test_a_dry_run_prices_what_has_a_price(tmp_path: Path):
