@@ -6,6 +6,7 @@ Where a message names a command that mends, the test runs that very command.
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,17 +25,22 @@ from tests.runs.small_disk import in_namespace, skip_without_mounts
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a blank in its name, and a finished run of 30 rows and one failure in it."""
-    folder = tmp_path / "a project"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of 30 rows and one failure in it."""
+    folder = tmp_path_factory.mktemp("finished")
     write_project(folder, prompts=30, shard_rows=8)
     with (folder / "prompts.jsonl").open("a") as file:
         file.write("{broken\n")
     done = rlaif("generate", "run.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged, in a folder with a blank in its name."""
+    return shutil.copytree(finished, tmp_path / "a project")
 
 
 def said(done: subprocess.CompletedProcess[str], code: int, words: str) -> str:
@@ -141,6 +147,7 @@ def test_a_line_that_is_no_failure_is_named_and_deleted_as_the_hint_says(project
     assert (found["rows"], found["failed"], found["state"]) == (30, 1, "finished")
 
 
+@pytest.mark.slow
 def test_a_manifest_of_a_newer_version_or_a_damaged_one_stops_every_verb(project: Path):
     manifest = project / "run" / "manifest.json"
     whole = json.loads(manifest.read_text())
@@ -160,6 +167,7 @@ def test_a_manifest_of_a_newer_version_or_a_damaged_one_stops_every_verb(project
     assert [call["calls"] for call in found["calls"]] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_first_is_not_disturbed(tmp_path: Path):
     student = {"engine": "scripted", "model": "echo", "options": {"latency_ms": 200}}
     config = write_project(tmp_path, prompts=40, student=student, concurrency=2)
@@ -223,6 +231,7 @@ def in_small_disk(program: str, disk: Path, *arguments: Path, size: str = "2m") 
     return found
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_whole_and_with_room_it_goes_on(tmp_path: Path):
     disk, folder = tmp_path / "disk", tmp_path / "project"
     disk.mkdir()
@@ -246,6 +255,7 @@ def test_a_full_disk_stops_the_run_whole_and_with_room_it_goes_on(tmp_path: Path
     assert asked == 400 * 3 + 400 * 6, "nothing that was written was asked again"
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_can_be_read_and_is_said_where_something_is_to_be_written(tmp_path: Path):
     disk, folder = tmp_path / "disk", tmp_path / "project"
     disk.mkdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rlaif
+from rlaif.cli.main import main
 from rlaif.runs.log import read_log
 from tests.e2e.project import COMMAND, rlaif as command, row_bytes, write_project
 
@@ -39,6 +40,7 @@ def write_filtered(folder: Path, *, method: str, repeats: int = 1, **changes: ob
     return config
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_in_status_log_failures_and_card_with_its_reason(tmp_path: Path):
     pytest.importorskip("datasketch")
     config = write_filtered(tmp_path, method="near")
@@ -115,15 +117,21 @@ def test_a_run_killed_and_resumed_leaves_out_the_same_prompts(tmp_path: Path):
     ],
 )
 def test_a_mistake_about_inputs_is_told_in_words_and_writes_nothing(
-    tmp_path: Path, changes: dict[str, object], words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    words: str,
 ):
-    write_project(tmp_path, prompts=3)
-    settings = json.loads((tmp_path / "run.yaml").read_text())
+    config = write_project(tmp_path, prompts=3)
+    settings = json.loads(config.read_text())
     settings["prompts"] |= changes
-    (tmp_path / "run.yaml").write_text(json.dumps(settings))
-    done = command("generate", "run.yaml", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert words in done.stderr
-    assert done.stdout == ""
+    config.write_text(json.dumps(settings))
+    monkeypatch.setattr("sys.argv", ["rlaif", "generate", str(config)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 2, shown.err
+    assert words in shown.err
+    assert shown.out == ""
     assert not (tmp_path / "run").exists()
