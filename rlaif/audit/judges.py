@@ -72,7 +72,8 @@ def build_judges(
     for config in configs:
         engine = engines[config.name]
         if id(engine) not in recorded:
-            recorded[id(engine)] = RecordedEngine(engine, ledger, label=f"judge:{config.name}")
+            names = [f"judge:{other.name}" for other in configs if engines[other.name] is engine]
+            recorded[id(engine)] = RecordedEngine(engine, ledger, label="+".join(names))
         asked = ReseededEngine(recorded[id(engine)])
         judge = build_configured_judge(
             config,

@@ -48,12 +48,18 @@ class Parts:
     def work_with(self, wrap: Callable[[str, Engine], Engine]) -> Work:
         """Build the work on one prompt with every engine wrapped once.
 
-        ``wrap`` gets the first role that names an engine, and the engine.
+        ``wrap`` gets the engine and the role it is known by: the student's, or the names of all
+        judges that share it.
         """
-        wrapped: dict[int, Engine] = {}
+        shared: dict[int, list[str]] = {}
         for role, engine in self.engines.items():
+            shared.setdefault(id(engine), []).append(role)
+        wrapped: dict[int, Engine] = {}
+        for engine in self.engines.values():
             if id(engine) not in wrapped:
-                wrapped[id(engine)] = wrap(role, engine)
+                roles = shared[id(engine)]
+                known = roles[0] if roles[0] == "student" else "+".join(roles)
+                wrapped[id(engine)] = wrap(known, engine)
         return _work(self, {role: wrapped[id(one)] for role, one in self.engines.items()})
 
     async def aclose(self) -> None:
