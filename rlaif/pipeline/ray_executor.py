@@ -373,7 +373,7 @@ def _cluster(settings: RunConfig, address: str | None) -> Iterator[None]:
     if address == "local":
         needed = int((settings.ray.workers or 1) * settings.ray.cpus) + 2
         local = {"num_cpus": max(os.cpu_count() or 1, needed), "include_dashboard": False}
-        local |= {"_node_ip_address": "127.0.0.1", "object_store_memory": 256 << 20}
+        local["object_store_memory"] = 256 << 20
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except ConnectionError as error:

@@ -41,7 +41,6 @@ def cluster() -> Iterator[str]:
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100 << 20,
-        _node_ip_address="127.0.0.1",
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()
