@@ -15,6 +15,7 @@ from rlaif.cli import (
     init,
     loop,
     relabel,
+    serve,
     status,
     train,
 )
@@ -39,6 +40,7 @@ app.add_typer(train.app, name="train")
 app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("loop")(loop.loop)
+app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

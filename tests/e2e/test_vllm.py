@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from rlaif.constitution import load_constitution
-from rlaif.embedded import resolve_model
 from rlaif.engines import Capability, Engine, Generate, Sampling, open_engine
+from rlaif.engines.vllm_server import serve_vllm
 from rlaif.judging import build_judge
 from rlaif.records import Comparison, Prompt, Response, Verdict
 from rlaif.templates import TemplateSet
-from tests.engines.vllm_server import PYTHON, vllm_serving
+from tests.engines.real_vllm import PYTHON, needs_vllm
 
 MODEL = "smollm2-135m-instruct"
 
@@ -32,17 +32,19 @@ async def _judge(engine: Engine) -> list[Verdict]:
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM: scripts/install-vllm installs it")
+@needs_vllm
 async def test_vllm_and_the_embedded_engine_agree_on_every_label(tmp_path: Path):
     local = open_engine("transformers", model=MODEL, options={"dtype": "float32"})
     expected = await _judge(local)
-    with vllm_serving(resolve_model(MODEL), tmp_path / "vllm.log") as base_url:
-        served = open_engine("openai", model="served", base_url=base_url)
+    with serve_vllm(
+        MODEL, python=PYTHON, log=str(tmp_path / "vllm.log"), max_model_len=2048, kv_cache_gib=1
+    ) as server:
+        served = open_engine(**server.engine_config)
         found = await _judge(served)
         constrained = open_engine(
             "openai",
-            model="served",
-            base_url=base_url,
+            model=server.model,
+            base_url=server.base_url,
             options={"structured": "structured_outputs"},
         )
         assert Capability.STRUCTURED in constrained.capabilities

@@ -1,0 +1,272 @@
+"""A vLLM server of one's own: started with the right flags, waited for, stopped for good.
+
+```python
+with serve_vllm("smollm2-135m-instruct") as server:
+    engine = open_engine("openai", model=server.model, base_url=server.base_url)
+```
+
+The server is bound to 127.0.0.1 and ends with this process, however that ends (see
+`rlaif.engines.guard`). What it prints goes to a log file.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from rlaif.config import load_config, nearest
+from rlaif.config.load import FilePath
+from rlaif.embedded import SHIPPED, cache_folder, model_fingerprint, resolve_model
+from rlaif.engines import guard
+from rlaif.engines.vllm_install import VllmInstall, find_vllm
+from rlaif.engines.vllm_log import last_line, last_lines, why_it_ended
+from rlaif.engines.vllm_options import VllmSettings, engine_arguments
+from rlaif.errors import EngineError, EngineMissing, InputError
+
+HOST = "127.0.0.1"
+_MODULE = "vllm.entrypoints.openai.api_server"
+_POLL_S = 0.3
+_OURS = ("--model", "--port", "--served-model-name")
+
+OnWait = Callable[[float, str], None]
+"""Called while the server starts, with the seconds gone by and the last line of its log."""
+
+
+class ServeOptions(VllmSettings):
+    """How a server is started."""
+
+    model: str = Field(min_length=1, description="A shipped name, a folder, a GGUF file, a hub id.")
+    revision: str | None = Field(None, description="Of a hub id: branch, tag or commit.")
+    name: str | None = Field(
+        None, description="What requests call the model; absent: its name, for a folder with hash."
+    )
+    port: int = Field(0, ge=0, le=65535, description="0: any free one.")
+    python: str | None = Field(None, description="An interpreter that has vLLM.")
+    log: FilePath | None = Field(
+        None, description="Where the server's own words go; absent: in the cache folder."
+    )
+    start_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
+    arguments: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
+
+    @model_validator(mode="after")
+    def _arguments_are_others(self) -> "ServeOptions":
+        for argument in self.arguments:
+            flag = argument.partition("=")[0].replace("_", "-")
+            if flag in _OURS:
+                raise ValueError(f"{flag} is given to rlaif itself, not to vLLM")
+        return self
+
+
+@dataclass(slots=True)
+class VllmServer:
+    """A server that is up. `serve_vllm` makes it."""
+
+    model: str
+    """What requests call the model."""
+
+    base_url: str
+    log: Path
+    install: VllmInstall
+    flags: tuple[str, ...]
+    """Everything vLLM was told."""
+
+    started_s: float = 0.0
+    """Seconds it took to be healthy."""
+
+    _process: "subprocess.Popen[bytes]" = field(repr=False, kw_only=True)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that watches over the server."""
+        return self._process.pid
+
+    @property
+    def engine_config(self) -> dict[str, Any]:
+        """What a run file says to ask this server."""
+        config: dict[str, Any] = {
+            "engine": "openai",
+            "model": self.model,
+            "base_url": self.base_url,
+            "options": {"transport": "fast", "prefill": True, "score": "vllm"},
+        }
+        if os.environ.get("VLLM_API_KEY"):  # vLLM asks for it when it is set
+            config["api_key_env"] = "VLLM_API_KEY"
+        return config
+
+    def wait(self) -> None:
+        """Wait until the server ends by itself, which it should not.
+
+        Raises:
+            EngineError: It ended; with the last lines of its log.
+        """
+        status = self._process.wait()
+        raise EngineError(f"the vLLM server ended (exit status {status})\n{last_lines(self.log)}")
+
+
+@contextlib.contextmanager
+def serve_vllm(
+    model: str, *, on_wait: OnWait | None = None, **options: Any
+) -> Iterator[VllmServer]:
+    """Start a vLLM server, wait until it is healthy, stop it at the end.
+
+    Args:
+        model: A shipped name, a folder, a GGUF file or a hub id.
+        on_wait: Called a few times a second until the server is healthy.
+        options: See `ServeOptions`.
+
+    Raises:
+        ConfigError: A wrong option, or an argument that vLLM does not know.
+        EngineMissing: There is no vLLM, or no such model.
+        InputError: The port is taken, or there is no such folder.
+        EngineError: The server ended while starting, or took too long; with the end of its log.
+    """
+    settings = load_config(ServeOptions, {"model": model, **options})
+    install = find_vllm(settings.python)
+    place = _find_model(settings.model)
+    port = _free_port(settings.port)
+    name = settings.name or _served_name(settings.model, place)
+    flags = server_flags(settings, place=place, name=name, port=port, cpu=install.cpu)
+    log = settings.log or cache_folder() / "logs" / f"vllm-{port}.log"
+    server = VllmServer(
+        name, f"http://{HOST}:{port}/v1", log, install, flags, _process=_start(install, flags, log)
+    )
+    try:
+        _wait_until_healthy(server, port, settings, on_wait)
+        yield server
+    finally:
+        _stop(server._process)
+
+
+def server_flags(
+    settings: ServeOptions, *, place: str, name: str, port: int, cpu: bool
+) -> tuple[str, ...]:
+    """Return the arguments of vLLM's server; the user's own come last and win."""
+    arguments: dict[str, Any] = {
+        "model": place,
+        "served_model_name": name,
+        "host": HOST,
+        "port": port,
+        # Replies then say how much of a prompt came from the prefix cache.
+        "enable_prompt_tokens_details": True,
+        **engine_arguments(settings, cpu=cpu),
+    }
+    if settings.revision is not None:
+        arguments["revision"] = settings.revision
+    if settings.chat_template is not None:
+        arguments["chat_template"] = str(settings.chat_template)
+    flags: list[str] = []
+    for argument, value in arguments.items():
+        flags.append(f"--{argument.replace('_', '-')}")
+        if value is not True:
+            flags.append(str(value))
+    return (*flags, *settings.arguments)
+
+
+def _find_model(model: str) -> str:
+    """Return what vLLM loads; a slip of the pen is said at once, not after a minute."""
+    place = resolve_model(model)
+    if place != model or Path(place).is_dir():
+        return place
+    if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
+        raise InputError(f"{model}: there is no such folder or file")
+    if "/" not in model and get_close_matches(model, SHIPPED):
+        raise EngineMissing(f"there is no model {model!r}{nearest(model, sorted(SHIPPED))}")
+    return place
+
+
+def _served_name(model: str, place: str) -> str:
+    """A folder is named with its fingerprint: two checkpoints at one address are two models."""
+    if model in SHIPPED or not Path(place).is_dir():
+        return model
+    return f"{Path(model).name or Path(place).name}@{model_fingerprint(place)[:12]}"
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as problem:
+            raise InputError(
+                f"port {port} of {HOST} cannot be had: {problem.strerror}",
+                hint="name another with --port, or 0 for any free one; if the server behind it is "
+                "the one you want, name its base_url in the run file",
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _start(install: VllmInstall, flags: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
+    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    except OSError as problem:
+        raise InputError(f"{log}: cannot be written: {problem.strerror}") from None
+    with output:
+        return subprocess.Popen(
+            [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _wait_until_healthy(
+    server: VllmServer, port: int, settings: ServeOptions, on_wait: OnWait | None
+) -> None:
+    start = time.monotonic()
+    while not _is_healthy(port):
+        server.started_s = time.monotonic() - start
+        if server._process.poll() is not None:
+            raise why_it_ended(
+                server.log,
+                model=settings.model,
+                version=server.install.version,
+                status=server._process.returncode,
+            )
+        if server.started_s > settings.start_timeout_s:
+            raise EngineError(
+                f"the vLLM server was not up after {settings.start_timeout_s:g} s\n"
+                f"{last_lines(server.log)}",
+                hint=f"its whole log is {server.log}",
+            )
+        if on_wait is not None:
+            on_wait(server.started_s, last_line(server.log))
+        time.sleep(_POLL_S)
+    server.started_s = time.monotonic() - start
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Close the pipe, which makes the guard end the server, and wait for that."""
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
+    try:
+        process.wait(timeout=guard.GRACE_S + 10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
