@@ -80,6 +80,8 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
         print(f"  spent       {found.price:.4f} in all{unknown}")
     if found.stopped:
         print(f"  stopped     {found.stopped}")
+    if found.cache_words:
+        print(f"  prefix cache {found.cache_words}")
     for notice in found.notices:
         print(f"  notice      {notice}")
     for path, problem in found.damaged.items():

@@ -109,7 +109,7 @@ class JudgeConfig(Settings):
     """
 
     name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    engine: Literal["transformers", "openai", "reward-model", "scripted"] | None = None
+    engine: Literal["transformers", "openai", "vllm", "reward-model", "scripted"] | None = None
     model: NameOrPath = Field(description="As for the student, or same-as-student.")
     revision: str | None = None
     base_url: str | None = None

@@ -39,7 +39,7 @@ class StudentSamplingConfig(SamplingConfig):
 class EngineConfig(Settings):
     """One model behind one engine."""
 
-    engine: Literal["transformers", "openai", "scripted"]
+    engine: Literal["transformers", "openai", "vllm", "scripted"]
     model: NameOrPath = Field(description="A shipped name, a folder, a hub id or a served name.")
     revision: str | None = None
     base_url: str | None = None

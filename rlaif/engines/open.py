@@ -1,5 +1,6 @@
 """Opening engines by name: one table, one entry each, nothing imported before it is needed."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def open_engine(
     """Open a model behind an engine. Close it with ``await engine.aclose()``.
 
     Args:
-        engine: ``transformers`` (in this process), ``openai`` (any compatible server),
+        engine: ``transformers`` or ``vllm`` (in this process), ``openai`` (any compatible server),
             ``reward-model`` (a trained scorer, in this process) or ``scripted`` (no model at all).
         model: A shipped name, a folder or a hub id; the served name; or the scripted behaviour.
         revision: Of a hub id: branch, tag or commit.
@@ -76,9 +77,22 @@ def _scripted(**arguments: Any) -> Engine:
     return build_scripted_engine(**arguments)
 
 
+def _vllm(**arguments: Any) -> Engine:
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineMissing(
+            "the vllm engine needs vllm, which is not installed here",
+            hint="pip install 'constitutional-rlaif[vllm]', or serve the model from another "
+            "environment: rlaif serve --model …",
+        )
+    from rlaif.engines.vllm_engine import build_vllm_engine
+
+    return build_vllm_engine(**arguments)
+
+
 _BUILDERS: Mapping[str, tuple[Callable[..., Engine], tuple[str, ...]]] = {
     "openai": (_openai, ("base_url", "api_key_env")),
     "reward-model": (_reward_model, ("revision",)),
     "scripted": (_scripted, ()),
     "transformers": (_transformers, ("revision",)),
+    "vllm": (_vllm, ("revision",)),
 }

@@ -18,20 +18,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from rlaif.config import load_config, nearest
+from rlaif.config import load_config
 from rlaif.config.load import FilePath
-from rlaif.embedded import SHIPPED, cache_folder, model_fingerprint, resolve_model
+from rlaif.embedded import cache_folder
 from rlaif.engines import guard
 from rlaif.engines.vllm_install import VllmInstall, find_vllm
 from rlaif.engines.vllm_log import last_line, last_lines, why_it_ended
+from rlaif.engines.vllm_model import find_model, served_name
 from rlaif.engines.vllm_options import VllmSettings, engine_arguments
-from rlaif.errors import EngineError, EngineMissing, InputError
+from rlaif.errors import EngineError, InputError
 
 HOST = "127.0.0.1"
 _MODULE = "vllm.entrypoints.openai.api_server"
@@ -132,9 +132,9 @@ def serve_vllm(
     """
     settings = load_config(ServeOptions, {"model": model, **options})
     install = find_vllm(settings.python)
-    place = _find_model(settings.model)
+    place = find_model(settings.model)
     port = _free_port(settings.port)
-    name = settings.name or _served_name(settings.model, place)
+    name = settings.name or served_name(settings.model, place)
     flags = server_flags(settings, place=place, name=name, port=port, cpu=install.cpu)
     log = settings.log or cache_folder() / "logs" / f"vllm-{port}.log"
     server = VllmServer(
@@ -170,25 +170,6 @@ def server_flags(
         if value is not True:
             flags.append(str(value))
     return (*flags, *settings.arguments)
-
-
-def _find_model(model: str) -> str:
-    """Return what vLLM loads; a slip of the pen is said at once, not after a minute."""
-    place = resolve_model(model)
-    if place != model or Path(place).is_dir():
-        return place
-    if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
-        raise InputError(f"{model}: there is no such folder or file")
-    if "/" not in model and get_close_matches(model, SHIPPED):
-        raise EngineMissing(f"there is no model {model!r}{nearest(model, sorted(SHIPPED))}")
-    return place
-
-
-def _served_name(model: str, place: str) -> str:
-    """A folder is named with its fingerprint: two checkpoints at one address are two models."""
-    if model in SHIPPED or not Path(place).is_dir():
-        return model
-    return f"{Path(model).name or Path(place).name}@{model_fingerprint(place)[:12]}"
 
 
 def _free_port(port: int) -> int:

@@ -255,7 +255,7 @@ def _read_first_token(payload: Mapping[str, Any], matches: Sequence[Any]) -> Rep
         return Reply(text, finish, (None,) * len(matches), usage=usage)
     candidates = _first_token(payload)
     values = tuple(
-        _log_sum([value for token, value in candidates if match(token)]) for match in matches
+        log_sum([value for token, value in candidates if match(token)]) for match in matches
     )
     return Reply(text, finish, values, usage=usage)
 
@@ -267,7 +267,7 @@ def _spelled(label: str) -> Any:
     return matches
 
 
-def _log_sum(values: Sequence[float]) -> float | None:
+def log_sum(values: Sequence[float]) -> float | None:
     """Return the logarithm of the summed probabilities, at most 0; None for none."""
     if not values:
         return None

@@ -36,6 +36,7 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         f"- judgments: {status.judgments}; verdicts that abstained: {status.abstained}",
         f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
     ]
+    lines += [f"- prefix cache: {status.cache_words}"] if status.cache_words else []
     lines += [f"- dropped {what_} ({reason}): {n}" for (what_, reason), n in status.drops.items()]
     lines += ["", "## What it cost", "", *_costs(status)]
     lines += [

@@ -68,6 +68,11 @@ class Total:
     reused: int
     """Replies copied from another run's ledger, in none of the other numbers."""
 
+    @property
+    def cached_share(self) -> float | None:
+        """Share of the prompt tokens that came from a prefix cache; None when none is reported."""
+        return self.cached_tokens / self.prompt_tokens if self.cached_tokens else None
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
         return asdict(self)

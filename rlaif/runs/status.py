@@ -103,6 +103,28 @@ class RunStatus:
         known = [total.price for total in self.calls if total.price is not None]
         return sum(known) if known else None
 
+    @property
+    def cached_share(self) -> float | None:
+        """Share of prompt tokens that came from a prefix cache, over the calls that report any.
+
+        None when none does: their server may have no such cache, or not tell.
+        """
+        told = [total for total in self.calls if total.cached_share is not None]
+        cached = sum(total.cached_tokens for total in told)
+        return cached / sum(total.prompt_tokens for total in told) if told else None
+
+    @property
+    def cache_words(self) -> str:
+        """The same for a reader, purpose by purpose; empty when nothing is known."""
+        if self.cached_share is None:
+            return ""
+        parts = ", ".join(
+            f"{total.purpose} by {total.engine} {total.cached_share:.0%}"
+            for total in self.calls
+            if total.cached_share is not None
+        )
+        return f"{self.cached_share:.0%} of prompt tokens ({parts})"
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
         plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
@@ -110,7 +132,12 @@ class RunStatus:
             {"what": what, "reason": reason, "count": count}
             for (what, reason), count in sorted(self.drops.items())
         ]
-        sums = {"verdicts": self.verdicts, "abstained": self.abstained, "price": self.price}
+        sums = {
+            "verdicts": self.verdicts,
+            "abstained": self.abstained,
+            "price": self.price,
+            "cached_share": self.cached_share,
+        }
         return plain | {"drops": drops} | sums
 
 

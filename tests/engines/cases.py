@@ -1,11 +1,13 @@
 """The engines that the shared tests run against: one entry each, append yours."""
 
+import importlib.util
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlaif.engines import Engine, open_engine
+from rlaif.engines import Engine, Label, open_engine
+from rlaif.errors import EngineError
 from rlaif.records import Message
 from tests.engines.batch_server import serving_batches
 from tests.engines.faults import serving
@@ -77,10 +79,28 @@ async def batches(folder: Path) -> AsyncIterator[Case]:
         await engine.aclose()
 
 
+_kept: list[Engine] = []
+
+
+@asynccontextmanager
+async def vllm(folder: Path) -> AsyncIterator[Case]:
+    """Kept open from test to test, unless one closes it: opening takes half a minute."""
+    if not _kept:
+        options = {"max_model_len": 2048, "kv_cache_gib": 1}
+        _kept.append(open_engine("vllm", model="smollm2-135m-instruct", options=options))
+    too_long: tuple[Message, ...] = ({"role": "user", "content": "the lazy dog " * 3000},)
+    yield Case(_kept[0], too_long, tolerance=1e-3)
+    try:
+        await _kept[0].ask(Label(({"role": "user", "content": "A or B?"},), ("A", "B")))
+    except EngineError:
+        _kept.clear()
+
+
 CASES: Mapping[str, Opener] = {
     "batches": batches,
     "embedded": embedded,
     "openai": openai,
     "scripted": scripted,
     "tiny": tiny,
+    **({"vllm": vllm} if importlib.util.find_spec("vllm") else {}),
 }

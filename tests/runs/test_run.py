@@ -144,3 +144,23 @@ def test_reading_a_run_without_a_ledger_says_so(tmp_path):
     assert run.status().calls == ()
     with pytest.raises(RunError, match="there is no ledger"):
         run.ledger()
+
+
+def test_status_says_how_much_of_the_prompts_a_prefix_cache_served(tmp_path):
+    with RunWriter(tmp_path, make_manifest()) as writer:
+        told = {"purpose": "judge", "engine": "main", "prompt_tokens": 100}
+        writer.ledger.put(make_entry(1, **told, cached_tokens=0))
+        writer.ledger.put(make_entry(2, **told, cached_tokens=80))
+        writer.ledger.put(make_entry(3, purpose="sample", engine="silent", prompt_tokens=900))
+    status = open_run(tmp_path).status()
+    assert status.cached_share == 0.4
+    assert status.cache_words == "40% of prompt tokens (judge by main 40%)"
+    assert status.to_json()["cached_share"] == 0.4
+
+
+def test_nothing_is_said_about_a_cache_that_no_server_reports(tmp_path):
+    with RunWriter(tmp_path, make_manifest()) as writer:
+        writer.ledger.put(make_entry(1, prompt_tokens=100))
+    status = open_run(tmp_path).status()
+    assert status.cached_share is None
+    assert status.cache_words == ""

@@ -44,7 +44,7 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     place = resolve_model(name)
     if place == name and "/" not in name and get_close_matches(name, SHIPPED):
-        raise _cannot_load(name, place, None)  # a slip of the pen; asking the hub takes minutes
+        raise cannot_load(name, place, None)  # a slip of the pen; asking the hub takes minutes
     common: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": options.trust_remote_code,
@@ -60,10 +60,10 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
                 place, dtype=dtype, use_safetensors=True, **common
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
-        raise _cannot_load(name, place, problem) from problem
+        raise cannot_load(name, place, problem) from problem
     model.to(device=device)  # type: ignore[call-arg]
     model.train(False).requires_grad_(False)
-    _set_template(tokenizer, name, options.chat_template)
+    set_template(tokenizer, name, options.chat_template)
     chat = Chat(tokenizer, variables=options.chat_template_kwargs, context=_context(model))
     return Loaded(
         model=model,
@@ -71,7 +71,7 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
         ends=frozenset(chat.turn_ends() | _generation_ends(model)),
         identity={
             "engine": "transformers",
-            "model": _name(name, place, model.config, revision),
+            "model": name_of(name, place, model.config, revision),
             "dtype": str(dtype).removeprefix("torch."),
             "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
             "chat_template_kwargs": options.chat_template_kwargs,
@@ -105,7 +105,13 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def _set_template(tokenizer: Any, name: str, path: Path | None) -> None:
+def set_template(tokenizer: Any, name: str, path: Path | None) -> None:
+    """Give a tokenizer the chat template of a file, and make sure that it has one.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        EngineMissing: There is none.
+    """
     if path is not None:
         try:
             tokenizer.chat_template = path.read_text(encoding="utf-8")
@@ -132,8 +138,8 @@ def _generation_ends(model: Any) -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends} - {None}
 
 
-def _name(name: str, place: str, config: Any, revision: str | None) -> str:
-    """What tells these weights from all others, wherever they lie."""
+def name_of(name: str, place: str, config: Any, revision: str | None) -> str:
+    """Return what tells these weights from all others, wherever they lie."""
     if name in SHIPPED:
         return f"{name}@{SHIPPED[name].sha256[:12]}"
     if Path(place).is_dir():
@@ -142,7 +148,8 @@ def _name(name: str, place: str, config: Any, revision: str | None) -> str:
     return f"{name}@{commit}"
 
 
-def _cannot_load(name: str, place: str, problem: Exception | None) -> EngineMissing:
+def cannot_load(name: str, place: str, problem: Exception | None) -> EngineMissing:
+    """What to raise for a model that is not there or cannot be read."""
     if problem is not None and Path(place).is_dir():
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         return EngineMissing(f"the model in {place} cannot be loaded: {first}")
