@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlaif.pipeline import agenerate, export, generate
     from rlaif.records import Failure, Judgment, PreferencePair, Prompt, Response, Verdict
     from rlaif.runs import Run, open_run
+    from rlaif.serving.trl import build_reward_func
     from rlaif.training import train_dpo, train_reward, train_sft
 
 _ROOMS = {
@@ -37,6 +38,7 @@ _ROOMS = {
     "Verdict": "rlaif.records",
     "agenerate": "rlaif.pipeline",
     "audit_judge": "rlaif.audit",
+    "build_reward_func": "rlaif.serving.trl",
     "evaluate": "rlaif.evaluation",
     "export": "rlaif.pipeline",
     "generate": "rlaif.pipeline",
@@ -68,6 +70,7 @@ __all__ = [
     "Verdict",
     "agenerate",
     "audit_judge",
+    "build_reward_func",
     "evaluate",
     "export",
     "generate",

@@ -7,7 +7,7 @@ from typing import Any
 from rlaif.audit.files import check_extra, write_audit
 from rlaif.audit.fit import fit_calibration
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold
-from rlaif.audit.judges import Audited, build_judges, open_engines
+from rlaif.audit.judges import Audited, build_judges
 from rlaif.audit.measuring import Asker, Estimate, OnProgress
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.question import Question, build_question
@@ -23,6 +23,7 @@ from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
 from rlaif.pipeline.executor import Interrupted
 from rlaif.pipeline.generate import run_sync
+from rlaif.pipeline.roles import open_judges
 from rlaif.records import Judgment, content_id
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
@@ -107,7 +108,7 @@ class _Work:
     async def run(
         self, out: Path, on_estimate: OnEstimate | None, on_progress: OnProgress | None
     ) -> Audit:
-        engines = open_engines(self._settings.judges)
+        engines = open_judges(self._settings.judges)
         try:
             return await self._locked(out, engines, on_estimate, on_progress or _ignore)
         except Interrupted:

@@ -1,4 +1,4 @@
-"""The judges of an audit: engines opened once, each judge with the fingerprint it is known by."""
+"""The judges of an audit: each judge with the fingerprint it is known by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,8 @@ from rlaif.engines import Engine
 from rlaif.judging import Judge, build_configured_judge
 from rlaif.judging.identity import configured_fingerprint
 from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.pipeline.roles import open_configured
-from rlaif.records import content_id
 from rlaif.runs import Ledger
 from rlaif.templates import TemplateSet
-
-_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +28,6 @@ class Audited:
     def name(self) -> str:
         """The judge's."""
         return self.judge.name
-
-
-def open_engines(configs: Sequence[JudgeConfig]) -> dict[str, Engine]:
-    """Open the judges' engines, by judge name; judges that name the same model share one.
-
-    Raises:
-        EngineMissing: A model, extra or key is missing. Engines opened before are left to
-            whoever ends the process: none has been asked anything.
-    """
-    opened: dict[str, Engine] = {}
-    engines: dict[str, Engine] = {}
-    for config in configs:
-        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-        if key not in opened:
-            opened[key] = open_configured(config)
-        engines[config.name] = opened[key]
-    return engines
 
 
 def build_judges(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.audit.judges import Audited, build_judges, open_engines
+from rlaif.audit.judges import Audited, build_judges
 from rlaif.audit.outcome import choice_of
 from rlaif.audit.question import Question
 from rlaif.config import load_config
@@ -19,6 +19,7 @@ from rlaif.errors import GateRefused, InputError
 from rlaif.evaluation.intervals import wilson
 from rlaif.judging import judge_comparison
 from rlaif.pipeline.generate import run_sync
+from rlaif.pipeline.roles import open_judges
 from rlaif.records import Choice, Comparison, Order, Prompt, Response
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
@@ -165,7 +166,7 @@ async def _ask(constitution: Constitution, settings: AuditConfig, out: Path) -> 
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
     templates = TemplateSet.open(settings.templates)
     templates.check_all()
-    engines = open_engines(settings.judges)
+    engines = open_judges(settings.judges)
     make_folder(out)
     lock = RunLock(out)
     try:

@@ -16,6 +16,7 @@ from rlaif.cli import (
     loop,
     relabel,
     serve,
+    serve_reward,
     status,
     train,
 )
@@ -41,6 +42,7 @@ app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("loop")(loop.loop)
 app.command("serve", context_settings={"allow_extra_args": True})(serve.serve)
+app.command("serve-reward")(serve_reward.serve_reward)
 app.command("doctor")(doctor.doctor)
 
 

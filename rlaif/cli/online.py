@@ -1,5 +1,6 @@
 """`rlaif train ppo|rloo|grpo`: prompts and a scorer are named in the file, and read here."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -32,16 +33,19 @@ def train_grpo(config: GrpoFile, **options: Any) -> Any:
 
 
 def _train(train: Callable[..., Any], config: OnlineFile, options: dict[str, Any]) -> Any:
-    from rlaif.training.build_scorer import build_scorer
+    from rlaif.serving.scorer import opened_scorer
 
-    return train(
-        prompts=_read(config.prompts),
-        model=config.model,
-        scorer=build_scorer(config.reward, config.length_penalty),
-        out=config.out,
-        config=config,
-        **options,
-    )
+    prompts = _read(config.prompts)
+    rank = int(os.environ.get("RANK", "0"))
+    with opened_scorer(config.reward, config.length_penalty, rank=rank) as opened:
+        return train(
+            prompts=prompts,
+            model=config.model,
+            scorer=opened.scorer,
+            out=config.out,
+            config=config,
+            **options,
+        )
 
 
 def _read(named: PromptsConfig) -> list[Prompt]:

@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from rlaif.config.judged import JudgedConfig
 from rlaif.config.load import FilePath, NameOrPath, Settings
 from rlaif.config.run import PromptsConfig
 from rlaif.config.train import LoraConfig
 
 
 class RewardPartConfig(Settings):
-    """One scorer: exactly one of ``rules`` and ``reward_model``."""
+    """One scorer: exactly one of ``rules``, ``reward_model`` and ``judged``."""
 
     rules: NameOrPath | None = Field(
         None, description="A constitution; the share of its rules a response satisfies."
@@ -18,6 +19,7 @@ class RewardPartConfig(Settings):
     reward_model: NameOrPath | None = Field(
         None, description="A sequence classifier with one label; any tokenizer."
     )
+    judged: JudgedConfig | None = Field(None, description="Judges that score each response.")
     chat_template: NameOrPath | None = Field(
         None, description="The reward model's, where its tokenizer has none."
     )
@@ -25,8 +27,8 @@ class RewardPartConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> "RewardPartConfig":
-        if (self.rules is None) == (self.reward_model is None):
-            raise ValueError("give exactly one of rules and reward_model")
+        if [self.rules, self.reward_model, self.judged].count(None) != 2:
+            raise ValueError("give exactly one of rules, reward_model and judged")
         if self.chat_template is not None and self.reward_model is None:
             raise ValueError("chat_template belongs to reward_model")
         return self

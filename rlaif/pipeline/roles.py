@@ -1,5 +1,7 @@
 """Who plays which role: engines opened from settings, one per distinct model."""
 
+from collections.abc import Sequence
+
 from rlaif.config import RunConfig
 from rlaif.config.run import EngineConfig, JudgeConfig, SamplingConfig
 from rlaif.engines import Engine, Sampling, open_engine
@@ -7,6 +9,7 @@ from rlaif.errors import ConfigError
 from rlaif.records import content_id
 
 SAME_AS_STUDENT = "same-as-student"
+_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
 
 
 def sampling_of(config: SamplingConfig) -> Sampling:
@@ -56,3 +59,20 @@ def open_engines(settings: RunConfig) -> dict[str, Engine]:
         critic = settings.revise.critic
         roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
     return roles
+
+
+def open_judges(configs: Sequence[JudgeConfig]) -> dict[str, Engine]:
+    """Open the judges' engines, by judge name; judges that name the same model share one.
+
+    Raises:
+        EngineMissing: A model, extra or key is missing. Engines opened before are left to
+            whoever ends the process: none has been asked anything.
+    """
+    opened: dict[str, Engine] = {}
+    engines: dict[str, Engine] = {}
+    for config in configs:
+        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
+        if key not in opened:
+            opened[key] = open_configured(config)
+        engines[config.name] = opened[key]
+    return engines

@@ -1,29 +1,40 @@
 """From what a training file says about rewards to a scorer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from rlaif.config.judged import JudgedConfig
 from rlaif.config.ppo import LengthPenaltyConfig, RewardPartConfig
 from rlaif.constitution.load import load_constitution
 from rlaif.errors import InputError
 from rlaif.training.scorers import Scorer, length_penalised, mixture, rule_scorer
 
+OpenJudged = Callable[[JudgedConfig], Scorer]
+
 
 def build_scorer(
     reward: RewardPartConfig | Sequence[RewardPartConfig],
     length_penalty: LengthPenaltyConfig | None = None,
+    *,
+    judged: OpenJudged | None = None,
 ) -> Scorer:
     """Return one scorer for all parts, their weighted scores added up.
 
+    Args:
+        reward: The parts.
+        length_penalty: Taken off the sum.
+        judged: Opens judges; they live on a lower floor that training does not look into.
+
     Raises:
-        InputError: No parts, a constitution without rules, or a reward model that cannot be used.
+        InputError: No parts, a constitution without rules, a reward model that cannot be used, or
+            judges and nothing to open them with.
     """
     parts = [reward] if isinstance(reward, RewardPartConfig) else list(reward)
     if not parts:
         raise InputError("reward: there is nothing to score with")
     if len(parts) == 1 and parts[0].weight == 1.0:
-        scorer = _build_part(parts[0])
+        scorer = _build_part(parts[0], judged)
     else:
-        scorer = mixture([(_build_part(part), part.weight) for part in parts])
+        scorer = mixture([(_build_part(part, judged), part.weight) for part in parts])
     if length_penalty is None:
         return scorer
     return length_penalised(
@@ -31,7 +42,11 @@ def build_scorer(
     )
 
 
-def _build_part(part: RewardPartConfig) -> Scorer:
+def _build_part(part: RewardPartConfig, judged: OpenJudged | None) -> Scorer:
+    if part.judged is not None:
+        if judged is None:
+            raise InputError("reward: judged: judges cannot be opened here")
+        return judged(part.judged)
     if part.reward_model is not None:
         from rlaif.training.reward_model_scorer import reward_model_scorer
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlaif.records import Message
 from rlaif.training.models import device_kind, load_scorer
-from rlaif.training.scorers import Scorer
+from rlaif.training.scorers import Scorer, say_why
 
 _MOST_TOKENS = 8192
 """Padded tokens of one forward pass; only memory depends on it."""
@@ -51,7 +51,7 @@ def reward_model_scorer(
     one_at_a_time = threading.Lock()  # a hanging call that was given up may still be running
 
     def score(
-        prompts: list[list[Message]], responses: list[str], **_: list[Any]
+        prompts: list[list[Message]], responses: list[str], **columns: list[Any]
     ) -> list[float | None]:
         texts = [
             _render(tokenizer, prompt, response)
@@ -66,6 +66,7 @@ def reward_model_scorer(
         scores: list[float | None] = [None] * len(texts)
         for i, value in zip(fitting, found, strict=True):
             scores[i] = value
+        say_why(scores, columns, "the conversation does not fit the reward model's context")
         return scores
 
     score.__name__ = "reward_model"

@@ -11,10 +11,11 @@ import inspect
 import math
 import operator
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from rlaif.constitution.models import Principle
 from rlaif.constitution.rules import check_rule, split_words
@@ -22,6 +23,7 @@ from rlaif.errors import RlaifError, TrainingError
 from rlaif.records import Message
 
 Scores = Sequence[float | None]
+T = TypeVar("T")
 
 
 Scorer = Callable[..., Scores | Awaitable[Scores]]
@@ -29,12 +31,17 @@ Scorer = Callable[..., Scores | Awaitable[Scores]]
 
 ``prompts`` are conversations (lists of messages that end with a user turn), ``responses`` their
 texts without special tokens; the columns, each as long as the responses, are at least
-``prompt_id`` and ``tags``: take ``**columns`` to ignore them. Sync, or async and awaited.
+``prompt_id`` and ``tags``: take ``**columns`` to ignore them. Where a column ``why`` is given, of
+lists, a scorer adds to a response's list why it leaves it unscored. Sync, or async and awaited.
 """
 
 
 class ScorerFailed(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
     """The scorer raised, hung or returned something that is no list of scores."""
+
+
+class ScorerHangs(ScorerFailed):
+    """The scorer has not answered in time."""
 
 
 def collect_scores(
@@ -62,36 +69,87 @@ def collect_scores(
     """
     if not responses:
         return []
-    found: Future[Scores] = Future()
-    waiting: list[Future[Scores]] = []
-
-    def call() -> None:
-        try:
-            scores = scorer(prompts, responses, **columns)
-            if inspect.isawaitable(scores):
-                waiting.append(asyncio.run_coroutine_threadsafe(_wait_for(scores), _event_loop()))
-                scores = waiting[0].result()
-            found.set_result(scores)
-        except BaseException as problem:  # noqa: BLE001 - handed to the caller's thread
-            found.set_exception(problem)
-
-    threading.Thread(target=call, daemon=True, name="scorer").start()
+    call = _Call.start(scorer, prompts, responses, columns)
     try:
-        scores = found.result(timeout)
-    except TimeoutError as problem:
-        if found.done():  # the scorer's own
-            raise ScorerFailed(f"the scorer failed: {_describe(problem)}") from problem
-        for task in waiting:
-            task.cancel()
-        raise ScorerFailed(
-            f"the scorer has not answered for {timeout:g} seconds",
-            hint="is its server up? A slow one needs a larger scorer_timeout",
-        ) from None
+        return call.checked(call.found.result(timeout))
     except RlaifError:
         raise
     except Exception as problem:
-        raise ScorerFailed(f"the scorer failed: {_describe(problem)}") from problem
-    return _checked(scores, len(responses))
+        raise call.explain(problem, timeout) from problem
+
+
+async def await_scores(
+    scorer: Scorer,
+    prompts: list[list[Message]],
+    responses: list[str],
+    columns: dict[str, list[Any]],
+    *,
+    timeout: float | None = None,
+) -> list[float | None]:
+    """Do what `collect_scores` does without holding up the event loop it is awaited in."""
+    if not responses:
+        return []
+    call = _Call.start(scorer, prompts, responses, columns)
+    try:
+        async with asyncio.timeout(timeout):
+            return call.checked(await asyncio.shield(asyncio.wrap_future(call.found)))
+    except RlaifError:
+        raise
+    except Exception as problem:
+        raise call.explain(problem, timeout) from problem
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in the event loop in which async scorers live, such as one's ``aclose()``."""
+    return asyncio.run_coroutine_threadsafe(work, _event_loop()).result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a scorer, in a thread of its own."""
+
+    count: int
+    found: Future[Scores]
+    waiting: list[Future[Scores]]
+
+    @classmethod
+    def start(
+        cls,
+        scorer: Scorer,
+        prompts: list[list[Message]],
+        responses: list[str],
+        columns: dict[str, list[Any]],
+    ) -> "_Call":
+        found: Future[Scores] = Future()
+        waiting: list[Future[Scores]] = []
+
+        def call() -> None:
+            try:
+                scores = scorer(prompts, responses, **columns)
+                if inspect.isawaitable(scores):
+                    task = asyncio.run_coroutine_threadsafe(_wait_for(scores), _event_loop())
+                    waiting.append(task)
+                    scores = task.result()
+                found.set_result(scores)
+            except BaseException as problem:  # noqa: BLE001 - handed to the caller's thread
+                found.set_exception(problem)
+
+        threading.Thread(target=call, daemon=True, name="scorer").start()
+        return cls(len(responses), found, waiting)
+
+    def checked(self, scores: Any) -> list[float | None]:
+        return _checked(scores, self.count)
+
+    def explain(self, problem: Exception, timeout: float | None) -> ScorerFailed:
+        """Say in the user's words what a call came to; a hanging one is given up."""
+        if isinstance(problem, TimeoutError) and not self.found.done():
+            for task in self.waiting:
+                task.cancel()
+            return ScorerHangs(
+                f"the scorer has not answered for {timeout:g} seconds",
+                hint="is its server up? A slow one needs a larger scorer_timeout",
+            )
+        return ScorerFailed(f"the scorer failed: {_describe(problem)}")
 
 
 def mixture(parts: Sequence[tuple[Scorer, float]]) -> Scorer:
@@ -172,10 +230,19 @@ def rule_scorer(principles: Sequence[Principle]) -> Scorer:
         _: list[list[Message]], responses: list[str], **columns: list[Any]
     ) -> list[float | None]:
         tags = columns.get("tags") or [()] * len(responses)
-        return [score_one(text, tuple(t)) for text, t in zip(responses, tags, strict=True)]
+        scores = [score_one(text, tuple(t)) for text, t in zip(responses, tags, strict=True)]
+        say_why(scores, columns, "no rule applies to this prompt")
+        return scores
 
     score.__name__ = "rules"
     return score
+
+
+def say_why(scores: Scores, columns: dict[str, list[Any]], why: str) -> None:
+    """Add ``why`` to the reasons of every response that has no score, if reasons are asked for."""
+    for score, reasons in zip(scores, columns.get("why", ()), strict=False):
+        if score is None:
+            reasons.append(why)
 
 
 def name_of(scorer: Scorer) -> str:
@@ -199,8 +266,8 @@ def as_reward_func(scorer: Scorer, *, timeout: float | None = None) -> Callable[
         }
         return collect_scores(
             scorer,
-            [_conversation(prompt) for prompt in prompts],
-            [_text(completion) for completion in completions],
+            [conversation(prompt) for prompt in prompts],
+            [text_of(completion) for completion in completions],
             kept,
             timeout=timeout,
         )
@@ -285,9 +352,11 @@ def _describe(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {problem}".strip(": ").splitlines()[0]
 
 
-def _conversation(prompt: Any) -> list[Message]:
+def conversation(prompt: Any) -> list[Message]:
+    """Return messages; a plain string is what the user said."""
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
-def _text(completion: Any) -> str:
+def text_of(completion: Any) -> str:
+    """Return the text of a completion, given as such or as messages."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])

@@ -55,5 +55,5 @@ def test_a_constitution_without_rules_scores_nothing_and_is_refused(tmp_path: Pa
 
 @pytest.mark.parametrize("reward", ["{}", "{rules: rules.yaml, reward_model: rm}"])
 def test_a_part_names_exactly_one_scorer(tmp_path: Path, reward: str):
-    with pytest.raises(ConfigError, match="exactly one of rules and reward_model"):
+    with pytest.raises(ConfigError, match="exactly one of rules, reward_model and judged"):
         read(tmp_path, f"reward: {reward}")

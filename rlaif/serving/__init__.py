@@ -1,0 +1,1 @@
+"""Serving: our scorers as the rewards of trainers elsewhere."""
