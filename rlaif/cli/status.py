@@ -67,6 +67,16 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
         )
     for (what, reason), count in sorted(found.drops.items()):
         print(f"  dropped     {count} × {what}: {reason}")
+    _print_calls(found)
+    if found.stopped:
+        print(f"  stopped     {found.stopped}")
+    for notice in found.notices:
+        print(f"  notice      {notice}")
+    for path, problem in found.damaged.items():
+        print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
+
+
+def _print_calls(found: RunStatus) -> None:
     for total in found.calls:
         price = "" if total.price is None else f", {total.price:.4f} spent"
         reused = f", {total.reused} reused from other runs" if total.reused else ""
@@ -78,14 +88,8 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
         unpriced = sum(total.unpriced for total in found.calls)
         unknown = f"; {unpriced} calls without a known price" if unpriced else ""
         print(f"  spent       {found.price:.4f} in all{unknown}")
-    if found.stopped:
-        print(f"  stopped     {found.stopped}")
     if found.cache_words:
-        print(f"  prefix cache {found.cache_words}")
-    for notice in found.notices:
-        print(f"  notice      {notice}")
-    for path, problem in found.damaged.items():
-        print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
+        print(f"  cached      {found.cache_words}, served by a prefix cache")
 
 
 def _reasons(counts: Counter[str]) -> str:

@@ -71,7 +71,8 @@ async def test_one_missing_opinion_leaves_a_response_unscored_with_the_reason():
 
 
 async def test_no_applicable_principle_is_unscored():
-    only = Panel(((Says("a"), 1.0),), (BRIEF,))
+    judge: Any = Says("a")
+    only = Panel(((judge, 1.0),), (BRIEF,))
     assert await only.score(PROMPT, "x", None) == (
         None,
         "no principle of the constitution applies to this prompt",
@@ -88,7 +89,7 @@ async def test_without_a_reference_there_is_nothing_to_compare():
 async def test_all_responses_to_a_prompt_are_measured_by_the_same_principle():
     names = [f"p{i}" for i in range(8)]
     many = tuple(Principle(id=name, statement="s") for name in names)
-    judge = Says("a", **{name: i / 8 for i, name in enumerate(names)})
+    judge: Any = Says("a", **{name: i / 8 for i, name in enumerate(names)})
     drawn = Panel(((judge, 1.0),), many, how_many="one")
     scores = {(await drawn.score(PROMPT, f"text {i}", None))[0] for i in range(20)}
     assert len(scores) == 1
@@ -101,7 +102,7 @@ def test_temperature_and_rubric_weights_are_part_of_a_strength():
     rubric: Any = RubricJudge("j", None, None, settings=Rubric(4.0, True, {"p": -2.0}))  # type: ignore[arg-type]
     assert strength(rubric, "p", 0.5) == -4.0
     with pytest.raises(ValueError, match="pairwise does not score"):
-        strength(type("J", (), {"method": "pairwise"})(), "p", 0.5)  # type: ignore[arg-type]
+        strength(type("J", (), {"method": "pairwise"})(), "p", 0.5)
 
 
 def config(folder: Path, **changes: Any) -> JudgedConfig:

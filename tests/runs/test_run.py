@@ -148,9 +148,9 @@ def test_reading_a_run_without_a_ledger_says_so(tmp_path):
 
 def test_status_says_how_much_of_the_prompts_a_prefix_cache_served(tmp_path):
     with RunWriter(tmp_path, make_manifest()) as writer:
-        told = {"purpose": "judge", "engine": "main", "prompt_tokens": 100}
-        writer.ledger.put(make_entry(1, **told, cached_tokens=0))
-        writer.ledger.put(make_entry(2, **told, cached_tokens=80))
+        for number, cached in enumerate((0, 80), start=1):
+            entry = make_entry(number, purpose="judge", engine="main", prompt_tokens=100)
+            writer.ledger.put(replace(entry, cached_tokens=cached))
         writer.ledger.put(make_entry(3, purpose="sample", engine="silent", prompt_tokens=900))
     status = open_run(tmp_path).status()
     assert status.cached_share == 0.4
