@@ -74,7 +74,7 @@ def build_vllm_engine(
     except TypeError as problem:
         raise ConfigError(f"options.engine_args: {problem}") from None
     host = VllmHost(asked)
-    found = host.engine.vllm_config
+    found = host.config
     chat = Chat(
         tokenizer,
         variables=settings.chat_template_kwargs,

@@ -28,14 +28,23 @@ class VllmHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
+        # The only reference, so that what ends the engine also lets go of it: vLLM's destructor
+        # fails once the interpreter is being taken down.
+        self._held: list[Any] = []
         try:
             opening = asyncio.run_coroutine_threadsafe(_open(arguments), self._loop)
-            self.engine = opening.result()
+            self._held.append(opening.result())
+            del opening
         except Exception as problem:
-            _end(None, self._loop, self._thread)
+            _end(self._held, self._loop, self._thread)
             first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
             raise EngineError(f"vLLM cannot run this model: {first}") from problem
-        self._end = weakref.finalize(self, _end, self.engine, self._loop, self._thread)
+        self._end = weakref.finalize(self, _end, self._held, self._loop, self._thread)
+
+    @property
+    def config(self) -> Any:
+        """What vLLM says it runs, and how (its VllmConfig)."""
+        return self._held[0].vllm_config
 
     async def run(self, ids: Sequence[int], params: Mapping[str, Any]) -> Any:
         """Return vLLM's output for one prompt.
@@ -51,10 +60,10 @@ class VllmHost:
         """
         if not self._end.alive:
             raise _closed()
-        work = asyncio.run_coroutine_threadsafe(_run(self.engine, ids, params), self._loop)
+        work = asyncio.run_coroutine_threadsafe(_run(self._held[0], ids, params), self._loop)
         try:
             return await asyncio.wrap_future(work)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, EngineUnavailable):
             if self._end.alive:
                 raise
             raise _closed() from None
@@ -93,12 +102,12 @@ async def _run(engine: Any, ids: Sequence[int], params: Mapping[str, Any]) -> An
     return output
 
 
-def _end(engine: Any, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+def _end(held: list[Any], loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """End an engine, also one that nobody closed, at the latest when the program ends."""
 
     async def cancel() -> None:
-        if engine is not None:
-            engine.shutdown()
+        while held:
+            held.pop().shutdown()
         own = asyncio.current_task()
         for task in asyncio.all_tasks():
             if task is not own:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -122,7 +122,7 @@ async def test_closing_fails_what_is_under_way_and_what_comes_later(engine):
 
 def test_this_vllm_knows_every_argument_we_give_it():
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser())
@@ -141,4 +141,5 @@ def test_this_vllm_knows_every_argument_we_give_it():
         parsed = parser.parse_args(server_flags(settings, place="m", name="m", port=1, cpu=cpu))
         assert parsed.enable_prompt_tokens_details is True
         assert parsed.kv_cache_memory_bytes == 3 * 2**29
-        AsyncEngineArgs(**engine_arguments(VllmOptions(), cpu=cpu))
+        given = engine_arguments(VllmOptions(kv_cache_gib=1), cpu=cpu)
+        assert set(given) <= {field.name for field in fields(AsyncEngineArgs)}
