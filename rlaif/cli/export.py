@@ -10,24 +10,43 @@ import typer
 from rlaif.pipeline.export import export as run_export
 
 
-def export(
+def export(  # noqa: PLR0913 - one parameter an option
     run: Annotated[Path, typer.Argument(help="The run directory.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     what: Annotated[
-        str, typer.Option(help="pairs, responses, judgments, demonstrations or revisions.")
+        str,
+        typer.Option(help="pairs, prompts, responses, judgments, demonstrations or revisions."),
     ] = "pairs",
-    to: Annotated[str, typer.Option(help="trl or messages.")] = "trl",
+    to: Annotated[
+        str, typer.Option(help="trl, messages, openrlhf, verl, llama-factory or axolotl.")
+    ] = "trl",
     min_margin: Annotated[
-        float, typer.Option(help="Leave out pairs with a smaller margin.", min=0, max=1)
+        float, typer.Option(help="Leave out pairs with a smaller margin 2p - 1.", min=0, max=1)
     ] = 0.0,
+    repeat: Annotated[
+        int,
+        typer.Option(
+            help="Without soft labels: N copies a pair, swapped in the share 1 - p.", min=1
+        ),
+    ] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Write the records of a run as Parquet with a data card."""
-    result = run_export(run, out, what=what, to=to, min_margin=min_margin, force=force)
+    result = run_export(
+        run, out, what=what, to=to, min_margin=min_margin, repeat=repeat, force=force
+    )
     if json:
         sys.stdout.buffer.write(orjson.dumps(result.to_json()) + b"\n")
         return
     print(f"{result.records} {result.what} → {result.path}")
     if result.left_out:
-        print(f"left out: {result.left_out} below the margin {min_margin}", file=sys.stderr)
+        print(f"left out: {result.left_out} below the margin {min_margin:g}", file=sys.stderr)
+    if result.unsayable:
+        print(f"left out: {result.unsayable} whose turns do not alternate", file=sys.stderr)
+    if result.label_smoothing is not None:
+        print(
+            f"{to} knows no soft labels: label_smoothing = mean(1 - p) = "
+            f"{result.label_smoothing:.4f}; the card says what else may be done",
+            file=sys.stderr,
+        )

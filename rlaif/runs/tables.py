@@ -54,6 +54,23 @@ def pair_records(run: "Run") -> Iterator[Record]:
         }
 
 
+def prompt_records(run: "Run") -> Iterator[Record]:
+    """Yield every prompt, for reinforcement learning; ``reference`` is its demonstration, if any.
+
+    See `demonstration_records` for which response that is.
+    """
+    marks = _marks(run)
+    for row in _rows(run, "responses", "revisions", "judgments", "failures"):
+        best = _best(row)
+        yield {
+            "prompt": _messages(row.prompt.messages),
+            "prompt_id": row.prompt.id,
+            "tags": list(row.prompt.tags),
+            "reference": None if best is None else best[0].text,
+            **marks,
+        }
+
+
 def response_records(run: "Run") -> Iterator[Record]:
     """Yield every response, revisions included."""
     marks = _marks(run)
@@ -220,6 +237,10 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 TABLES: dict[str, Table] = {
+    "prompts": Table(
+        _schema(prompt=MESSAGES, prompt_id=_TEXT, tags=_TEXTS, reference=_TEXT),
+        prompt_records,
+    ),
     "pairs": Table(
         _schema(
             prompt=MESSAGES,

@@ -39,7 +39,7 @@ async def compute_score(
         solution_str: The response.
         ground_truth: Compared with where judges compare with a reference and none is given.
         extra_info: Must hold the ``prompt``, which verl does not pass; may hold ``tags`` and
-            ``reference``. Write them there when making the data set.
+            ``reference``. `rlaif export --to verl` writes them.
         options: ``url`` and ``timeout``, as verl's ``reward_kwargs``; anything else is ignored.
 
     Returns:

@@ -36,9 +36,9 @@ def read_openrlhf(body: Any, special: Sequence[str] = ()) -> list[Question]:
     """Read a request of OpenRLHF's.
 
     ``query`` holds prompt and response as decoded, special tokens included; ``prompts`` the prompts
-    as rendered. A label that is a JSON object with a ``prompt`` is taken
-    for the prompt, word for word, with its ``tags`` and ``reference``; any other text is the
-    reference.
+    as rendered. A label that is a JSON object with a ``prompt`` (`rlaif export --to
+    openrlhf` writes such) is taken for the prompt, word for word, with its ``tags`` and
+    ``reference``; any other text is the reference.
 
     Raises:
         BadRequest: Not this shape.
@@ -58,8 +58,8 @@ def read_openrlhf(body: Any, special: Sequence[str] = ()) -> list[Question]:
 def read_verl(body: Any) -> list[Question]:
     """Read a call of verl's ``compute_score``: one response.
 
-    verl passes the response only, so ``extra_info`` must hold the ``prompt``, as messages or text.
-    ``tags`` and ``reference`` may stand beside it; without a reference a ground truth that is not
+    verl passes the response only, so ``extra_info`` must hold the ``prompt``, as messages or text;
+    `rlaif export --to verl` writes it there. ``tags`` and ``reference`` may stand beside it; without a reference a ground truth that is not
     empty is one.
 
     Raises:
@@ -70,7 +70,7 @@ def read_verl(body: Any) -> list[Question]:
     if not isinstance(extra, Mapping) or not extra.get("prompt"):
         raise BadRequest(
             "extra_info: holds no 'prompt', and verl passes nothing but the response: write the "
-            "prompt there"
+            "prompt there (rlaif export --to verl does)"
         )
     response = given.get("solution_str")
     if not isinstance(response, str):

@@ -1,0 +1,198 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rlaif.errors import InputError
+from rlaif.pipeline import export
+from rlaif.pipeline.export import FORMATS
+from rlaif.pipeline.export.labels import Labels
+from rlaif.runs import Run, tables
+from tests.e2e.project import rlaif
+from tests.pipeline.exported import CONVERSATIONS, make_run
+
+MARKS = {"prompt_id", "constitution", "run"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def rows(run: Run, folder: Path, **options: Any) -> list[dict[str, Any]]:
+    out = folder / "data-set"
+    export(run, out, force=True, **options)
+    found: list[dict[str, Any]] = pq.read_table(out / "data").to_pylist()
+    return found
+
+
+def only_messages(found: Any) -> bool:
+    return bool(found) and all(set(one) == {"role", "content"} for one in found)
+
+
+def check_openrlhf_pairs(row: dict[str, Any]) -> None:
+    assert set(row) == {"prompt", "chosen", "rejected", "margin"} | MARKS
+    assert all(only_messages(row[name]) for name in ("prompt", "chosen", "rejected"))
+    assert [one["role"] for one in row["chosen"] + row["rejected"]] == ["assistant"] * 2
+    assert isinstance(row["margin"], float)
+
+
+def check_openrlhf_demonstrations(row: dict[str, Any]) -> None:
+    assert set(row) == {"input", "output"} | MARKS
+    assert only_messages(row["input"])
+    assert only_messages(row["output"])
+
+
+def check_openrlhf_prompts(row: dict[str, Any]) -> None:
+    assert set(row) == {"prompt", "label", "datasource"} | MARKS
+    assert json.loads(row["label"])["prompt"] == row["prompt"]
+
+
+def check_verl_prompts(row: dict[str, Any]) -> None:
+    assert set(row) == {"data_source", "prompt", "ability", "reward_model", "extra_info"} | MARKS
+    assert row["reward_model"] == {"style": "rule", "ground_truth": "good blue"}
+    assert isinstance(row["extra_info"]["index"], int)
+    assert row["extra_info"]["prompt"] == row["prompt"]
+
+
+def check_messages(row: dict[str, Any]) -> None:
+    assert only_messages(row["messages"])
+    assert row["messages"][-1]["role"] == "assistant"
+
+
+def check_llama_factory_pairs(row: dict[str, Any]) -> None:
+    assert set(row) == {"messages", "chosen", "rejected"} | MARKS
+    assert row["messages"][-1]["role"] == "user"
+    assert set(row["chosen"]) == set(row["rejected"]) == {"role", "content"}
+
+
+def check_axolotl_pairs(row: dict[str, Any]) -> None:
+    assert set(row) == {"messages", "chosen", "rejected"} | MARKS
+    assert all(only_messages(row[name]) for name in ("messages", "chosen", "rejected"))
+
+
+CHECKS = {
+    ("openrlhf", "pairs"): check_openrlhf_pairs,
+    ("openrlhf", "demonstrations"): check_openrlhf_demonstrations,
+    ("openrlhf", "prompts"): check_openrlhf_prompts,
+    ("verl", "demonstrations"): check_messages,
+    ("verl", "prompts"): check_verl_prompts,
+    ("llama-factory", "pairs"): check_llama_factory_pairs,
+    ("llama-factory", "demonstrations"): check_messages,
+    ("axolotl", "pairs"): check_axolotl_pairs,
+    ("axolotl", "demonstrations"): check_messages,
+    ("messages", "responses"): check_messages,
+}
+
+
+@pytest.mark.parametrize(("to", "what"), CHECKS)
+def test_every_row_has_the_columns_its_consumer_documents(
+    to: str, what: str, run: Run, tmp_path: Path
+):
+    found = rows(run, tmp_path, to=to, what=what)
+    assert found
+    for row in found:
+        CHECKS[to, what](row)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("what", tables.TABLES)
+def test_every_kind_is_written_or_refused_with_the_reason(
+    to: str, what: str, run: Run, tmp_path: Path
+):
+    if what in FORMATS[to].shapes:
+        assert export(run, tmp_path / "out", to=to, what=what).to == to
+        assert pq.read_schema(next((tmp_path / "out" / "data").iterdir())).names
+        return
+    with pytest.raises(InputError, match=f"--to {to} has no {what}: ") as raised:
+        export(run, tmp_path / "out", to=to, what=what)
+    assert FORMATS[to].refused[what] in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_soft_labels_become_a_smoothing_that_is_said(run: Run, tmp_path: Path):
+    found = export(run, tmp_path / "out", to="openrlhf")
+    # by hand: (0.1 + 0.4 + 0.25) / 3
+    assert found.label_smoothing == pytest.approx(0.25)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`--model.label_smoothing` = 0.2500" in card
+    assert export(run, tmp_path / "trl").label_smoothing is None
+    assert "takes no label smoothing" in _card(run, tmp_path / "axolotl", to="axolotl")
+
+
+def test_the_smoothing_is_that_of_the_pairs_kept(run: Run, tmp_path: Path):
+    found = export(run, tmp_path / "out", to="openrlhf", min_margin=0.5)
+    assert (found.records, found.left_out) == (2, 1)
+    assert found.label_smoothing == pytest.approx((0.1 + 0.25) / 2)
+
+
+def test_repeated_pairs_are_swapped_in_the_share_of_the_doubt(run: Run, tmp_path: Path):
+    found = rows(run, tmp_path, to="openrlhf", repeat=10)
+    assert len(found) == 30
+    as_labelled = Counter(
+        row["prompt_id"] for row in found if row["chosen"][0]["content"] == "good blue"
+    )
+    assert as_labelled == {"p0": 9, "p1": 6, "p2": 8}  # 7.5 is rounded up
+    assert {row["margin"] for row in found} == {0.0}
+    assert "written 10 times" in (tmp_path / "data-set" / "README.md").read_text()
+
+
+def test_the_gradient_of_repeated_pairs_is_that_of_the_soft_loss():
+    import torch
+
+    x = torch.tensor(0.3, requires_grad=True)
+    record = {"chosen": 1.0, "rejected": -1.0, "chosen_id": "c", "rejected_id": "r"}
+    copies = list(Labels(repeat=10).apply(iter([{**record, "chosen_prob": 0.7, "margin": 0.4}])))
+    hard = torch.stack([-torch.nn.functional.logsigmoid(one["chosen"] * x) for one in copies])
+    (gradient,) = torch.autograd.grad(hard.mean(), x)
+    assert gradient.item() == pytest.approx(torch.sigmoid(x).item() - 0.7)
+
+
+def test_repeating_what_keeps_its_labels_is_refused(run: Run, tmp_path: Path):
+    for options in ({"to": "trl"}, {"to": "openrlhf", "what": "prompts"}):
+        with pytest.raises(InputError, match="formats without soft labels"):
+            export(run, tmp_path / "out", repeat=2, **options)  # type: ignore[arg-type]
+
+
+def test_turns_that_do_not_alternate_are_left_out_for_llama_factory_and_counted(
+    run: Run, tmp_path: Path
+):
+    found = export(run, tmp_path / "out", to="llama-factory")
+    assert (found.records, found.unsayable) == (2, 1)
+    assert (
+        "1 records were left out because their turns"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+    entry = json.loads((tmp_path / "out" / "dataset_info.json").read_text())["demo"]
+    assert (entry["ranking"], entry["formatting"]) == (True, "sharegpt")
+    assert (tmp_path / "out" / entry["file_name"]).is_file()
+
+
+def test_prompts_come_with_tags_and_the_best_response_as_reference(run: Run, tmp_path: Path):
+    found = rows(run, tmp_path, what="prompts")
+    assert [row["prompt"] for row in found] == [messages for messages, _ in CONVERSATIONS]
+    assert {(row["reference"], *row["tags"]) for row in found} == {("good blue", "colour")}
+
+
+def test_datasets_reads_every_export(run: Run, tmp_path: Path):
+    import datasets
+
+    export(run, tmp_path / "out", to="verl", what="prompts")
+    read = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert read["train"].num_rows == 3
+
+
+def test_the_command_says_what_became_of_the_labels(run: Run, tmp_path: Path):
+    found = rlaif("export", run.path, "--out", "out", "--to", "openrlhf", cwd=tmp_path)
+    assert found.returncode == 0
+    assert "label_smoothing = mean(1 - p) = 0.2500" in found.stderr
+    wrong = rlaif("export", run.path, "--out", "out2", "--to", "verl", cwd=tmp_path)
+    assert (wrong.returncode, "verl has no DPO" in wrong.stderr) == (2, True)
+
+
+def _card(run: Run, out: Path, **options: Any) -> str:
+    export(run, out, **options)
+    return (out / "README.md").read_text()
