@@ -59,8 +59,8 @@ def read_verl(body: Any) -> list[Question]:
     """Read a call of verl's ``compute_score``: one response.
 
     verl passes the response only, so ``extra_info`` must hold the ``prompt``, as messages or text;
-    `rlaif export --to verl` writes it there. ``tags`` and ``reference`` may stand beside it; without a reference a ground truth that is not
-    empty is one.
+    `rlaif export --to verl` writes it there. ``tags`` and ``reference`` may stand beside it;
+    without a reference a ground truth that is not empty is one.
 
     Raises:
         BadRequest: Not this shape.

@@ -8,6 +8,7 @@ up without running their ``__init__``; the modules that read data are theirs, un
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -141,28 +142,47 @@ def llama_factory(root: Path, what: str, export: Path, model: str) -> Any:
 
 
 def axolotl(root: Path, what: str, export: Path, model: str) -> Any:
+    import logging
+
+    import datasets
     from ruamel.yaml import YAML
 
     put_up(root, "axolotl", "axolotl.utils", "axolotl.utils.schemas", "axolotl.prompt_strategies")
-    put_up(root, "axolotl.prompt_strategies.dpo")
-    stand_in("axolotl.utils.logging", get_logger=lambda *_: __import__("logging").getLogger())
+    put_up(root, "axolotl.prompt_strategies.dpo", "axolotl.utils.data", "axolotl.common")
+    stand_in("axolotl.utils.logging", get_logger=lambda *_, **__: logging.getLogger())
+    stand_in("axolotl.common.const", DEFAULT_DATASET_PREPARED_PATH="")
+    stand_in("axolotl.utils.data.utils", deduplicate_and_log_datasets=None, md5=None)
+    stand_in("axolotl.utils.datasets", get_default_process_count=None)
+    stand_in("addict", Dict=_Config)
+    stand_in("colorama", Fore=None)
     schemas = importlib.import_module("axolotl.utils.schemas.datasets")
     config = YAML(typ="safe").load((export / "axolotl.yaml").read_text())
     (entry,) = config["datasets"]
-    checked = (schemas.DPODataset if what == "pairs" else schemas.SFTDataset)(**entry)
-    from datasets import load_dataset
+    kind = schemas.DPODataset if what == "pairs" else schemas.SFTDataset
+    checked = kind(**entry).model_dump(exclude_none=True)
+    assert checked == entry  # nothing in it is a key that axolotl does not know
+    shared = importlib.import_module("axolotl.utils.data.shared")
 
-    files = [str(export / name) for name in checked.data_files]
-    rows = load_dataset(checked.path, data_files=files, split=checked.split)
+    def load_dataset(*places: Any, trust_remote_code: Any = None, **options: Any) -> Any:
+        assert trust_remote_code is None  # a word that newer versions of datasets no longer know
+        return datasets.load_dataset(*places, **options)
+
+    shared.load_dataset = load_dataset
+    os.chdir(export)  # its paths are relative to where it is started
+    rows = shared.load_dataset_with_config(_Config(entry), use_auth_token=False)
     tokenizer = tokenizer_of(model)
+    settings = _Config(config | {"chat_template": "tokenizer_default", "sequence_len": 64})
     if what == "pairs":
-        strategies = importlib.import_module("axolotl.prompt_strategies.dpo.chat_template")
-        assert checked.type == "chat_template.default"
-        transform, _ = strategies.default(_Config(config | {"chat_template": "tokenizer_default"}))
+        dpo = importlib.import_module("axolotl.prompt_strategies.dpo.chat_template")
+        assert entry["type"] == "chat_template.default"
+        transform, _ = dpo.default(settings)
         return [transform(dict(row), tokenizer=tokenizer) for row in rows]
-    assert checked.type == "chat_template"
+    assert entry["type"] == "chat_template"
+    sft = importlib.import_module("axolotl.prompt_strategies.chat_template")
+    strategy = sft.load(tokenizer, settings, ds_cfg=entry)
+    made = [strategy.tokenize_prompt(dict(row)) for row in rows]
     return [
-        tokenizer.apply_chat_template(row[checked.field_messages], tokenize=False) for row in rows
+        {"learned": tokenizer.decode([one for one in row["labels"] if one != -100])} for row in made
     ]
 
 

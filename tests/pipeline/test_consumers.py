@@ -131,5 +131,5 @@ def test_axolotl_loads_pairs_and_demonstrations(run: Run, model: Path, tmp_path:
     assert pair["prompt"].strip() == "<s> user say the sky </s> <s> assistant"
     assert pair["chosen"].split() == ["good", "blue", "</s>"]
     (tmp_path / "b").mkdir()
-    text = loaded("axolotl", "demonstrations", run, model, tmp_path / "b")[0]
-    assert text.split()[-4:] == ["assistant", "good", "blue", "</s>"]
+    rows = loaded("axolotl", "demonstrations", run, model, tmp_path / "b")
+    assert rows[0]["learned"].split() == ["good", "blue", "</s>"]

@@ -22,8 +22,7 @@ from rlaif.pipeline.export.shape import (
 _DPO = """\
 rl: dpo
 datasets:
-  - path: parquet
-    data_files: [{file}]
+  - path: {file}
     split: train
     type: chat_template.default
     field_messages: messages
@@ -32,8 +31,7 @@ datasets:
 """
 _SFT = """\
 datasets:
-  - path: parquet
-    data_files: [{file}]
+  - path: {file}
     split: train
     type: chat_template
     field_messages: messages
