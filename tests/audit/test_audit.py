@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from rlaif.audit import Audit, audit_judge, judges, read_gold
+from rlaif.audit import Audit, audit_judge, read_gold
 from rlaif.audit.question import build_question
 from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError
 from rlaif.judging import build_judge, judge_comparison
 from rlaif.judging.calibration import read_calibration
+from rlaif.pipeline import roles
 from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
 from rlaif.templates import TemplateSet
@@ -41,7 +42,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, PlantedEngine]:
     def open_planted(config: EngineConfig | JudgeConfig) -> Engine:
         return planted.get(config.model) or open_configured(config)
 
-    monkeypatch.setattr(judges, "open_configured", open_planted)
+    monkeypatch.setattr(roles, "open_configured", open_planted)
     return planted
 
 

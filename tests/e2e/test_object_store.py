@@ -167,6 +167,7 @@ def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings(r"ignore:`\w+` is deprecated")
 def test_workers_of_ray_write_their_replies_to_the_store(
     tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch

@@ -167,7 +167,7 @@ def axolotl(root: Path, what: str, export: Path, model: str) -> Any:
         assert trust_remote_code is None  # a word that newer versions of datasets no longer know
         return datasets.load_dataset(*places, **options)
 
-    shared.load_dataset = load_dataset
+    setattr(shared, "load_dataset", load_dataset)  # noqa: B010 - a module has no such attribute to mypy
     os.chdir(export)  # its paths are relative to where it is started
     rows = shared.load_dataset_with_config(_Config(entry), use_auth_token=False)
     tokenizer = tokenizer_of(model)
