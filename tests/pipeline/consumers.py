@@ -154,20 +154,21 @@ def axolotl(root: Path, what: str, export: Path, model: str) -> Any:
     stand_in("axolotl.utils.data.utils", deduplicate_and_log_datasets=None, md5=None)
     stand_in("axolotl.utils.datasets", get_default_process_count=None)
     stand_in("addict", Dict=_Config)
-    stand_in("colorama", Fore=None)
+    stand_in("colorama", Fore=SimpleNamespace(CYAN="", RESET=""))
     schemas = importlib.import_module("axolotl.utils.schemas.datasets")
     config = YAML(typ="safe").load((export / "axolotl.yaml").read_text())
     (entry,) = config["datasets"]
     kind = schemas.DPODataset if what == "pairs" else schemas.SFTDataset
     checked = kind(**entry).model_dump(exclude_none=True)
-    assert checked == entry  # nothing in it is a key that axolotl does not know
-    shared = importlib.import_module("axolotl.utils.data.shared")
+    # Its schemas drop keys they do not know: none of ours is one.
+    assert {key: checked.get(key) for key in entry} == entry
+    shared: Any = importlib.import_module("axolotl.utils.data.shared")
 
     def load_dataset(*places: Any, trust_remote_code: Any = None, **options: Any) -> Any:
         assert trust_remote_code is None  # a word that newer versions of datasets no longer know
         return datasets.load_dataset(*places, **options)
 
-    setattr(shared, "load_dataset", load_dataset)  # noqa: B010 - a module has no such attribute to mypy
+    shared.load_dataset = load_dataset
     os.chdir(export)  # its paths are relative to where it is started
     rows = shared.load_dataset_with_config(_Config(entry), use_auth_token=False)
     tokenizer = tokenizer_of(model)
