@@ -141,8 +141,9 @@ def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
     killed = 0
     for shards in (1, 4):
         wait_for(
-            lambda least=shards: child.poll() is not None
-            or (len(replies(tmp_path / "run")) >= least and workers())
+            lambda least=shards: (
+                child.poll() is not None or (len(replies(tmp_path / "run")) >= least and workers())
+            )
         )
         for worker in workers()[:1]:
             os.kill(worker, signal.SIGKILL)
