@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from timing import StepTimes
+from timing import StepTimes, gpu_peak
 
 from rlaif.config.train import DpoConfig
 from rlaif.training.data import load_preferences
@@ -37,4 +37,9 @@ with quiet_libraries():
     trainer.train()
     folder.close()
 assert len(times.seconds) == sizes["steps"]
-Path(sys.argv[2]).write_text(json.dumps(times.means()))
+read = sum(
+    2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+    for row in tokens.dataset
+)
+found = {**times.means(), **gpu_peak(), "tokens": read / sizes["steps"]}
+Path(sys.argv[2]).write_text(json.dumps(found))

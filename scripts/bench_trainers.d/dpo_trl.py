@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from timing import StepTimes
+from timing import StepTimes, gpu_peak
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
@@ -14,6 +14,9 @@ job = json.loads(Path(sys.argv[1]).read_text())
 sizes = job["dpo"]
 rows = [json.loads(line) for line in Path(job["pairs"]).read_text().splitlines()]
 dataset = Dataset.from_list(rows).remove_columns("chosen_prob")
+# As ours.
+on_gpu = torch.cuda.is_available()
+tf32 = True if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else None
 arguments = DPOConfig(
     output_dir=str(Path(job["work"]) / "dpo-trl"),
     per_device_train_batch_size=sizes["batch"],
@@ -24,7 +27,10 @@ arguments = DPOConfig(
     precompute_ref_batch_size=sizes["batch"],
     gradient_checkpointing=False,
     bf16=False,
-    use_cpu=not torch.cuda.is_available(),
+    tf32=True
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    else None,
+    use_cpu=not on_gpu,
     save_strategy="no",
     report_to=[],
     disable_tqdm=True,
@@ -40,4 +46,4 @@ trainer = DPOTrainer(
 )
 trainer.train()
 assert len(times.seconds) == sizes["steps"]
-Path(sys.argv[2]).write_text(json.dumps(times.means()))
+Path(sys.argv[2]).write_text(json.dumps(times.means() | gpu_peak()))

@@ -2,8 +2,9 @@
 
 import json
 import sys
-import time
 from pathlib import Path
+
+from timing import clocks, gpu_peak
 
 from rlaif.config.ppo import PpoConfig
 from rlaif.training.ppo.build import build_parts, build_practice, build_updater, read_inputs
@@ -41,14 +42,15 @@ with quiet_libraries():
         practice=build_practice(parts, config, world),
         world=world,
     )
-    began, cpu_began = time.perf_counter(), time.process_time()
+    began, cpu_began = clocks()
     start = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
     rows = [metrics for _, metrics, _ in trainer.run(start)]
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    ended, cpu_ended = clocks()
 samples = sizes["rollouts"] * sizes["rollout"]
 found = {
-    "seconds": seconds / samples,
-    "cpu_seconds": cpu_seconds / samples,
+    **gpu_peak(),
+    "seconds": (ended - began) / samples,
+    "cpu_seconds": (cpu_ended - cpu_began) / samples,
     "tokens": sum(row["response/tokens"] for row in rows) / len(rows),
     "parts": {name: rows[-1][name] for name in rows[-1] if name.startswith("seconds/")},
 }

@@ -2,12 +2,12 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from timing import clocks, gpu_peak
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -64,9 +64,13 @@ trainer = PPOTrainer(
     train_dataset=dataset,
     eval_dataset=dataset.select(range(4)),
 )
-began, cpu_began = time.perf_counter(), time.process_time()
+began, cpu_began = clocks()
 trainer.train()
-seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+ended, cpu_ended = clocks()
 samples = sizes["rollouts"] * sizes["rollout"]
-found = {"seconds": seconds / samples, "cpu_seconds": cpu_seconds / samples}
+found = {
+    **gpu_peak(),
+    "seconds": (ended - began) / samples,
+    "cpu_seconds": (cpu_ended - cpu_began) / samples,
+}
 Path(sys.argv[2]).write_text(json.dumps(found))

@@ -23,6 +23,9 @@ SMOKE = {"rollouts": 2, "rollout_size": 8, "minibatch_size": 4, "max_new_tokens"
 OWN = {"ppo": {"critic_warmup": 1}, "rloo": {"micro_batch": 4}}
 SCORE = {"ppo": "score/mean", "rloo": "reward"}
 KL = {"ppo": "objective/kl", "rloo": "kl"}
+LENGTH = {"rloo": "completions/mean_length"}
+"""TRL's KL is a mean over tokens; times the length it is, as in PPO's, nats a response."""
+
 MEASURES = ("rules", "rules/finished", "rules/brief", "length/words", "length/cut-off")
 
 
@@ -34,21 +37,22 @@ def main() -> None:
     out = asked.out / asked.method
     changes = {"out": out, **(SMOKE | OWN[asked.method] if asked.smoke else {})}
     train(asked.method, changes, force=asked.force)
-    score, kl = SCORE[asked.method], KL[asked.method]
+    score = SCORE[asked.method]
     rows = [row for row in read_metrics(out) if score in row]
+    kls = [row[KL[asked.method]] * row.get(LENGTH.get(asked.method, ""), 1.0) for row in rows]
     measured: dict[str, Any] = {
         "experiment": f"{asked.method} on the rules of concise.yaml",
         "steps": rows[-1]["step"],
         "score": {"first": part(rows[:2], score), "last": part(rows[-4:], score)},
-        "kl_last_4": statistics.fmean(row[kl] for row in rows[-4:]),
+        "kl_last_4": statistics.fmean(kls[-4:]),
         "held_out": held_out(out, 4 if asked.smoke else asked.limit),
     }
+    curves = {
+        "score (share of rules)": [(row["step"], row[score]) for row in rows],
+        "KL (nats a response)": [(row["step"], kl) for row, kl in zip(rows, kls, strict=True)],
+    }
     panels = {
-        f"{name} ({unit})": {
-            "each": [(row["step"], row[key]) for row in rows],
-            "mean of 4": smooth([(row["step"], row[key]) for row in rows], 4),
-        }
-        for name, key, unit in (("score", score, "share of rules"), ("KL", kl, "nats"))
+        name: {"each": points, "mean of 4": smooth(points, 4)} for name, points in curves.items()
     }
     keep(asked.record, f"{asked.method}{'-smoke' * asked.smoke}", measured, panels)
 
@@ -65,7 +69,7 @@ def train(method: str, changes: dict[str, Any], *, force: bool) -> None:
 
 def part(rows: list[dict[str, Any]], score: str) -> dict[str, float]:
     """Return the mean of a stretch of the training."""
-    return {"mean": statistics.fmean(row[score] for row in rows), "rollouts": len(rows)}
+    return {"mean": statistics.fmean(row[score] for row in rows), "steps": len(rows)}
 
 
 def held_out(checkpoint: Path, limit: int) -> dict[str, Any]:
