@@ -6,7 +6,6 @@ each principle an annotator, the label as the default annotator. In: such a file
 and principles with their votes counted.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,11 +152,6 @@ def principles_from_votes(pairs: AnnotatedPairs, *, least_agreement: float) -> l
         Principle(id=f"from-votes-{place}", statement=statement)
         for place, (_, statement) in enumerate(ordered, start=1)
     ]
-
-
-def count_labels(pairs: AnnotatedPairs) -> Counter[str]:
-    """Count the default annotator's labels."""
-    return Counter(str(record["label"]) for record in pairs.gold)
 
 
 def _read(found: AnnotatedPairs, comparison: Any, default: Any, place: str) -> None:

@@ -102,12 +102,6 @@ class TrialReport:
     untested: tuple[str, ...]
     """Principles without examples."""
 
-    @property
-    def worst(self) -> float | None:
-        """The least accuracy of any principle under any judge."""
-        known = [one.accuracy for one in self.tested if one.accuracy is not None]
-        return min(known) if known else None
-
     def below(self, least: float) -> list[Tested]:
         """Principles that a judge applies in fewer than this share of examples."""
         return [one for one in self.tested if one.accuracy is not None and one.accuracy < least]
@@ -134,8 +128,7 @@ def try_constitution(source: str, *, judge: str | Path | None, out: Path | None)
 
     Args:
         source: A constitution file, or the name of a shipped one.
-        judge: An audit file, of which the judges, templates and orders count; None tests rules
-            alone.
+        judge: An audit file, of which the judges and templates count; None tests rules alone.
         out: Where the ledger lies, so that repeating costs nothing; else ``out`` of the file.
 
     Raises:

@@ -16,6 +16,8 @@ _EXTRAS = {
     "inputs": ("datasets", "datasketch", "fsspec"),
     "vllm": ("vllm",),
     "ray": ("ray",),
+    "audit": ("krippendorff", "matplotlib"),
+    "serve": ("aiohttp",),
 }
 
 

@@ -47,14 +47,6 @@ class Estimate:
     method: str
     """How the interval was made: ``bootstrap``, ``wilson``, ``newcombe`` or ``none``."""
 
-    def beyond(self, threshold: float = 0.0) -> bool:
-        """Whether the whole interval lies above ``threshold``; False without an interval."""
-        return self.low is not None and self.low > threshold
-
-    def below(self, threshold: float = 0.0) -> bool:
-        """Whether the whole interval lies below ``threshold``; False without an interval."""
-        return self.high is not None and self.high < threshold
-
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:

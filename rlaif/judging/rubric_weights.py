@@ -65,21 +65,6 @@ def fit_rubric_weights(
     return weights_K
 
 
-def hinge_loss(
-    weights_K: npt.ArrayLike,
-    features_NK: npt.ArrayLike,
-    ranks: Sequence[int],
-    prompts: Sequence[str],
-    *,
-    margin: float = 1.0,
-) -> float:
-    """Return the mean hinge of weights, ≥ 0; 0 when every pair is ordered with the margin."""
-    phi_NK = np.asarray(features_NK, dtype=np.float64)
-    better_M, worse_M = _ordered_pairs(ranks, prompts)
-    gaps_M = (phi_NK[better_M] - phi_NK[worse_M]) @ np.asarray(weights_K, dtype=np.float64)
-    return float(np.maximum(0.0, margin - gaps_M).mean())
-
-
 def _ordered_pairs(
     ranks: Sequence[int], prompts: Sequence[str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -1,13 +1,44 @@
 """The data card: what a reader of an exported data set must know, from the run itself."""
 
+from collections.abc import Mapping, Sequence
+
 from rlaif.runs import Manifest, Run, RunStatus, Total
 
+_MEANINGS: Mapping[str, str] = {
+    "chosen_prob": "the judges' probability in [0.5, 1] that the chosen response is better; the "
+    "loss should use it (soft labels)",
+    "margin": "2·|p − ½| in [0, 1], p the probability of the label",
+    "agreement": "share in [0, 1] of the opinions (judge × principle) on the side of the label",
+    "abstained": "verdicts that said nothing",
+    "raw_preference": "`preference` before `transforms`",
+    "position_bias": "mean log-odds that the judges added to whatever was shown first",
+    "reference": "the prompt's demonstration; null where there is none",
+    "rounds": "revisions from the draft to the last one",
+    "changed": "whether draft and revision differ at all",
+}
+"""Columns whose values do not speak for themselves."""
 
-def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
+_PREFERENCES: Mapping[str, str] = {
+    "judgments": "probability that the first response is better; null where every verdict "
+    "abstained",
+    "demonstrations": "mean preference over the response's judgments; null where nobody judged it",
+    "revisions": "probability that the revision is better; null where no judge compared the two",
+}
+"""What ``preference`` means in each kind of record."""
+
+
+def data_card(run: Run, *, what: str, columns: Sequence[str], records: int, left_out: int) -> str:
     """Return Markdown with the front matter that `datasets` and the hub read.
 
     Says who judged, under which constitution, what was dropped and why, and every notice of the
     run, self-judging first of all.
+
+    Args:
+        run: Where the records come from.
+        what: Their kind: a key of `rlaif.runs.tables.TABLES`.
+        columns: Those that were written.
+        records: How many were written.
+        left_out: Pairs below the asked margin.
     """
     manifest, status = run.manifest, run.status()
     lines = [
@@ -43,9 +74,9 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         "",
         "## Columns",
         "",
-        "`chosen_prob` is the judges' probability in [0.5, 1] that the chosen response is better, "
-        "`margin` = 2·|p − ½|; the loss should use them (soft labels).",
+        ", ".join(f"`{column}`" for column in columns),
         "",
+        *_explained(what, columns),
         "## Principles",
         "",
     ]
@@ -54,6 +85,13 @@ def data_card(run: Run, *, what: str, records: int, left_out: int) -> str:
         for principle in manifest.constitution["principles"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _explained(what: str, columns: Sequence[str]) -> list[str]:
+    """What the numbers among the columns mean."""
+    meanings = {**_MEANINGS, "preference": _PREFERENCES.get(what, "")}
+    lines = [f"- `{column}`: {meanings[column]}" for column in columns if meanings.get(column)]
+    return [*lines, ""] if lines else []
 
 
 def _costs(status: RunStatus) -> list[str]:

@@ -1,7 +1,7 @@
 """Files that are whole or not there, and on the disk when the call returns.
 
-Shards and manifests reach the disk only through here. An object store needs no more than these
-five functions: a single upload there is as atomic as the rename here.
+Shards and manifests reach the disk only through here. An object store needs no more than what is
+here: a single upload there is as atomic as the rename here.
 """
 
 import errno

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -248,8 +249,9 @@ class _Shard:
         said = str(why).strip().partition("\n")[0]
         return RunError(
             f"{self._path}: damaged reply shard: {said}",
-            hint=f"mv {self._path} {self._path}.damaged and repeat the command: finished rows are "
-            "safe in their shards, only what they do not hold is asked again",
+            hint=f"mv {quote(str(self._path))} {quote(f'{self._path}.damaged')} and repeat the "
+            "command: finished rows are safe in their shards, only what they do not hold is asked "
+            "again",
         )
 
 

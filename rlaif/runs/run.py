@@ -139,7 +139,8 @@ class Run:
         """Return one kind of record as a data set that is read from a temporary file.
 
         Args:
-            what: ``pairs``, ``responses``, ``judgments``, ``demonstrations`` or ``revisions``.
+            what: ``pairs``, ``prompts``, ``responses``, ``judgments``, ``demonstrations`` or
+                ``revisions``.
 
         Raises:
             InputError: Unknown ``what``, or ``datasets`` is not installed.

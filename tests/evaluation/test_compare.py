@@ -45,15 +45,22 @@ async def test_a_policy_that_keeps_the_rule_is_seen_to_gain() -> None:
     assert policy.estimate == 1.0
     assert base.estimate is not None
     assert change.estimate == pytest.approx(1.0 - base.estimate)
-    assert change.beyond(0.3)
+    assert change.low is not None
+    assert change.low > 0.3
     assert (change.n, base.scored, base.unscored) == (40, 120, 0)
 
 
 async def test_collapse_shows_beside_the_gain() -> None:
     card = (await evaluation()).scorecard
     assert card.estimate("policy", "diversity/duplicates").estimate == 1.0
-    assert card.change("policy", "diversity/distinct-1").below()
-    assert card.estimate("policy", "wins/rules").beyond(0.5)
+    fewer, wins = (
+        card.change("policy", "diversity/distinct-1"),
+        card.estimate("policy", "wins/rules"),
+    )
+    assert fewer.high is not None
+    assert fewer.high < 0
+    assert wins.low is not None
+    assert wins.low > 0.5
     with pytest.raises(KeyError):
         card.estimate("base", "wins/rules")
 

@@ -9,13 +9,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from rlaif.evaluation.refusals import Refusal, detect_refusal
+from tests.public_data import DATA
 
-FILE = Path(__file__).parents[2] / "../shared/data/labelled/xstest_refusal_human.jsonl"
+FILE = DATA / "labelled/xstest_refusal_human.jsonl"
 LABELS = {
     "full_compliance": Refusal.NONE,
     "partial_refusal": Refusal.PARTIAL,

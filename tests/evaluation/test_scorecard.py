@@ -52,14 +52,6 @@ def test_what_is_not_there_is_a_key_error(model: str) -> None:
         CARD.measure("other")
 
 
-def test_beyond_and_below_need_the_whole_interval() -> None:
-    change = CARD.change("policy", "rules")
-    assert change.beyond(0.1)
-    assert not change.beyond(0.2)
-    assert CARD.change("policy", "rules", "easy").below()
-    assert not CARD.estimate("policy", "rules").beyond()
-
-
 def test_a_scorecard_read_back_is_equal(tmp_path: Path) -> None:
     path = tmp_path / "new" / "scorecard.json"
     write_scorecard(CARD, path)

@@ -11,10 +11,10 @@ import pytest
 
 from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
+from tests.public_data import DATA
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "prompts" / "seed"
-SHARED = ROOT / "../shared/data"
 KINDS = ("helpful", "red-team", "borderline")
 
 
@@ -79,11 +79,11 @@ def test_the_prompt_reader_reads_every_line(split: str) -> None:
     assert all(isinstance(item, Prompt) and item.tags for item in read)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not here")
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not here")
 def test_none_is_taken_from_the_public_data_sets() -> None:
     known = {
         words(prompt)
-        for path in sorted(SHARED.glob("*/*.jsonl"))
+        for path in sorted(DATA.glob("*/*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
         if isinstance(prompt := json.loads(line)["prompt"], str)
     } - {frozenset()}

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from rlaif.judging import fit_rubric_weights
-from rlaif.judging.rubric_weights import hinge_loss
 
 # Two prompts with an ideal, an acceptable and an unacceptable response each. Propositions: keeps
 # to the principle (helps), says something rude (hurts), mentions the weather (means nothing).
@@ -18,20 +17,12 @@ RANKS = [0, 1, 2, 0, 1, 2]
 PROMPTS = ["p", "p", "p", "q", "q", "q"]
 
 
-def test_the_hinge_of_no_weights_is_the_margin() -> None:
-    assert hinge_loss([0, 0, 0], FEATURES, RANKS, PROMPTS) == 1.0
-    assert hinge_loss([0, 0, 0], FEATURES, RANKS, PROMPTS, margin=0.5) == 0.5
-
-
-def test_the_hinge_worked_by_hand() -> None:
-    # w = (2, −1, 0): scores p 1.7, 1.0, −0.5; q 1.6, 0.9, −0.6
-    # gaps p 0.7, 2.2, 1.5; q 0.7, 2.2, 1.5 → max(0, 1 − gap) = 0.3, 0, 0 each → mean 0.1
-    assert hinge_loss([2.0, -1.0, 0.0], FEATURES, RANKS, PROMPTS) == pytest.approx(0.1)
-
-
 def test_fitted_weights_order_every_pair_with_the_margin() -> None:
     weights = fit_rubric_weights(FEATURES, RANKS, PROMPTS, steps=2000, decay=0.0)
-    assert hinge_loss(weights, FEATURES, RANKS, PROMPTS) < 0.02
+    # Rows stand from best to worst, three to a prompt.
+    ideal, acceptable, unacceptable = (np.array(FEATURES) @ weights).reshape(2, 3).T
+    gaps = np.array([ideal - acceptable, acceptable - unacceptable, ideal - unacceptable])
+    assert np.maximum(0.0, 1.0 - gaps).mean() < 0.02
     helps, hurts, _ = weights
     assert helps > 0 > hurts
 

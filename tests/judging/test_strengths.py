@@ -1,6 +1,7 @@
 import math
 from itertools import combinations
 
+import evalica
 import pytest
 from hypothesis import given, strategies as st
 
@@ -96,7 +97,6 @@ def test_the_slope_vanishes_at_the_fit(preferences: list[float]) -> None:
 
 
 def test_a_kept_library_finds_the_same_strengths() -> None:
-    evalica = pytest.importorskip("evalica", reason="evalica is not installed")
     wins = {
         ("a", "b"): 7,
         ("b", "a"): 3,

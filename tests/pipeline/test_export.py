@@ -10,6 +10,7 @@ from rlaif.errors import InputError
 from rlaif.pipeline import export
 from rlaif.pipeline.export import FORMATS
 from rlaif.pipeline.export.labels import Labels
+from rlaif.pipeline.export.shape import DATA_FILE
 from rlaif.runs import Run, tables
 from tests.e2e.project import rlaif
 from tests.pipeline.exported import CONVERSATIONS, make_run
@@ -111,6 +112,22 @@ def test_every_kind_is_written_or_refused_with_the_reason(
         export(run, tmp_path / "out", to=to, what=what)
     assert FORMATS[to].refused[what] in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "what"), [(to, what) for to in FORMATS for what in FORMATS[to].shapes]
+)
+def test_the_card_names_the_columns_that_are_there_and_explains_no_other(
+    to: str, what: str, run: Run, tmp_path: Path
+):
+    card = _card(run, tmp_path / "out", to=to, what=what)
+    names = pq.read_schema(tmp_path / "out" / DATA_FILE).names
+    listed, *explained = card.partition("## Columns\n\n")[2].partition("\n\n## ")[0].splitlines()
+    assert listed == ", ".join(f"`{name}`" for name in names)
+    subjects = [line.partition(": ")[0].removeprefix("- ").strip("`") for line in explained if line]
+    assert set(subjects) <= set(names)
+    # whatever is a number between 0 and 1 is explained
+    assert {"chosen_prob", "margin", "preference"} & set(names) <= set(subjects)
 
 
 def test_soft_labels_become_a_smoothing_that_is_said(run: Run, tmp_path: Path):

@@ -110,11 +110,12 @@ def test_what_a_sharded_ledger_takes_is_found_at_once_and_after_a_restart(tmp_pa
 
 
 def test_a_damaged_shard_is_named_with_the_way_out(tmp_path: Path):
-    path = write(tmp_path / "replies", entry(1))
+    (tmp_path / "my run").mkdir()
+    path = write(tmp_path / "my run" / "replies", entry(1))
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(RunError, match=r"damaged reply shard") as caught:
-        ReplyShards(tmp_path / "replies")
-    assert f"mv {path} {path}.damaged" in caught.value.hint
+        ReplyShards(path.parent)
+    assert f"mv '{path}' '{path}.damaged' and" in caught.value.hint
 
 
 def test_a_shard_of_a_newer_version_is_refused(tmp_path: Path):

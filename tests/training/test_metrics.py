@@ -1,4 +1,5 @@
 import math
+import subprocess
 import sys
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_trackers_get_finite_values_and_the_settings(monkeypatch, capsys):
 
 
 def test_without_a_tracker_nothing_is_loaded_or_sent():
-    trackers = Trackers([], "run", {})
-    trackers.write(1, {"loss": 0.5})
-    trackers.close()
+    program = """
+import sys
+from rlaif.training.metrics import Trackers
+trackers = Trackers([], "run", {})
+trackers.write(1, {"loss": 0.5})
+trackers.close()
+print([name for name in ("accelerate", "wandb", "trackio") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -97,7 +97,10 @@ def export(
         written, unsayable = _write(records, shape, staging / DATA_FILE)
         smoothing = labels.smoothing if form.hard_labels and repeat == 1 else None
         found = Exported(target, what, written, labels.left_out, to, unsayable, smoothing)
-        card = data_card(source, what=what, records=written, left_out=labels.left_out)
+        columns = shape.schema.names
+        card = data_card(
+            source, what=what, columns=columns, records=written, left_out=labels.left_out
+        )
         files = {"README.md": card + _told(form, found, repeat)}
         for name, text in (files | dict(form.files(what, source.manifest.name))).items():
             (staging / name).write_text(text, encoding="utf-8")
@@ -150,7 +153,7 @@ def _labels_told(form: Format, found: Exported, repeat: int) -> str:
         return (
             f"Every pair is written {repeat} times: round(p·{repeat}) times as labelled, the rest "
             "swapped. A hard loss on these is the soft loss with p rounded to "
-            f"{1 / repeat:.3g}. Set no label smoothing."
+            f"{1 / repeat:.3g}. Set no label smoothing; `margin`, where there is one, is 0."
         )
     if found.label_smoothing is None:
         return "There are no pairs."
