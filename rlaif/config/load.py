@@ -22,6 +22,9 @@ class Settings(BaseModel):
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
+SHIPPED_MODELS = ("smollm2-135m-instruct",)
+"""Names of models that mean the same weights everywhere, whatever lies beside a file."""
+
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|::")
 """What tells an address, such as ``s3://bucket/key``, from a path."""
 
@@ -67,6 +70,21 @@ def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     return str(value)
 
 
+def _anchor_if_file(value: Any, info: ValidationInfo) -> Any:
+    """The same for what no folder can be: a folder of that name changes nothing."""
+    anchored = _anchor_if_there(value, info)
+    return str(value) if isinstance(anchored, str) and Path(anchored).is_dir() else anchored
+
+
+def word_or_path(*words: str) -> BeforeValidator:
+    """Return what reads these words as they are, and other text as a `NameOrPath`."""
+
+    def anchor(value: Any, info: ValidationInfo) -> Any:
+        return str(value) if value in words else _anchor_if_there(value, info)
+
+    return BeforeValidator(anchor)
+
+
 FilePath = Annotated[Path, BeforeValidator(_anchor)]
 """A path; relative ones start at the folder of the file that names them."""
 
@@ -78,6 +96,12 @@ FolderOrUrl = Annotated[Path, BeforeValidator(_anchor_unless_url)]
 
 NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 """A name, or a file or folder where one exists under the folder of the file that names it."""
+
+NameOrFile = Annotated[str, BeforeValidator(_anchor_if_file)]
+"""The same, but folders do not count."""
+
+ModelName = Annotated[str, word_or_path(*SHIPPED_MODELS)]
+"""The same for a model: a shipped name comes before a file or folder of that name."""
 
 
 def load_config(

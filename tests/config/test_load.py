@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
+from rlaif.config.load import SHIPPED_MODELS
+from rlaif.config.ppo import PpoFile
+from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
 
 GOOD = """\
@@ -50,6 +53,33 @@ def test_a_constitution_is_a_file_where_there_is_one_and_a_name_else(tmp_path: P
     assert load_config(RunConfig, path).constitution == "concise"
     (tmp_path / "concise").write_text("x")
     assert load_config(RunConfig, path).constitution == str(tmp_path / "concise")
+
+
+def test_a_folder_is_no_constitution_and_no_chat_template(tmp_path: Path):
+    for name in ("concise", "chatml"):
+        (tmp_path / name).mkdir()
+    assert load_config(RunConfig, write(tmp_path, GOOD)).constitution == "concise"
+    training = write(tmp_path, "{model: m, out: o, chat_template: chatml}")
+    assert load_config(SftConfig, training).chat_template == "chatml"
+
+
+def test_a_shipped_model_comes_before_a_folder_of_its_name(tmp_path: Path):
+    (name,) = SHIPPED_MODELS
+    (tmp_path / name).mkdir()
+    text = GOOD.replace("scripted, model: echo", f"transformers, model: {name}")
+    assert load_config(RunConfig, write(tmp_path, text)).student.model == name
+    folder = text.replace(name, f"./{name}")
+    assert load_config(RunConfig, write(tmp_path, folder)).student.model == str(tmp_path / name)
+
+
+def test_the_words_for_a_critic_come_before_folders_of_their_name(tmp_path: Path):
+    for name in ("policy", "scorer"):
+        (tmp_path / name).mkdir()
+    text = "{model: m, out: o, prompts: {path: p}, reward: {rules: concise}, critic: NAME}"
+    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "policy")))
+    assert config.critic == "policy"
+    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "scorer")))
+    assert config.critic == str(tmp_path / "scorer")
 
 
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one(tmp_path: Path):
