@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from rlaif.config.yaml import Document, Place, load_yaml
+from rlaif.config.yaml import Document, Place, load_yaml, parse_yaml
 from rlaif.errors import ConfigError
 
 
@@ -139,7 +139,10 @@ def load_config(
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` texts; a value that is valid JSON is taken as such, else as text.
+    """Read ``key=value`` texts.
+
+    A value that is valid JSON is taken as such; so is a list or mapping in YAML's brackets, such as
+    ``[a, b]`` and ``{a: 1}``; anything else is text.
 
     Raises:
         ConfigError: A text without ``=`` or without a key.
@@ -149,11 +152,21 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r}: expected key=value")
-        try:
-            overrides[key.strip()] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            overrides[key.strip()] = value
+        overrides[key.strip()] = _value_of(value)
     return overrides
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    if f"{text[:1]}{text[-1:]}" not in ("[]", "{}"):
+        return text
+    try:
+        return parse_yaml(text, Path("<--set>"), ConfigError).data
+    except ConfigError:  # a pattern of file names, for one
+        return text
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

@@ -172,6 +172,45 @@ def test_json_values_survive_being_given_as_text(values: dict[str, Any]):
     assert parse_overrides(texts) == values
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[pairwise]", ["pairwise"]),
+        ("[pairwise, no, 1e-5, '2']", ["pairwise", "no", 1e-5, "2"]),
+        ("{a: b, c: [1, x]}", {"a": "b", "c": [1, "x"]}),
+        ('["pairwise"]', ["pairwise"]),
+        ("[]", []),
+    ],
+)
+def test_lists_and_mappings_may_be_given_without_quotes(text: str, value: Any):
+    assert parse_overrides([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("no", "yes", "a: b", "- a", "~", "0x10", "1_000", "a=b", "", " [a]", "[a", "]"),
+        *("runs/[ab]", "[ab]*.jsonl", "{a}-{b}"),
+        *("[a: b: c]", "[*x]", "[!!python/none x]", "{a: 1, a: 2}"),
+    ],
+)
+def test_any_other_text_stays_text(text: str):
+    assert parse_overrides([f"key={text}"]) == {"key": text}
+
+
+def test_a_number_is_what_json_says_it_is():
+    assert parse_overrides(["a=1e-5", "b=007"]) == {"a": 1e-5, "b": "007"}
+
+
+def test_paths_in_a_list_start_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(RunConfig, write(tmp_path, GOOD), parse_overrides(["reuse=[one, two]"]))
+    assert [path.parent.name for path in config.reuse] == ["elsewhere", "elsewhere"]
+
+
 def test_two_judges_of_one_name_are_refused(tmp_path: Path):
     judge = "{name: a, engine: scripted, model: judge-longer}"
     assert "named 'a'" in problem(tmp_path, GOOD + f"judges: [{judge}, {judge}]\n")
