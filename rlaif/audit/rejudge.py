@@ -17,12 +17,11 @@ from rlaif.errors import CallFailed, ConfigError
 from rlaif.judging import build_configured_judge
 from rlaif.pipeline.build import Parts, prompt_source
 from rlaif.pipeline.executor import Interrupted, run_all
-from rlaif.pipeline.roles import SAME_AS_STUDENT, open_configured
-from rlaif.records import Row, content_id
+from rlaif.pipeline.roles import SAME_AS_STUDENT, open_once
+from rlaif.records import Row
 from rlaif.runs import Manifest, Run, RunWriter, open_run
 from rlaif.templates import TemplateSet
 
-_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
 NOT_RECORDED = "not-recorded"
 """The kind of a call that a `SilentEngine` was asked for."""
 
@@ -91,10 +90,7 @@ def judging_engines(settings: RunConfig, manifest: Manifest) -> dict[str, Engine
     opened: dict[str, Engine] = {}
     for judge in settings.judges:
         config = settings.student if judge.model == SAME_AS_STUDENT else judge
-        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-        if key not in opened:
-            opened[key] = open_configured(config)
-        engines[f"judge:{judge.name}"] = opened[key]
+        engines[f"judge:{judge.name}"] = open_once(config, opened)
     return engines
 
 
