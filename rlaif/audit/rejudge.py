@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlaif.audit.measuring import OnProgress
 from rlaif.config import RunConfig
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution
@@ -20,6 +21,8 @@ from rlaif.pipeline.executor import Interrupted, run_all
 from rlaif.pipeline.roles import SAME_AS_STUDENT, open_once
 from rlaif.records import Row
 from rlaif.runs import Manifest, Run, RunWriter, open_run
+from rlaif.runs.layout import Layout
+from rlaif.runs.shards import done_ids
 from rlaif.templates import TemplateSet
 
 NOT_RECORDED = "not-recorded"
@@ -161,7 +164,7 @@ def prepare(
     )
 
 
-async def rejudge(run: Run, parts: Parts) -> Rejudged:
+async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None) -> Rejudged:
     """Judge every row of a run anew and write the new run; repeating it goes on.
 
     Raises:
@@ -188,8 +191,12 @@ async def rejudge(run: Run, parts: Parts) -> Rejudged:
                     row for row in run.rows() if bytes.fromhex(work.row_id(row.prompt)) not in done
                 )
 
+            total = len(done_ids(Layout(run.path).shards))
+
             async def one(row: Row) -> None:
                 writer.add_row(await work.rejudge(row))
+                if on_progress is not None:
+                    on_progress("rows judged anew", len(done), total)
 
             writer.log("started", rejudges=str(run.path))
             await run_all(missing(), one, concurrency=settings.concurrency)
