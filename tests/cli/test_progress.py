@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from rlaif.cli import progress
 from rlaif.cli.progress import shown_counts, shown_progress
 from rlaif.pipeline.generate import Progress
 
@@ -16,7 +15,7 @@ HALF = Progress(total=10, rows=4, failures=1, asked=7, remembered=0, price=None,
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds; change its only item."""
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("rlaif.cli.progress.time.monotonic", lambda: now[0])
     return now
 
 
