@@ -9,7 +9,7 @@
     ├── EngineError       exit 1     a model or server could not do what was asked
     │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
     │   ├── CallFailed               one call failed for good; becomes a `Failure`, the run goes on
-    │   └── EngineUnavailable exit 3 the server is down: the run stops and can be resumed
+    │   └── EngineUnavailable exit 3 down, or closed to us half-way: the run can be resumed
     ├── RunError          exit 1     the run directory: damaged, full, read-only
     │   ├── RunLocked     exit 2     another process writes to it
     │   └── RunMismatch   exit 2     it holds another plan, or was written by a newer version
@@ -113,7 +113,7 @@ def _rebuild_call_failed(message: str, kind: str, attempts: int, hint: str) -> C
 
 
 class EngineUnavailable(EngineError):
-    """The server does not answer at all. The run stops; every finished piece of work is kept."""
+    """The server does not answer, or lets us in no more. The run stops; what is done is kept."""
 
     exit_code = 3
     retryable = True

@@ -17,7 +17,7 @@ from rlaif.records import Choice, Judgment, content_uniform
 from rlaif.runs import Entry, Ledger
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how many pairs of it are done, and how many there are."""
+"""Called with what is being done, how many parts of it are done, and how many there are."""
 
 TRIAL_PAIRS = 2
 """Pairs of every gold set that each judge is timed on before the audit starts."""

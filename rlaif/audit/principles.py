@@ -4,11 +4,13 @@ An example says which of two responses the principle prefers. A judged principle
 on each of its examples, in both orders; a rule is checked on both responses, without a judge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlaif.audit.judges import Audited, build_judges
+from rlaif.audit.measuring import OnProgress
 from rlaif.audit.outcome import choice_of
 from rlaif.audit.question import Question
 from rlaif.config import load_config
@@ -123,13 +125,20 @@ class TrialReport:
             )
 
 
-def try_constitution(source: str, *, judge: str | Path | None, out: Path | None) -> TrialReport:
+def try_constitution(
+    source: str,
+    *,
+    judge: str | Path | None,
+    out: Path | None,
+    on_progress: OnProgress | None = None,
+) -> TrialReport:
     """Test every principle on its own examples.
 
     Args:
         source: A constitution file, or the name of a shipped one.
         judge: An audit file, of which the judges and templates count; None tests rules alone.
         out: Where the ledger lies, so that repeating costs nothing; else ``out`` of the file.
+        on_progress: Called as examples are judged.
 
     Raises:
         InputError: The constitution or the file cannot be used, or there is nowhere to write.
@@ -143,7 +152,7 @@ def try_constitution(source: str, *, judge: str | Path | None, out: Path | None)
         folder = out or settings.out
         if folder is None:
             raise InputError("no folder for the ledger is named", hint="give --out DIR")
-        tested += run_sync(lambda: _ask(constitution, settings, folder))
+        tested += run_sync(lambda: _ask(constitution, settings, folder, on_progress or _ignore))
     elif constitution.judged():
         untested = tuple(
             p.id for p in constitution.principles if not p.examples or p.kind == "judged"
@@ -154,7 +163,9 @@ def try_constitution(source: str, *, judge: str | Path | None, out: Path | None)
     return TrialReport(constitution.label, tuple(tested), untested)
 
 
-async def _ask(constitution: Constitution, settings: AuditConfig, out: Path) -> list[Tested]:
+async def _ask(
+    constitution: Constitution, settings: AuditConfig, out: Path, on_progress: OnProgress
+) -> list[Tested]:
     judged = tuple(p for p in constitution.judged() if p.examples)
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
     templates = TemplateSet.open(settings.templates)
@@ -173,27 +184,31 @@ async def _ask(constitution: Constitution, settings: AuditConfig, out: Path) -> 
                 orders="both",
                 min_mass=settings.min_mass,
             )
-            return [
-                Tested(principle.id, judge.name, await _try_all(judge, principle))
-                for judge in judges
-                for principle in judged
-            ]
+            return [one for judge in judges for one in await _try_all(judge, judged, on_progress)]
     finally:
         lock.release()
         for engine in {id(engine): engine for engine in engines.values()}.values():
             await engine.aclose()
 
 
-async def _try_all(judge: Audited, principle: Principle) -> tuple[Tried, ...]:
-    # The example is the question here, so it is not shown as an exemplar too.
-    return tuple(
-        await run_together(
-            [
-                _try(judge, _without_example(principle, example), example)
-                for example in principle.examples
-            ]
-        )
-    )
+async def _try_all(
+    judge: Audited, principles: Sequence[Principle], on_progress: OnProgress
+) -> list[Tested]:
+    total, done = sum(len(principle.examples) for principle in principles), 0
+
+    async def one(principle: Principle, example: Example) -> Tried:
+        nonlocal done
+        # The example is the question here, so it is not shown as an exemplar too.
+        tried = await _try(judge, _without_example(principle, example), example)
+        done += 1
+        on_progress(f"examples by {judge.name}", done, total)
+        return tried
+
+    tested = []
+    for principle in principles:
+        tried = await run_together([one(principle, example) for example in principle.examples])
+        tested.append(Tested(principle.id, judge.name, tuple(tried)))
+    return tested
 
 
 async def _try(judge: Audited, principle: Principle, example: Example) -> Tried:
@@ -226,3 +241,7 @@ def _test_rule(principle: Principle) -> Tested:
         choice = Choice.A if kept and broken else Choice.TIE if kept or broken else Choice.B
         tried.append(Tried(example.prompt, choice, None, None))
     return Tested(principle.id, RULE, tuple(tried))
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    """Nobody wants to know."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlaif.audit.measuring import OnProgress
 from rlaif.config import RunConfig
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution
@@ -17,12 +18,13 @@ from rlaif.errors import CallFailed, ConfigError
 from rlaif.judging import build_configured_judge
 from rlaif.pipeline.build import Parts, prompt_source
 from rlaif.pipeline.executor import Interrupted, run_all
-from rlaif.pipeline.roles import SAME_AS_STUDENT, open_configured
-from rlaif.records import Row, content_id
+from rlaif.pipeline.roles import SAME_AS_STUDENT, open_once
+from rlaif.records import Row
 from rlaif.runs import Manifest, Run, RunWriter, open_run
+from rlaif.runs.layout import Layout
+from rlaif.runs.shards import done_ids
 from rlaif.templates import TemplateSet
 
-_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
 NOT_RECORDED = "not-recorded"
 """The kind of a call that a `SilentEngine` was asked for."""
 
@@ -91,10 +93,7 @@ def judging_engines(settings: RunConfig, manifest: Manifest) -> dict[str, Engine
     opened: dict[str, Engine] = {}
     for judge in settings.judges:
         config = settings.student if judge.model == SAME_AS_STUDENT else judge
-        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-        if key not in opened:
-            opened[key] = open_configured(config)
-        engines[f"judge:{judge.name}"] = opened[key]
+        engines[f"judge:{judge.name}"] = open_once(config, opened)
     return engines
 
 
@@ -165,7 +164,7 @@ def prepare(
     )
 
 
-async def rejudge(run: Run, parts: Parts) -> Rejudged:
+async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None) -> Rejudged:
     """Judge every row of a run anew and write the new run; repeating it goes on.
 
     Raises:
@@ -192,8 +191,12 @@ async def rejudge(run: Run, parts: Parts) -> Rejudged:
                     row for row in run.rows() if bytes.fromhex(work.row_id(row.prompt)) not in done
                 )
 
+            total = len(done_ids(Layout(run.path).shards))
+
             async def one(row: Row) -> None:
                 writer.add_row(await work.rejudge(row))
+                if on_progress is not None:
+                    on_progress("rows judged anew", len(done), total)
 
             writer.log("started", rejudges=str(run.path))
             await run_all(missing(), one, concurrency=settings.concurrency)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.audit.influence import Voices, contributions, side
+from rlaif.audit.measuring import OnProgress
 from rlaif.audit.rejudge import (
     Rejudged,
     judging_engines,
@@ -101,13 +102,20 @@ class Relabelled:
     principles: int
 
 
-def relabel(run: str | Path, *, constitution: str, out: str | Path) -> Relabelled:
+def relabel(
+    run: str | Path,
+    *,
+    constitution: str,
+    out: str | Path,
+    on_progress: OnProgress | None = None,
+) -> Relabelled:
     """Judge a run's responses by another constitution.
 
     Args:
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
         out: The new run directory. Repeating the call goes on where it stopped.
+        on_progress: Called as rows are judged.
 
     Raises:
         InputError: There is no such run or constitution, or the run's judges do not fit it.
@@ -125,7 +133,7 @@ def relabel(run: str | Path, *, constitution: str, out: str | Path) -> Relabelle
         why={"relabels": old.manifest.constitution_label},
         notices=(f"responses are those of the run {old.manifest.label}, judged anew",),
     )
-    done: Rejudged = run_sync(lambda: rejudge(old, parts))
+    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
     before = constitution_from_mapping(old.manifest.constitution)
     voices = (Voices.build(before, settings.judges), Voices.build(new, settings.judges))
     return Relabelled(
@@ -136,7 +144,7 @@ def relabel(run: str | Path, *, constitution: str, out: str | Path) -> Relabelle
     )
 
 
-def reparse(run: str | Path, *, out: str | Path) -> Rejudged:
+def reparse(run: str | Path, *, out: str | Path, on_progress: OnProgress | None = None) -> Rejudged:
     """Read a run's stored raw replies with the present parsers; nobody is asked.
 
     Questions whose reply is not in the ledger (because a template changed since) become verdicts
@@ -145,6 +153,7 @@ def reparse(run: str | Path, *, out: str | Path) -> Rejudged:
     Args:
         run: The run directory; it is only read.
         out: The new run directory.
+        on_progress: Called as rows are read.
 
     Raises:
         InputError: There is no such run.
@@ -158,7 +167,7 @@ def reparse(run: str | Path, *, out: str | Path) -> Rejudged:
         why={"reparsed": True},
         notices=(f"raw replies are those of the run {old.manifest.label}, read anew",),
     )
-    done: Rejudged = run_sync(lambda: rejudge(old, parts))
+    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
     return done
 
 

@@ -1,18 +1,17 @@
 """`rlaif audit`: what judges are worth on gold."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
+from rlaif.cli.progress import print_event, shown_counts
 from rlaif.config import parse_overrides
 
 if TYPE_CHECKING:
-    from rlaif.audit import Audit, Estimate, OnProgress
+    from rlaif.audit import Audit, Estimate
 
 
 def audit(
@@ -36,7 +35,7 @@ def audit(
     from rlaif.audit import audit_judge
 
     try:
-        with _shown_progress(json=json) as on_progress:
+        with shown_counts(json=json) as on_progress:
             found = audit_judge(
                 config,
                 gold,
@@ -50,7 +49,7 @@ def audit(
         print("stopped; every reply is kept: repeat the command to go on", file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
-        _print_json({"event": "done", **found.to_json()})
+        print_event("done", **found.to_json())
         return
     _print_table(found)
     for notice in found.notices:
@@ -104,42 +103,4 @@ def _print_estimates(estimates: "Sequence[Estimate]") -> None:
 
 def _print_estimates_json(estimates: "Sequence[Estimate]") -> None:
     for one in estimates:
-        _print_json({"event": "estimate", **one.to_json()})
-
-
-@contextmanager
-def _shown_progress(*, json: bool) -> Iterator["OnProgress"]:
-    """Yield a callback: JSON lines on stdout, else live bars on stderr if that is a terminal."""
-    if json:
-        yield _print_progress_json
-        return
-    if not sys.stderr.isatty():
-        yield _ignore
-        return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    with Progress(console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show
-
-
-def _print_progress_json(what: str, done: int, total: int) -> None:
-    """Print at most about a hundred lines for each thing that is done."""
-    if done % max(1, total // 100) == 0 or done == total:
-        _print_json({"event": "progress", "what": what, "done": done, "total": total})
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
-    sys.stdout.flush()
-
-
-def _ignore(what: str, done: int, total: int) -> None:
-    """Not a terminal: quiet."""
+        print_event("estimate", **one.to_json())

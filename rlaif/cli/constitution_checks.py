@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli.progress import shown_counts
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,7 +39,8 @@ def try_principles(
     """
     from rlaif.audit.principles import try_constitution
 
-    report = try_constitution(source, judge=judge, out=out)
+    with shown_counts() as on_progress:
+        report = try_constitution(source, judge=judge, out=out, on_progress=on_progress)
     if json:
         for one in report.tested:
             _print_json(one.to_json())

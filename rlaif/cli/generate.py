@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
-from rlaif.cli.progress import shown_progress
+from rlaif.cli.progress import print_event, shown_progress
 from rlaif.cli.status import caught_canaries, print_status, status_json
 from rlaif.config import parse_overrides
 from rlaif.pipeline.estimate import Estimate, estimate
@@ -60,8 +59,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(130) from None
     found, caught = run.status(), caught_canaries(run)
     if json:
-        done = {"event": "done", **status_json(found, caught)}
-        sys.stdout.buffer.write(orjson.dumps(done) + b"\n")
+        print_event("done", **status_json(found, caught))
         return
     print_status(found, caught)
     print(f"next: rlaif export {run.path} --out {run.path}/export", file=sys.stderr)
@@ -69,7 +67,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
 
 def _print_estimate(found: Estimate, *, json: bool) -> None:
     if json:
-        sys.stdout.buffer.write(orjson.dumps({"event": "estimate", **found.to_json()}) + b"\n")
+        print_event("estimate", **found.to_json())
         return
     prompts = "an uncounted number of" if found.prompts is None else str(found.prompts)
     print(f"for {prompts} prompts, judging from {found.sampled} of them; no model was asked:")

@@ -1,12 +1,13 @@
 """`rlaif loop`: rounds of generate, train, evaluate; promote or stay."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
+from rlaif.cli.progress import print_event, shown_counts, shown_progress
 from rlaif.config import parse_overrides
 
 
@@ -18,17 +19,29 @@ def loop(
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Run rounds of self-improvement. Repeat the command to go on."""
-    from rlaif.loop import Round, run_loop
+    from rlaif.loop import Round, Shown, Stage, run_loop
+    from rlaif.training.progress import progress_style
 
     def show(done: Round) -> None:
         if json:
-            sys.stdout.buffer.write(orjson.dumps({"event": "round", **done.to_json()}) + b"\n")
-            sys.stdout.flush()
+            print_event("round", **done.to_json())
         else:
-            print(done.summary())
+            print(done.summary(), flush=True)
 
-    outcome = run_loop(config, overrides=parse_overrides(set_ or []), on_round=show)
+    def head(number: int, stage: Stage) -> None:
+        if json:
+            print_event("stage", round=number, stage=stage)
+        else:
+            print(f"round {number}: {stage}", file=sys.stderr, flush=True)
+
+    shown = Shown(
+        on_stage=head,
+        generating=partial(shown_progress, json=json),
+        training=progress_style(json=json),
+        evaluating=partial(shown_counts, json=json),
+    )
+    outcome = run_loop(config, overrides=parse_overrides(set_ or []), on_round=show, shown=shown)
     if json:
-        sys.stdout.buffer.write(orjson.dumps({"event": "done", **outcome.to_json()}) + b"\n")
+        print_event("done", **outcome.to_json())
     else:
         print(outcome.summary())

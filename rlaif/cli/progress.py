@@ -1,26 +1,35 @@
-"""What a person sees while a run goes on: one live line on a terminal, JSON lines on request."""
+"""What a person sees while work goes on: a live line on a terminal, else a plain one now and then.
+
+With ``json`` it is JSON lines on stdout instead. Training has its own: `rlaif.training.progress`.
+"""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import orjson
 
 from rlaif.pipeline.budget import show_use
 from rlaif.pipeline.generate import OnProgress, Progress
 
+OnCount = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_PLAIN_EVERY = 30.0
+"""Seconds between plain lines: a log file should stay readable after a night."""
+
 
 @contextmanager
 def shown_progress(*, json: bool) -> Iterator[OnProgress]:
-    """Yield a callback that shows progress: JSON lines on stdout, else a live line on stderr.
-
-    Nothing is shown when stderr is not a terminal and ``json`` is off.
-    """
+    """Yield a callback that shows how far a run is."""
     if json:
-        yield _print_json
+        yield lambda progress: print_event("progress", **progress.to_json())
         return
     if not sys.stderr.isatty():
-        yield _ignore
+        say = _seldom()
+        yield lambda progress: say(_plain(progress))
         return
     from rich.console import Console
     from rich.progress import (
@@ -52,6 +61,60 @@ def shown_progress(*, json: bool) -> Iterator[OnProgress]:
         yield show
 
 
+@contextmanager
+def shown_counts(*, json: bool = False) -> Iterator[OnCount]:
+    """Yield a callback that shows how far each of several stages is."""
+    if json:
+        yield _print_count
+        return
+    if not sys.stderr.isatty():
+        say = _seldom()
+        yield lambda stage, done, total: say(f"{stage}: {done} of {total}")
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar, TaskID
+
+    with Bar(console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def print_event(event: str, **values: Any) -> None:
+    """Print one JSON object on a line of stdout."""
+    sys.stdout.buffer.write(orjson.dumps({"event": event, **values}) + b"\n")
+    sys.stdout.flush()
+
+
+def _print_count(stage: str, done: int, total: int) -> None:
+    """Print at most about a hundred lines per stage."""
+    if done % max(1, total // 100) == 0 or done == total:
+        print_event("progress", stage=stage, done=done, total=total)
+
+
+def _seldom() -> Callable[[str], None]:
+    """Return what prints a line to stderr, unless it has just started or printed one."""
+    spoke = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke >= _PLAIN_EVERY:
+            spoke = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    return say
+
+
+def _plain(progress: Progress) -> str:
+    total = "" if progress.total is None else f" of {progress.total}"
+    return f"{progress.rows + progress.failures}{total} prompts · {_detail(progress)}"
+
+
 def _detail(progress: Progress) -> str:
     parts = [f"{progress.rate:.1f}/s", f"calls {progress.asked}"]
     if progress.remembered:
@@ -63,12 +126,3 @@ def _detail(progress: Progress) -> str:
     if progress.failures:
         parts.append(f"failures {progress.failures}")
     return " · ".join(parts)
-
-
-def _print_json(progress: Progress) -> None:
-    sys.stdout.buffer.write(orjson.dumps({"event": "progress", **progress.to_json()}) + b"\n")
-    sys.stdout.flush()
-
-
-def _ignore(progress: Progress) -> None:
-    """Not a terminal: quiet."""

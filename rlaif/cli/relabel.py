@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from rlaif.cli.progress import shown_counts
+from rlaif.runs.text import one_line
+
 if TYPE_CHECKING:
     from rlaif.audit.relabel import Relabelled
 
@@ -23,7 +26,8 @@ def relabel(
     from rlaif.audit.relabel import relabel as run_relabel
 
     try:
-        done = run_relabel(run, constitution=constitution, out=out)
+        with shown_counts() as on_progress:
+            done = run_relabel(run, constitution=constitution, out=out, on_progress=on_progress)
     except KeyboardInterrupt:
         print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -49,7 +53,8 @@ def reparse(
     from rlaif.audit.relabel import reparse as run_reparse
     from rlaif.runs import open_run
 
-    done = run_reparse(run, out=out)
+    with shown_counts() as on_progress:
+        done = run_reparse(run, out=out, on_progress=on_progress)
     before, after = open_run(run).status(), done.run.status()
     if json:
         data = {
@@ -76,13 +81,7 @@ def _show(done: "Relabelled") -> None:
     for principle, count in flips.causes.most_common():
         print(f"\n{count} flipped by {principle}")
         for one in flips.examples.get(principle, []):
-            print(f"  prompt   {_cut(one.prompt)}")
-            print(f"  now over {_cut(one.chosen)}")
-            print(f"  not      {_cut(one.rejected)}")
+            print(f"  prompt   {one_line(one.prompt, _SHOWN)}")
+            print(f"  now over {one_line(one.chosen, _SHOWN)}")
+            print(f"  not      {one_line(one.rejected, _SHOWN)}")
             print(f"           p {one.before:.2f} → {one.after:.2f}")
-
-
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "�" for c in line)
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"

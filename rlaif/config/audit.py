@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_reading
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, NameOrFile, Settings
 from rlaif.config.run import PrinciplesConfig
 
 PANEL = "panel"
@@ -16,7 +16,7 @@ class AuditConfig(Settings):
     """Which judges are audited, and what they are asked."""
 
     judges: tuple[JudgeConfig, ...] = Field(min_length=1)
-    constitution: NameOrPath | None = Field(
+    constitution: NameOrFile | None = Field(
         None, description="A file, or the name of a shipped constitution; its rules play no part."
     )
     principle: str | None = Field(

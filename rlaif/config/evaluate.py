@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_reading
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, NameOrFile, Settings
 from rlaif.config.run import (
     EngineConfig,
     PrinciplesConfig,
@@ -39,7 +39,7 @@ class EvaluateConfig(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(0, ge=0)
     prompts: PromptsConfig = Field(description="Held-out prompts: none that was trained on.")
-    constitution: NameOrPath = Field(description="A file, or the name of a shipped constitution.")
+    constitution: NameOrFile = Field(description="A file, or the name of a shipped constitution.")
     templates: FilePath | None = Field(
         None, description="A folder whose files override shipped templates one by one."
     )

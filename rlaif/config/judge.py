@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, ModelName, Settings
 from rlaif.records import content_id
 
 Method = Literal["contrast", "pairwise", "pointwise", "reward", "rubric", "salmon"]
@@ -110,7 +110,7 @@ class JudgeConfig(Settings):
 
     name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     engine: Literal["transformers", "openai", "vllm", "reward-model", "scripted"] | None = None
-    model: NameOrPath = Field(description="As for the student, or same-as-student.")
+    model: ModelName = Field(description="As for the student, or same-as-student.")
     revision: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None

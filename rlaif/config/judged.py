@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_reading
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, NameOrFile, Settings
 from rlaif.config.run import PrinciplesConfig
 
 ABSOLUTE = ("pointwise", "reward", "rubric")
@@ -16,7 +16,7 @@ class JudgedConfig(Settings):
     """A panel of judges that scores responses one by one (direct RLAIF)."""
 
     judges: tuple[JudgeConfig, ...] = Field(min_length=1)
-    constitution: NameOrPath = Field(
+    constitution: NameOrFile = Field(
         description="A file, or the name of a shipped constitution; its rules play no part here."
     )
     principles: PrinciplesConfig = Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from rlaif.config.yaml import Document, Place, load_yaml
+from rlaif.config.yaml import Document, Place, load_yaml, parse_yaml
 from rlaif.errors import ConfigError
 
 
@@ -21,6 +21,9 @@ class Settings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+
+SHIPPED_MODELS = ("smollm2-135m-instruct",)
+"""Names of models that mean the same weights everywhere, whatever lies beside a file."""
 
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|::")
 """What tells an address, such as ``s3://bucket/key``, from a path."""
@@ -67,6 +70,21 @@ def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     return str(value)
 
 
+def _anchor_if_file(value: Any, info: ValidationInfo) -> Any:
+    """The same for what no folder can be: a folder of that name changes nothing."""
+    anchored = _anchor_if_there(value, info)
+    return str(value) if isinstance(anchored, str) and Path(anchored).is_dir() else anchored
+
+
+def word_or_path(*words: str) -> BeforeValidator:
+    """Return what reads these words as they are, and other text as a `NameOrPath`."""
+
+    def anchor(value: Any, info: ValidationInfo) -> Any:
+        return str(value) if value in words else _anchor_if_there(value, info)
+
+    return BeforeValidator(anchor)
+
+
 FilePath = Annotated[Path, BeforeValidator(_anchor)]
 """A path; relative ones start at the folder of the file that names them."""
 
@@ -78,6 +96,12 @@ FolderOrUrl = Annotated[Path, BeforeValidator(_anchor_unless_url)]
 
 NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 """A name, or a file or folder where one exists under the folder of the file that names it."""
+
+NameOrFile = Annotated[str, BeforeValidator(_anchor_if_file)]
+"""The same, but folders do not count."""
+
+ModelName = Annotated[str, word_or_path(*SHIPPED_MODELS)]
+"""The same for a model: a shipped name comes before a file or folder of that name."""
 
 
 def load_config(
@@ -115,7 +139,10 @@ def load_config(
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` texts; a value that is valid JSON is taken as such, else as text.
+    """Read ``key=value`` texts.
+
+    A value that is valid JSON is taken as such; so is a list or mapping in YAML's brackets, such as
+    ``[a, b]`` and ``{a: 1}``; anything else is text.
 
     Raises:
         ConfigError: A text without ``=`` or without a key.
@@ -125,11 +152,21 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r}: expected key=value")
-        try:
-            overrides[key.strip()] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            overrides[key.strip()] = value
+        overrides[key.strip()] = _value_of(value)
     return overrides
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    if f"{text[:1]}{text[-1:]}" not in ("[]", "{}"):
+        return text
+    try:
+        return parse_yaml(text, Path("<--set>"), ConfigError).data
+    except ConfigError:  # a pattern of file names, for one
+        return text
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

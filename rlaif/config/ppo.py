@@ -1,11 +1,18 @@
 """Training files of reinforcement learning: what `rlaif train ppo|rloo|grpo` is told."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from rlaif.config.judged import JudgedConfig
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import (
+    SHIPPED_MODELS,
+    FilePath,
+    ModelName,
+    NameOrFile,
+    Settings,
+    word_or_path,
+)
 from rlaif.config.run import PromptsConfig
 from rlaif.config.train import LoraConfig
 
@@ -13,14 +20,14 @@ from rlaif.config.train import LoraConfig
 class RewardPartConfig(Settings):
     """One scorer: exactly one of ``rules``, ``reward_model`` and ``judged``."""
 
-    rules: NameOrPath | None = Field(
+    rules: NameOrFile | None = Field(
         None, description="A constitution; the share of its rules a response satisfies."
     )
-    reward_model: NameOrPath | None = Field(
+    reward_model: ModelName | None = Field(
         None, description="A sequence classifier with one label; any tokenizer."
     )
     judged: JudgedConfig | None = Field(None, description="Judges that score each response.")
-    chat_template: NameOrPath | None = Field(
+    chat_template: NameOrFile | None = Field(
         None, description="The reward model's, where its tokenizer has none."
     )
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor on its scores.")
@@ -75,7 +82,7 @@ class OnlineConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="What is computed in; trained weights are always fp32."
     )
-    chat_template: NameOrPath | None = Field(
+    chat_template: NameOrFile | None = Field(
         None, description="chatml or a .jinja file; absent: the tokenizer's own."
     )
     lora: LoraConfig | None = None
@@ -142,7 +149,7 @@ class PpoConfig(OnlineConfig):
         description="Padded tokens per forward and backward pass: only memory and speed; absent: "
         "512 on a CPU, 8192 on a GPU.",
     )
-    critic: NameOrPath = Field(
+    critic: Annotated[str, word_or_path("auto", "policy", "shared", *SHIPPED_MODELS)] = Field(
         "auto",
         description="policy: a model of its own started from the policy; shared: adapters on the "
         "policy's base (needs lora); a folder: started from that reward model; auto: shared with "
@@ -261,7 +268,7 @@ class GrpoConfig(GroupConfig):
 class OnlineFile(Settings):
     """What a training file names beside the settings of its method."""
 
-    model: NameOrPath = Field(description="A shipped name, a folder or a hub id.")
+    model: ModelName = Field(description="A shipped name, a folder or a hub id.")
     prompts: PromptsConfig
     reward: RewardPartConfig | tuple[RewardPartConfig, ...] = Field(
         description="One scorer, or several whose weighted scores are added up."

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rlaif.config.gate import GateConfig
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
-from rlaif.config.load import FilePath, FolderOrUrl, NameOrPath, Settings
+from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
@@ -40,7 +40,7 @@ class EngineConfig(Settings):
     """One model behind one engine."""
 
     engine: Literal["transformers", "openai", "vllm", "scripted"]
-    model: NameOrPath = Field(description="A shipped name, a folder, a hub id or a served name.")
+    model: ModelName = Field(description="A shipped name, a folder, a hub id or a served name.")
     revision: str | None = None
     base_url: str | None = None
     api_key_env: str | None = Field(
@@ -188,7 +188,7 @@ class RunConfig(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(0, ge=0)
     prompts: PromptsConfig
-    constitution: NameOrPath = Field(description="A file, or the name of a shipped constitution.")
+    constitution: NameOrFile = Field(description="A file, or the name of a shipped constitution.")
     templates: FilePath | None = Field(
         None, description="A folder whose files override shipped templates one by one."
     )

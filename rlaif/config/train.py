@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.load import FilePath, NameOrPath, Settings
+from rlaif.config.load import FilePath, ModelName, NameOrFile, NameOrPath, Settings
 
 TRL_LOSSES = (
     "sigmoid",
@@ -45,14 +45,14 @@ class SamplesConfig(Settings):
 class TrainConfig(Settings):
     """What every trainer is told."""
 
-    model: NameOrPath = Field(description="A shipped name, a folder or a hub id.")
+    model: ModelName = Field(description="A shipped name, a folder or a hub id.")
     data: NameOrPath | None = Field(
         None, description="An export folder, a Parquet or JSONL file, or a hub id."
     )
     out: FilePath = Field(description="The folder the checkpoint is written to.")
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    chat_template: NameOrPath | None = Field(
+    chat_template: NameOrFile | None = Field(
         None, description="chatml, a .jinja file, or none; absent: the tokenizer's own."
     )
     lora: LoraConfig | None = None
@@ -139,7 +139,7 @@ class DpoConfig(TrainConfig):
     )
     nll: float = Field(0.0, ge=0, description="Weight of the chosen response's NLL; 1 is usual.")
     reference: Literal["auto", "precomputed", "adapter-off", "second-model"] = "auto"
-    reference_model: NameOrPath | None = Field(
+    reference_model: ModelName | None = Field(
         None, description="Another reference than the model that training starts from."
     )
 

@@ -66,7 +66,11 @@ def load_yaml(path: Path, error: Callable[..., InputError]) -> Document:
     Raises:
         InputError: The given class: unreadable, empty, malformed, several documents, unknown tag.
     """
-    text = read_text(path, error)
+    return parse_yaml(read_text(path, error), path, error)
+
+
+def parse_yaml(text: str, path: Path, error: Callable[..., InputError]) -> Document:
+    """The same for text that is here already; ``path`` stands in messages."""
     yaml = YAML(typ="safe", pure=True)
     try:
         nodes = [node for node in yaml.compose_all(text) if node is not None]

@@ -340,6 +340,7 @@ class OpenAIEngine:
         )
         if isinstance(sent, Refused):
             raise await self._endpoint.error_for(sent)
+        self._endpoint.worked()
         return sent
 
     async def _tokenize(self, body: dict[str, Any]) -> list[int] | Refused:

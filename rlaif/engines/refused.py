@@ -61,17 +61,21 @@ def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: b
         refused: What the server said, without secrets.
         base_url: Where.
         key_name: The environment variable that holds the key, if one is configured.
-        worked: Whether this engine has had a good reply before: then a 403 concerns the call.
+        worked: Whether this engine has had a good reply before: then a 403 concerns the call, and
+            what stops everything else stops a run that can be resumed.
     """
     status, words = refused.status, refused.words
+    stopped = EngineUnavailable if worked else EngineMissing
     if status == 401 or (status == 403 and not worked):
         hint = (
             f"see that the environment variable {key_name} holds a valid key for this server"
             if key_name
             else "name the environment variable that holds its key: api_key_env: NAME"
         )
-        return EngineMissing(
-            f"{base_url} does not accept the key (HTTP {status}: {words})", hint=hint
+        return stopped(
+            f"{base_url} does not accept the key{' any more' if worked else ''} "
+            f"(HTTP {status}: {words})",
+            hint=f"{hint}; repeat the command to go on where it stopped" if worked else hint,
         )
     if status in (402, 429):
         return EngineUnavailable(
@@ -79,7 +83,7 @@ def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: b
             hint="settle the account; repeat the command to go on where it stopped",
         )
     if 300 <= status < 400:
-        return EngineMissing(
+        return stopped(
             f"{base_url} redirects (HTTP {status})", hint="set base_url to the final address"
         )
     if status in (400, 413, 422) and _TOO_LONG.search(f"{refused.code} {words}"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.config.evaluate import EvaluateConfig
-from rlaif.config.run import EngineConfig, JudgeConfig, KConfig
+from rlaif.config.run import KConfig
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError
@@ -15,12 +15,10 @@ from rlaif.evaluation.plan import Plan
 from rlaif.judging import build_configured_judge
 from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.pipeline.roles import open_configured, sampling_of
-from rlaif.records import Failure, Prompt, content_id
+from rlaif.pipeline.roles import open_once, sampling_of
+from rlaif.records import Failure, Prompt
 from rlaif.runs import Ledger
 from rlaif.templates import TemplateSet
-
-_ENGINE_KEYS = {"engine", "model", "revision", "base_url", "api_key_env", "options"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +149,10 @@ async def open_parts(settings: EvaluateConfig) -> Parts:
             templates,
             prompts=tuple(item for item in read if isinstance(item, Prompt)),
             unreadable=tuple(item for item in read if isinstance(item, Failure)),
-            models={model.name: _shared(model, opened) for model in settings.models},
-            judges={judge.name: _shared(judge, opened) for judge in settings.judges},
+            models={model.name: open_once(model, opened) for model in settings.models},
+            judges={judge.name: open_once(judge, opened) for judge in settings.judges},
         )
     except BaseException:
         for engine in opened.values():
             await engine.aclose()
         raise
-
-
-def _shared(config: EngineConfig | JudgeConfig, opened: dict[str, Engine]) -> Engine:
-    """Open a model, or take it from ``opened`` when another role names the same one."""
-    key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-    if key not in opened:
-        opened[key] = open_configured(config)
-    return opened[key]

@@ -2,5 +2,6 @@
 
 from rlaif.loop.loop import Outcome, run_loop
 from rlaif.loop.round import Round
+from rlaif.loop.shown import Shown, Stage
 
-__all__ = ["Outcome", "Round", "run_loop"]
+__all__ = ["Outcome", "Round", "Shown", "Stage", "run_loop"]

@@ -20,6 +20,7 @@ from rlaif.errors import ConfigError, RunMismatch
 from rlaif.evaluation import evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
 from rlaif.loop.round import Round, decide, read_round
+from rlaif.loop.shown import UNSEEN, Shown
 from rlaif.pipeline import export, generate
 from rlaif.records import content_seed
 from rlaif.training import train_dpo
@@ -54,6 +55,7 @@ def run_loop(
     *,
     overrides: Mapping[str, Any] | None = None,
     on_round: Callable[[Round], None] | None = None,
+    shown: Shown = UNSEEN,
 ) -> Outcome:
     """Run rounds until there are enough of them or too many in a row brought nothing.
 
@@ -61,6 +63,7 @@ def run_loop(
         config: The loop file, or the same as a mapping.
         overrides: Dotted keys to values.
         on_round: Called with every decided round, earlier ones included.
+        shown: How the stages of a round are shown.
 
     Raises:
         InputError: One of the files cannot be used; nothing was started.
@@ -75,7 +78,7 @@ def run_loop(
         folder = settings.out / f"round-{number:02d}"
         done = read_round(folder / "round.json")
         if done is None:
-            done = _round(settings, folder, number, model)
+            done = _round(settings, folder, number, model, shown)
             write_whole(folder / "round.json", orjson.dumps(done.to_json()) + b"\n")
         rounds.append(done)
         if on_round is not None:
@@ -117,33 +120,39 @@ def _remember(settings: LoopConfig) -> None:
     write_whole(path, orjson.dumps(asked, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def _round(settings: LoopConfig, folder: Path, number: int, model: str) -> Round:
+def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: Shown) -> Round:
     run_file = load_config(RunConfig, settings.run)
-    run = generate(
-        settings.run,
-        overrides={
-            "student.model": model,
-            # Fresh samples each round, though the prompts stay the same.
-            "seed": content_seed(run_file.seed, "round", number),
-            "out": str(folder / "run"),
-        },
-    )
+    shown.on_stage(number, "generate")
+    with shown.generating() as on_generated:
+        run = generate(
+            settings.run,
+            overrides={
+                "student.model": model,
+                # Fresh samples each round, though the prompts stay the same.
+                "seed": content_seed(run_file.seed, "round", number),
+                "out": str(folder / "run"),
+            },
+            on_progress=on_generated,
+        )
     exported = export(run, folder / "pairs", force=True)
     if exported.records == 0:
         why = "no preference pair was left to train on"
         return Round(number, model, "", False, why, 0, None, None, None)
     checkpoint = folder / "checkpoint"
+    shown.on_stage(number, "train")
     train_dpo(
         dataset=folder / "pairs",
         model=model,
         out=checkpoint,
+        style=shown.training,
         config=load_config(
             DpoConfig,
             settings.train,
             {"data": str(folder / "pairs"), "out": str(checkpoint), "model": model},
         ),
     )
-    card = _evaluate(settings, folder / "evaluation", model, str(checkpoint))
+    shown.on_stage(number, "evaluate")
+    card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), shown)
     change = card.change("round", settings.measure)
     promoted, why = decide(
         change.estimate,
@@ -165,11 +174,16 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str) -> Round
     )
 
 
-def _evaluate(settings: LoopConfig, out: Path, parent: str, checkpoint: str) -> Scorecard:
+def _evaluate(
+    settings: LoopConfig, out: Path, parent: str, checkpoint: str, shown: Shown
+) -> Scorecard:
     models = [
         {"name": "parent", "engine": "transformers", "model": parent},
         {"name": "round", "engine": "transformers", "model": checkpoint},
     ]
-    return evaluate(
-        settings.evaluate, overrides={"models": models, "baseline": "parent", "out": str(out)}
-    )
+    with shown.evaluating() as on_evaluated:
+        return evaluate(
+            settings.evaluate,
+            overrides={"models": models, "baseline": "parent", "out": str(out)},
+            on_progress=on_evaluated,
+        )

@@ -37,27 +37,24 @@ def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
     )
 
 
+def open_once(config: EngineConfig | JudgeConfig, opened: dict[str, Engine]) -> Engine:
+    """Open the engine a config names, or take it from ``opened`` when it is there already."""
+    key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
+    if key not in opened:
+        opened[key] = open_configured(config)
+    return opened[key]
+
+
 def open_engines(settings: RunConfig) -> dict[str, Engine]:
     """Open one engine per distinct model; roles that name the same one share it."""
     opened: dict[str, Engine] = {}
-
-    def shared(config: EngineConfig | JudgeConfig) -> Engine:
-        named = config.model_dump(
-            mode="json",
-            include={"engine", "model", "revision", "base_url", "api_key_env", "options"},
-        )
-        key = content_id("engine", named)
-        if key not in opened:
-            opened[key] = open_configured(config)
-        return opened[key]
-
-    roles = {"student": shared(settings.student)}
+    roles = {"student": open_once(settings.student, opened)}
     for judge in settings.judges:
         own = judge.model != SAME_AS_STUDENT
-        roles[f"judge:{judge.name}"] = shared(judge) if own else roles["student"]
+        roles[f"judge:{judge.name}"] = open_once(judge, opened) if own else roles["student"]
     if settings.revise.rounds > 0:
         critic = settings.revise.critic
-        roles["critic"] = roles["student"] if isinstance(critic, str) else shared(critic)
+        roles["critic"] = roles["student"] if isinstance(critic, str) else open_once(critic, opened)
     return roles
 
 
@@ -69,10 +66,4 @@ def open_judges(configs: Sequence[JudgeConfig]) -> dict[str, Engine]:
             whoever ends the process: none has been asked anything.
     """
     opened: dict[str, Engine] = {}
-    engines: dict[str, Engine] = {}
-    for config in configs:
-        key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-        if key not in opened:
-            opened[key] = open_configured(config)
-        engines[config.name] = opened[key]
-    return engines
+    return {config.name: open_once(config, opened) for config in configs}

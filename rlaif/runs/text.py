@@ -1,4 +1,4 @@
-"""Text as files can hold it: half characters that no UTF-8 file can carry are replaced."""
+"""Text as files and terminals can hold it: whole characters, and on one line where that is all."""
 
 from typing import Any
 
@@ -21,3 +21,13 @@ def mend_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [mend_json(item) for item in value]
     return value
+
+
+def one_line(text: str, most: int) -> str:
+    """Printable text on one line, cut to so many characters.
+
+    Control characters could rewrite the terminal, so each becomes U+FFFD.
+    """
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from rlaif.config.load import nearest
-from rlaif.embedded import SHIPPED, resolve_model
+from rlaif.embedded import SHIPPED, model_fingerprint, resolve_model
 from rlaif.errors import EngineMissing, InputError
 from rlaif.records import content_id
 from rlaif.training.chat import set_chat_template, set_pad_token
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 _SMALL = 500_000_000
 """Parameters up to which bf16 log-probabilities are too coarse: importance ratios of models this
 small explode in bf16, and their fp32 weights fit anywhere."""
-
-_TAIL = 65_536
-"""Bytes of each weight file that go into a fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +165,16 @@ def context_length(model: str, *, revision: str | None = None) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def model_fingerprint(model: str, *, revision: str | None = None) -> str:
-    """Name a model by what its weights are: sizes and tails of local files, else id and revision.
+def identify_model(model: str, *, revision: str | None = None) -> str:
+    """Name a model by its content where it lies in a folder here, else by hub id and revision.
 
-    Cheap rather than cryptographic: it tells a retrained checkpoint from the one before.
+    Raises:
+        InputError: There is no such model, or the folder holds no weights.
     """
-    folder = Path(_resolve(model))
-    if not folder.is_dir():
-        return content_id("model", str(folder), revision)
-    parts: list[Any] = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            file.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
-            parts.append([path.name, path.stat().st_size, file.read().hex()])
-    return content_id("model", parts)
+    place = _resolve(model)
+    if Path(place).is_dir():
+        return model_fingerprint(place)
+    return content_id("model", place, revision)
 
 
 def count_parameters(model: torch.nn.Module, *, trainable: bool = False) -> int:

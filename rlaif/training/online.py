@@ -15,7 +15,7 @@ from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
-from rlaif.training.models import device_kind, load_policy, model_fingerprint
+from rlaif.training.models import device_kind, identify_model, load_policy
 from rlaif.training.ppo.build import computes_in_bf16
 from rlaif.training.ppo.card import model_card, provenance_of
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
@@ -118,7 +118,7 @@ class _Work:
             asked = self._read(prompts)
             plan = {
                 **self.settings.model_dump(mode="json", exclude=_FREE),
-                "model": model_fingerprint(self.model, revision=self.settings.revision),
+                "model": identify_model(self.model, revision=self.settings.revision),
                 "prompts": asked.fingerprint,
             }
             folder = open_training(self.out, self.kind, plan, force=force, main=is_main_process())

@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 
 import orjson
 
+from rlaif.runs.text import one_line
+
 Style = Literal["terminal", "plain", "json", "quiet"]
 
 _PLAIN_EVERY = 30.0
@@ -111,7 +113,7 @@ class TrainingProgress:
             _print_json({"event": "samples", "step": step, "samples": shown})
             return
         for sample in samples:
-            prompt, response = _one_line(sample.prompt, 60), _one_line(sample.response, 160)
+            prompt, response = one_line(sample.prompt, 60), one_line(sample.response, 160)
             self.say(f"[{step}] {prompt} → {response}")
 
 
@@ -148,13 +150,6 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"
-
-
-def _one_line(text: str, most: int) -> str:
-    """Printable text on one line: control characters could rewrite the terminal."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "�" for c in line)
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _print_json(event: Mapping[str, Any]) -> None:

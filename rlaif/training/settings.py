@@ -11,7 +11,7 @@ from rlaif.config.load import load_config
 from rlaif.config.train import LoraConfig, TrainConfig
 from rlaif.errors import InputError
 from rlaif.training.data import Source
-from rlaif.training.models import LoraSettings, context_length, model_fingerprint
+from rlaif.training.models import LoraSettings, context_length, identify_model
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
@@ -56,10 +56,12 @@ def build_settings(
 def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[str, Any]:
     """Return everything that changes the result, by content: what a resume must agree with."""
     values = settings.model_dump(mode="json", exclude=set(_INERT))
+    if values.get("reference_model") is not None:
+        values["reference_model"] = identify_model(values["reference_model"])
     return {
         **values,
         "max_length": max_length,
-        "model": model_fingerprint(settings.model, revision=settings.revision),
+        "model": identify_model(settings.model, revision=settings.revision),
         "data": list(data),
     }
 

@@ -45,7 +45,15 @@ def test_editing_one_of_sixteen_principles_asks_only_for_its_judgments(tmp_path:
 
 def test_a_relabelled_run_has_the_same_responses_and_says_whose(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    done = relabel(run.path, constitution="honest", out=tmp_path / "new").rejudged
+    seen: list[tuple[str, int, int]] = []
+    done = relabel(
+        run.path,
+        constitution="honest",
+        out=tmp_path / "new",
+        on_progress=lambda *told: seen.append(told),
+    ).rejudged
+    assert seen[-1] == ("rows judged anew", done.rows, done.rows)
+    assert len(seen) == done.rows
     before = {row.prompt.id: [r.id for r in row.responses] for row in run.rows()}
     after = {row.prompt.id: [r.id for r in row.responses] for row in done.run.rows()}
     assert before == after

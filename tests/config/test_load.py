@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
+from rlaif.config.load import SHIPPED_MODELS
+from rlaif.config.ppo import PpoFile
+from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
 
 GOOD = """\
@@ -50,6 +53,33 @@ def test_a_constitution_is_a_file_where_there_is_one_and_a_name_else(tmp_path: P
     assert load_config(RunConfig, path).constitution == "concise"
     (tmp_path / "concise").write_text("x")
     assert load_config(RunConfig, path).constitution == str(tmp_path / "concise")
+
+
+def test_a_folder_is_no_constitution_and_no_chat_template(tmp_path: Path):
+    for name in ("concise", "chatml"):
+        (tmp_path / name).mkdir()
+    assert load_config(RunConfig, write(tmp_path, GOOD)).constitution == "concise"
+    training = write(tmp_path, "{model: m, out: o, chat_template: chatml}")
+    assert load_config(SftConfig, training).chat_template == "chatml"
+
+
+def test_a_shipped_model_comes_before_a_folder_of_its_name(tmp_path: Path):
+    (name,) = SHIPPED_MODELS
+    (tmp_path / name).mkdir()
+    text = GOOD.replace("scripted, model: echo", f"transformers, model: {name}")
+    assert load_config(RunConfig, write(tmp_path, text)).student.model == name
+    folder = text.replace(name, f"./{name}")
+    assert load_config(RunConfig, write(tmp_path, folder)).student.model == str(tmp_path / name)
+
+
+def test_the_words_for_a_critic_come_before_folders_of_their_name(tmp_path: Path):
+    for name in ("policy", "scorer"):
+        (tmp_path / name).mkdir()
+    text = "{model: m, out: o, prompts: {path: p}, reward: {rules: concise}, critic: NAME}"
+    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "policy")))
+    assert config.critic == "policy"
+    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "scorer")))
+    assert config.critic == str(tmp_path / "scorer")
 
 
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one(tmp_path: Path):
@@ -140,6 +170,45 @@ def test_an_assignment_needs_a_key_and_an_equals_sign(text: str):
 def test_json_values_survive_being_given_as_text(values: dict[str, Any]):
     texts = [f"{key}={str(value).lower()}" for key, value in values.items()]
     assert parse_overrides(texts) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[pairwise]", ["pairwise"]),
+        ("[pairwise, no, 1e-5, '2']", ["pairwise", "no", 1e-5, "2"]),
+        ("{a: b, c: [1, x]}", {"a": "b", "c": [1, "x"]}),
+        ('["pairwise"]', ["pairwise"]),
+        ("[]", []),
+    ],
+)
+def test_lists_and_mappings_may_be_given_without_quotes(text: str, value: Any):
+    assert parse_overrides([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("no", "yes", "a: b", "- a", "~", "0x10", "1_000", "a=b", "", " [a]", "[a", "]"),
+        *("runs/[ab]", "[ab]*.jsonl", "{a}-{b}"),
+        *("[a: b: c]", "[*x]", "[!!python/none x]", "{a: 1, a: 2}"),
+    ],
+)
+def test_any_other_text_stays_text(text: str):
+    assert parse_overrides([f"key={text}"]) == {"key": text}
+
+
+def test_a_number_is_what_json_says_it_is():
+    assert parse_overrides(["a=1e-5", "b=007"]) == {"a": 1e-5, "b": "007"}
+
+
+def test_paths_in_a_list_start_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(RunConfig, write(tmp_path, GOOD), parse_overrides(["reuse=[one, two]"]))
+    assert [path.parent.name for path in config.reuse] == ["elsewhere", "elsewhere"]
 
 
 def test_two_judges_of_one_name_are_refused(tmp_path: Path):

@@ -99,6 +99,17 @@ def test_an_adapter_covers_the_model_it_belongs_to(model: Path, tmp_path: Path):
     assert model_fingerprint(adapter) != before
 
 
+def test_pickled_weights_count_where_there_are_no_others(model: Path):
+    (model / "pytorch_model.bin").write_bytes(b"old")
+    beside = model_fingerprint(model)
+    (model / "pytorch_model.bin").write_bytes(b"new")
+    assert model_fingerprint(model) == beside
+    (model / "model.safetensors").unlink()
+    alone = model_fingerprint(model)
+    (model / "pytorch_model.bin").write_bytes(b"newer")
+    assert len({beside, alone, model_fingerprint(model)}) == 3
+
+
 def test_a_folder_without_weights_is_no_model(tmp_path: Path):
     with pytest.raises(InputError, match="no model weights"):
         model_fingerprint(tmp_path)

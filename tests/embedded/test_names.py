@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rlaif.config.load import SHIPPED_MODELS
 from rlaif.embedded import SHIPPED, Shipped, model_fingerprint, names, resolve_model
 from rlaif.embedded.fingerprint import file_digest
 from rlaif.errors import EngineMissing, InputError
@@ -57,6 +58,10 @@ def test_a_folder_is_itself_and_anything_unknown_is_left_alone(
     monkeypatch.chdir(tmp_path)
     assert resolve_model("model") == str(tmp_path / "model")
     assert resolve_model("owner/name") == "owner/name"
+
+
+def test_settings_know_the_shipped_names():
+    assert tuple(SHIPPED) == SHIPPED_MODELS
 
 
 def test_a_shipped_name_becomes_a_folder_once(shipped: Path, cache: Path):

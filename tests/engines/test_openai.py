@@ -9,7 +9,7 @@ import pytest
 
 from rlaif.engines import Capability, Generate, Label, Reply, Sampling, Score, Usage
 from rlaif.engines.openai import OpenAIEngine, build_openai_engine
-from rlaif.errors import CallFailed, EngineMissing
+from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from rlaif.records import Message
 from tests.engines.faults import FaultServer, error, refusal, serving
 
@@ -311,11 +311,11 @@ async def test_a_key_travels_and_is_never_shown(server, transport, monkeypatch, 
     shown = [repr(engine), str(engine), str(dict(engine.identity)), str(engine.stats())]
 
     server.key = "another"  # the server repeats the key it was given in its refusal
-    with pytest.raises(EngineMissing) as missing:
+    with pytest.raises(EngineUnavailable) as revoked:
         await engine.ask(ONE)
-    assert "JUDGE_KEY" in str(missing.value)
-    assert "***" in str(missing.value)
-    shown += [str(missing.value), repr(missing.value)]
+    assert "JUDGE_KEY" in str(revoked.value)
+    assert "***" in str(revoked.value)
+    shown += [str(revoked.value), repr(revoked.value)]
 
     server.key = secret
     server.script.extend([error(500, f"crashed with {secret}")] * 2)

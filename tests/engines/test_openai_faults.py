@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rlaif.engines import Label, Reply, retries
+from rlaif.engines import Label, Reply, Score, retries
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from tests.engines.asking import MESSAGES, ask_many, by_both_transports, engine_for, request
 from tests.engines.faults import (
@@ -114,6 +114,30 @@ async def test_a_redirect_is_not_followed(transport):
         engine = engine_for(server, transport=transport)
         with pytest.raises(EngineMissing, match="redirects"):
             await engine.ask(request())
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(error(401, "revoked"), "key any more.*revoked"), (error(307, location="/v2"), "redirects")],
+)
+@by_both_transports
+async def test_what_stops_the_run_after_a_success_can_be_resumed(transport, fault, words):
+    async with serving("vllm", None, fault) as server:
+        engine = engine_for(server, transport=transport)
+        await engine.ask(request())
+        with pytest.raises(EngineUnavailable, match=words):
+            await engine.ask(request())
+        await engine.aclose()
+
+
+async def test_a_key_revoked_after_a_score_stops_a_run_that_can_be_resumed():
+    async with serving("vllm") as server:
+        engine = engine_for(server, score="vllm")
+        await engine.ask(Score(MESSAGES, "Tea."))
+        server.key = "another"
+        with pytest.raises(EngineUnavailable, match="any more"):
+            await engine.ask(Score(MESSAGES, "Tea."))
         await engine.aclose()
 
 

@@ -13,7 +13,8 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, EngineMissing, RunLocked, RunMismatch
-from rlaif.evaluation import build, evaluate, read_scorecard
+from rlaif.evaluation import evaluate, read_scorecard
+from rlaif.pipeline import roles
 from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
 from rlaif.runs.lock import RunLock
@@ -40,7 +41,7 @@ def open_or_talk(config: EngineConfig | JudgeConfig) -> Engine:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Two models that differ, ten prompts, and one record that is none."""
-    monkeypatch.setattr(build, "open_configured", open_or_talk)
+    monkeypatch.setattr(roles, "open_configured", open_or_talk)
     Closing.closed = 0
     prompts = [{"id": f"p{i}", "text": f"Tell me about {i}.", "tags": ["t"]} for i in range(10)]
     lines = [*map(json.dumps, prompts), "{broken"]

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import rlaif
+from rlaif.cli.main import app
 from rlaif.errors import ConfigError, RunMismatch
-from rlaif.loop import Round
+from rlaif.loop import Round, Shown, Stage
 from tests.training.tiny import COLOURS, make_tiny
 
 
@@ -75,7 +77,9 @@ def project(folder: Path, *, learning_rate: float = 3e-3, **loop: Any) -> Path:
 def test_a_round_that_improves_is_promoted_and_the_next_one_starts_from_it(tmp_path: Path):
     config = project(tmp_path, rounds=2)
     seen: list[Round] = []
-    outcome = rlaif.run_loop(config, on_round=seen.append)
+    stages: list[tuple[int, Stage]] = []
+    shown = Shown(on_stage=lambda number, stage: stages.append((number, stage)))
+    outcome = rlaif.run_loop(config, on_round=seen.append, shown=shown)
     first, second = outcome.rounds
     assert first.promoted, first.why
     assert first.change is not None
@@ -83,12 +87,33 @@ def test_a_round_that_improves_is_promoted_and_the_next_one_starts_from_it(tmp_p
     assert second.parent == first.checkpoint
     assert outcome.model == (second.checkpoint if second.promoted else first.checkpoint)
     assert [one.number for one in seen] == [1, 2]
+    assert stages == [(n, s) for n in (1, 2) for s in ("generate", "train", "evaluate")]
 
     again = rlaif.run_loop(config)
     assert again == outcome
 
     with pytest.raises(RunMismatch, match="direction"):
         rlaif.run_loop(config, overrides={"direction": "down"})
+
+
+@pytest.mark.slow
+def test_the_command_shows_the_progress_of_every_stage(tmp_path: Path):
+    config = project(tmp_path, rounds=1, learning_rate=1e-9)
+    done = CliRunner().invoke(app, ["loop", str(config), "--json"])
+    assert done.exit_code == 0, done.output
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    heads = [(place, e["stage"]) for place, e in enumerate(events) if e["event"] == "stage"]
+    assert [stage for _, stage in heads] == ["generate", "train", "evaluate"]
+    kinds = [event["event"] for event in events]
+    (first, second, third) = (place for place, _ in heads)
+    assert set(kinds[first + 1 : second]) == {"progress"}
+    assert "step" in kinds[second + 1 : third]
+    assert set(kinds[third + 1 : -2]) == {"progress"}
+    assert kinds[-2:] == ["round", "done"]
+
+    again = CliRunner().invoke(app, ["loop", str(config)])
+    assert "round 1: stayed" in again.stdout
+    assert again.stderr == ""
 
 
 @pytest.mark.slow

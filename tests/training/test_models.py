@@ -9,9 +9,9 @@ from rlaif.training.models import (
     LoraSettings,
     context_length,
     count_parameters,
+    identify_model,
     load_policy,
     load_scorer,
-    model_fingerprint,
 )
 from tests.training.tiny import make_tiny
 
@@ -114,5 +114,19 @@ def test_the_context_is_what_the_model_says(tiny):
 
 def test_a_fingerprint_follows_the_weights_not_the_folder(tiny, tmp_path):
     same, other = make_tiny(tmp_path / "same"), make_tiny(tmp_path / "other", seed=1)
-    assert model_fingerprint(str(tiny)) == model_fingerprint(str(same))
-    assert model_fingerprint(str(tiny)) != model_fingerprint(str(other))
+    assert identify_model(str(tiny)) == identify_model(str(same))
+    assert identify_model(str(tiny)) != identify_model(str(other))
+
+
+def test_one_byte_anywhere_in_the_weights_is_another_model(tiny, tmp_path):
+    copy = make_tiny(tmp_path / "copy")
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-70_000] ^= 1
+    weights.write_bytes(content)
+    assert identify_model(str(copy)) != identify_model(str(tiny))
+
+
+def test_a_model_of_the_hub_is_told_by_name_and_revision():
+    names = {identify_model("owner/name", revision=revision) for revision in (None, "main", "v1")}
+    assert len(names) == 3

@@ -162,7 +162,7 @@ def _train(settings: DpoConfig, source: Source, *, force: bool, style: Style) ->
             write_card(
                 folder.out,
                 result=result,
-                plan=plan,
+                plan={**plan, "reference_model": settings.reference_model},
                 model=settings.model,
                 loaded=loaded,
                 notes=(*loaded.notes, *tokens.notes),

@@ -26,7 +26,7 @@ from rlaif.training.ppo.vllm import Lengths, VllmRollouts, need_vllm
 from rlaif.training.ppo.world import World
 from rlaif.training.settings import lora_settings
 
-_OWN_CRITIC = ("auto", "policy", "shared")
+OWN_CRITIC = ("auto", "policy", "shared")
 """Critics that start from the policy."""
 
 _SMALL = 500_000_000
@@ -66,7 +66,7 @@ def read_inputs(
         max_new_tokens=config.max_new_tokens,
         max_prompt_tokens=config.max_prompt_tokens,
     )
-    if config.critic not in _OWN_CRITIC:
+    if config.critic not in OWN_CRITIC:
         other = load_tokenizer(config.critic, chat_template=config.chat_template)
         if other.get_vocab() != tokenizer.get_vocab():
             raise InputError(
@@ -219,7 +219,7 @@ def computes_in_bf16(dtype: str, policy: Any) -> bool:
 
 
 def _load_critic(model: str, config: PpoConfig) -> Any:
-    own = config.critic in _OWN_CRITIC
+    own = config.critic in OWN_CRITIC
     critic, _ = load_scorer(
         model if own else config.critic,
         dtype="float32",

@@ -14,8 +14,9 @@ from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.interrupts import Interrupts
-from rlaif.training.models import model_fingerprint
+from rlaif.training.models import identify_model
 from rlaif.training.ppo.build import (
+    OWN_CRITIC,
     Parts,
     build_parts,
     build_practice,
@@ -90,7 +91,10 @@ def train_ppo(
         tokenizer, asked = read_inputs(str(model), prompts, config)
         plan = {
             **config.model_dump(mode="json", exclude=_FREE),
-            "model": model_fingerprint(str(model), revision=config.revision),
+            "model": identify_model(str(model), revision=config.revision),
+            "critic": config.critic
+            if config.critic in OWN_CRITIC
+            else identify_model(config.critic),
             "prompts": asked.fingerprint,
         }
         folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
