@@ -157,7 +157,10 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the connections. Safe to call twice; a later call opens new ones."""
-        transport, self._transport, self._sender = self._transport, None, None
+        transport, self._transport = self._transport, None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.aclose()
         if transport is not None:
             await transport.aclose()
 
