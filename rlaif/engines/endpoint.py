@@ -13,7 +13,8 @@ import orjson
 
 from rlaif.engines import refused as refusals, wire
 from rlaif.engines.http import Answer, FastTransport, Transport, Wiring, open_transport
-from rlaif.engines.lanes import LaneStats, lane_to
+from rlaif.engines.lane_stats import LaneStats
+from rlaif.engines.lanes import lane_to
 from rlaif.engines.openai_options import NO_KEY, OpenAIOptions
 from rlaif.engines.outcomes import Refused
 from rlaif.engines.retries import Sender

@@ -9,7 +9,7 @@ import pytest
 import rlaif
 from rlaif.errors import EngineUnavailable
 from tests.e2e.project import row_bytes, write_project
-from tests.engines.faults import FaultServer, error, random_faults, refusal, serving
+from tests.engines.faults import FaultServer, error, random_faults, refusal, serving, too_many
 
 
 def api(server: FaultServer, transport: str) -> dict[str, Any]:
@@ -82,6 +82,19 @@ async def test_an_outage_in_the_middle_delays_rows_and_drops_none(tmp_path: Path
         status = (await running).status()
     assert (status.rows, status.failed) == (40, 0)
     assert not status.call_failures
+
+
+async def test_progress_says_once_that_the_server_of_student_and_judge_throttles(tmp_path: Path):
+    shown: list[tuple[str, ...]] = []
+    async with serving("vllm", too_many("1")) as server:
+        await rlaif.agenerate(
+            project(tmp_path, server), on_progress=lambda now: shown.append(now.pending)
+        )
+    where = server.base_url.removeprefix("http://").removesuffix("/v1")
+    said = [words for words in shown if words]
+    assert said
+    for (words,) in said:
+        assert words.startswith(f"{where} throttles")
 
 
 async def test_a_server_that_stays_down_stops_the_run_and_the_next_start_has_every_row(
