@@ -90,10 +90,13 @@ class OpenAIEngine:
     def identity(self) -> Mapping[str, Any]:
         """What can change an answer. No secrets, no speed."""
         options, urls = self._options, self._endpoint.urls
+        where: dict[str, Any] = {"base_url": urls[0] if len(urls) == 1 else list(urls)}
+        if options.served_as is not None:
+            where = {"served_as": options.served_as}
         return {
             "engine": "openai",
             "model": self._endpoint.model,
-            "base_url": urls[0] if len(urls) == 1 else list(urls),
+            **where,
             "extra_body": options.extra_body,
             "labels": options.labels,
             "top_logprobs": options.top_logprobs,
