@@ -13,7 +13,8 @@ import orjson
 
 from rlaif.engines import refused as refusals, wire
 from rlaif.engines.http import Answer, FastTransport, Transport, Wiring, open_transport
-from rlaif.engines.lanes import LaneStats, lane_to
+from rlaif.engines.lane_stats import LaneStats
+from rlaif.engines.lanes import lane_to
 from rlaif.engines.openai_options import NO_KEY, OpenAIOptions
 from rlaif.engines.outcomes import Refused
 from rlaif.engines.retries import Sender
@@ -157,7 +158,10 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the connections. Safe to call twice; a later call opens new ones."""
-        transport, self._transport, self._sender = self._transport, None, None
+        transport, self._transport = self._transport, None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.aclose()
         if transport is not None:
             await transport.aclose()
 

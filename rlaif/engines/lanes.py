@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from rlaif.engines.lane_stats import LaneStats
 from rlaif.engines.limits import AdaptiveLimit, Bucket, Circuit
 
 log = logging.getLogger(__name__)
@@ -32,46 +32,6 @@ class Bounds:
     tokens_per_minute: float | None = None
     max_outage_s: float = 30.0
     max_throttle_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneStats:
-    """One lane at one moment; counts are since the lane was opened."""
-
-    base_url: str
-    model: str
-    limit: int
-    """Calls allowed in flight now."""
-
-    in_flight: int
-    waiting: int
-    """Calls that wait for a slot, here or at whichever other server has one first."""
-
-    requests: int
-    """Requests sent, retries included."""
-
-    succeeded: int
-    throttled: int
-    """Answers 429 or 503."""
-
-    retries: int
-    """Requests that were sent again, for whatever reason."""
-
-    down: bool
-    slot_seconds: float
-    """Slots in use, summed over time."""
-
-    limit_seconds: float
-    """Slots allowed, summed over the time in which any call was in flight or waiting."""
-
-    @property
-    def utilisation(self) -> float | None:
-        """The used share of the allowed slots while there was work; None before any work."""
-        return self.slot_seconds / self.limit_seconds if self.limit_seconds > 0 else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self) | {"utilisation": self.utilisation}
 
 
 class Lane:
@@ -169,6 +129,7 @@ class Lane:
         """Return what the lane is doing now and has done so far."""
         self._count()
         self._drop_served()
+        now = self.now()
         return LaneStats(
             base_url=self.base_url,
             model=self.model,
@@ -180,6 +141,9 @@ class Lane:
             throttled=self.throttles,
             retries=self.retries,
             down=self.circuit.suspected,
+            down_s=self.circuit.outage(now),
+            slowed=now < self.limit.cooldown_until,
+            refusing_s=self.circuit.refusing(now),
             slot_seconds=self._slot_seconds,
             limit_seconds=self._limit_seconds,
         )

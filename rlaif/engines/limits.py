@@ -240,6 +240,13 @@ class Circuit:
         """Return for how many seconds the server has been suspected; 0 when it is not."""
         return now - self._suspected_since if self.suspected else 0.0
 
+    def refusing(self, now: float) -> float:
+        """Return for how many seconds nothing but 429 and 503 has come back; 0 when others do."""
+        since = self._throttled_since
+        if since is None or now > self._throttled_until + QUIET_S:
+            return 0.0
+        return now - since
+
     def given_up(self, now: float) -> bool:
         """Return whether probes have failed for so long that waiting makes no sense."""
         patience = self.max_outage_s if self._ever_answered else self._first_patience()

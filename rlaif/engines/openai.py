@@ -16,7 +16,7 @@ from rlaif.engines.batch.client import BatchClient
 from rlaif.engines.batch.folders import load
 from rlaif.engines.endpoint import Endpoint
 from rlaif.engines.http import check_installed
-from rlaif.engines.lanes import LaneStats
+from rlaif.engines.lane_stats import LaneStats, tell_trouble
 from rlaif.engines.openai_options import (
     OPENAI_URL,
     OpenAIOptions,
@@ -90,10 +90,13 @@ class OpenAIEngine:
     def identity(self) -> Mapping[str, Any]:
         """What can change an answer. No secrets, no speed."""
         options, urls = self._options, self._endpoint.urls
+        where: dict[str, Any] = {"base_url": urls[0] if len(urls) == 1 else list(urls)}
+        if options.served_as is not None:
+            where = {"served_as": options.served_as}
         return {
             "engine": "openai",
             "model": self._endpoint.model,
-            "base_url": urls[0] if len(urls) == 1 else list(urls),
+            **where,
             "extra_body": options.extra_body,
             "labels": options.labels,
             "top_logprobs": options.top_logprobs,
@@ -162,8 +165,9 @@ class OpenAIEngine:
             self._batches.settle()
 
     def pending(self) -> str:
-        """What batches are being waited for; empty when none is."""
-        return "" if self._batches is None else self._batches.pending()
+        """What batches are waited for, and which server is down or throttles; empty when none."""
+        batches = "" if self._batches is None else self._batches.pending()
+        return ", ".join(filter(None, (batches, tell_trouble(self.stats()))))
 
     def stats(self) -> tuple[LaneStats, ...]:
         """Return what the lanes to this model do, shared with other engines that ask it."""

@@ -62,6 +62,13 @@ class OpenAIOptions(Settings):
     base_urls: tuple[str, ...] = Field(
         (), description="Several servers with the same model; calls go to the least loaded."
     )
+    served_as: str | None = Field(
+        None,
+        pattern=r"^\S(.*\S)?$",
+        max_length=200,
+        description="Stands for the addresses in every record's identity, so that they may change. "
+        "You vouch that all servers under this name have the same weights.",
+    )
     timeout_s: float = Field(600.0, gt=0, allow_inf_nan=False)
     connect_timeout_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     max_attempts: int = Field(5, ge=1, description="Tries of one call; 429 and 503 do not count.")

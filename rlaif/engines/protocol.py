@@ -230,7 +230,7 @@ class Lasting(Protocol):
         ...
 
     def pending(self) -> str:
-        """What is being waited for, in a few words; empty when nothing is."""
+        """What is waited for beyond single calls, in a few words; empty when nothing is."""
         ...
 
 

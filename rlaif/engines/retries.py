@@ -14,6 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from rlaif.engines.http import Answer, NoAnswer, Transport
@@ -57,6 +58,7 @@ class Sender:
         self._redact = redact
         # Jitter only spreads calls in time; it never reaches a result.
         self._jitter = random.Random()
+        self._probes: dict[Lane, asyncio.Task[None]] = {}
 
     async def send(
         self,
@@ -104,6 +106,7 @@ class Sender:
                     delays += 1
                 case Trouble(unreachable=True):
                     attempts += not await self._outlive(lane)
+                    troubled.append(lane)
                 case Trouble():
                     attempts += 1
                     troubled.append(lane)
@@ -184,11 +187,9 @@ class Sender:
         slots, and would draw every retry.
         """
         while True:
-            for lane in self.lanes:
-                # A lane that is down comes back through the calls that pass by.
-                if lane.circuit.suspected:
-                    await self._probe(lane)
-            well = [lane for lane in self.lanes if not lane.circuit.suspected]
+            # A lane that is down comes back through the calls that pass by.
+            self._begin_probes()
+            well = self._well()
             if not well:
                 await self._outlive(self.lanes[0])
                 continue
@@ -205,32 +206,72 @@ class Sender:
         """
         outage = False
         while True:
-            for other in self.lanes:
-                if not other.circuit.suspected or await self._probe(other):
-                    return outage or other is not lane
+            self._begin_probes()
+            if self._well():
+                return outage or lane.circuit.suspected
             now = lane.now()
             if all(other.circuit.given_up(now) for other in self.lanes):
-                raise self._unavailable()
-            outage = True
-            due = min(other.circuit.next_probe for other in self.lanes)
-            await asyncio.sleep(max(0.01, due - now))
+                # What is being asked just now may still answer.
+                await self._probed(asyncio.ALL_COMPLETED)
+                if not self._well():
+                    raise self._unavailable()
+            else:
+                resting = [other for other in self.lanes if other not in self._probes]
+                due = min((other.circuit.next_probe for other in resting), default=None)
+                await self._probed(
+                    asyncio.FIRST_COMPLETED, None if due is None else max(0.01, due - now)
+                )
+                outage = not self._well()
 
-    async def _probe(self, lane: Lane) -> bool:
+    def _well(self) -> list[Lane]:
+        return [lane for lane in self.lanes if not lane.circuit.suspected]
+
+    def _begin_probes(self) -> None:
+        """Start every probe that is due; only a call that has no other server waits for one."""
+        for lane in self.lanes:
+            circuit = lane.circuit
+            if circuit.suspected and lane not in self._probes and lane.now() >= circuit.next_probe:
+                probe = asyncio.create_task(self._probe(lane))
+                self._probes[lane] = probe
+                probe.add_done_callback(partial(self._ended, lane))
+
+    def _ended(self, lane: Lane, _: asyncio.Task[None]) -> None:
+        del self._probes[lane]
+
+    async def _probed(self, until: str, seconds: float | None = None) -> None:
+        """Wait for the probes under way, or for so long."""
+        probes = list(self._probes.values())
+        if not probes:
+            await asyncio.sleep(seconds or 0.0)
+            return
+        done, _ = await asyncio.wait(probes, timeout=seconds, return_when=until)
+        for probe in done:
+            if not probe.cancelled():
+                probe.result()
+
+    async def aclose(self) -> None:
+        """End the probes under way."""
+        probes = list(self._probes.values())
+        for probe in probes:
+            probe.cancel()
+        if probes:
+            await asyncio.wait(probes)
+
+    async def _probe(self, lane: Lane) -> None:
         """Ask a suspected server something every healthy one can answer, if it is time to."""
         async with lane.probing:
             circuit = lane.circuit
             if not circuit.suspected or lane.now() < circuit.next_probe:
-                return not circuit.suspected
+                return  # another engine at this server has asked meanwhile
             try:
                 answer = await self.transport.get(
                     url_of(lane.base_url, "/models"), self._probe_timeout_s
                 )
             except NoAnswer as nothing:
                 circuit.probed(lane.now(), alive=False, reason=self._redact(nothing.words))
-                return False
+                return
             words = f"HTTP {answer.status}: {self._redact(explain(answer)[0])}"
             circuit.probed(lane.now(), alive=answer.status < 500, reason=words)
-            return not circuit.suspected
 
     def _unavailable(self) -> EngineUnavailable:
         down = "; ".join(f"{lane.base_url} ({lane.circuit.reason})" for lane in self.lanes)

@@ -206,8 +206,13 @@ def check_priced(config: BudgetConfig | None, engines: Mapping[str, Engine]) -> 
             )
 
 
-def most_of(request: Request, engine: Engine) -> Spend:
-    """Return the most that a request can cost, judging from the length of its text."""
+def most_of(request: Request, priced: Priced | None) -> Spend:
+    """Return the most that a request can cost, judging from the length of its text.
+
+    Args:
+        request: What is asked.
+        priced: The engine that is asked, if it knows what its replies cost.
+    """
     size = sum(len(message["content"].encode()) for message in request.messages)
     prompt = size // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
     count, written = 1, 1
@@ -218,12 +223,11 @@ def most_of(request: Request, engine: Engine) -> Spend:
             prompt += len(request.continuation.encode()) // BYTES_PER_TOKEN
         case Label():
             pass
-    price = engine.price(Usage(prompt, written)) if isinstance(engine, Priced) else None
+    price = None if priced is None else priced.price(Usage(prompt, written))
     return Spend(count * (price or 0.0), count, count * (prompt + written))
 
 
-def cost_of(replies: Sequence[Reply], engine: Engine) -> Spend:
-    """Return what replies cost, as the ledger will count them."""
-    prices = [engine.price(one.usage) for one in replies] if isinstance(engine, Priced) else []
+def cost_of(replies: Sequence[Reply], prices: Iterable[float | None]) -> Spend:
+    """Return what replies with these prices cost, as the ledger will count them."""
     tokens = sum(one.usage.prompt_tokens + one.usage.completion_tokens for one in replies)
     return Spend(sum(price or 0.0 for price in prices), len(replies), tokens)

@@ -54,7 +54,7 @@ class Progress:
     """The limits of the run, and how much of them is used."""
 
     pending: tuple[str, ...] = ()
-    """What engines wait for that takes long, such as batches; in words."""
+    """What engines wait for that takes long: batches, servers that are down or throttle."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
@@ -291,7 +291,8 @@ class _Job:
                 price=sum(prices) if prices else None,
                 rate=self._finished / elapsed,
                 budget=self._budget.uses() if self._budget else (),
-                pending=tuple(engine.pending for engine in engines if engine.pending),
+                # Engines at the same server say the same.
+                pending=tuple(dict.fromkeys(filter(None, (one.pending for one in engines)))),
             )
         )
 

@@ -153,45 +153,52 @@ class RecordedEngine:
         if isinstance(request, Generate):
             asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
         try:
-            replies = await self._pay(asked)
+            replies, prices = await self._pay(asked)
+            self.asked[request.purpose] += len(replies)
+            answered = dict(zip(missing, replies, strict=True))
+            for (key, reply), price in zip(answered.items(), prices, strict=True):
+                self._ledger.put(self._entry(key, request.purpose, reply, price))
+                futures[key].set_result(reply)
+            return answered
         except BaseException as problem:
             for future in futures.values():
+                if future.done():
+                    continue
                 if isinstance(problem, Exception):
                     future.set_exception(problem)
                     future.exception()  # retrieved: nobody else may be waiting for it
                 else:
                     future.cancel()
             raise
-        else:
-            self.asked[request.purpose] += len(replies)
-            answered = dict(zip(missing, replies, strict=True))
-            for key, reply in answered.items():
-                self._ledger.put(self._entry(key, request.purpose, reply))
-                futures[key].set_result(reply)
-            return answered
         finally:
             for key in futures:
                 self._in_flight.pop(key, None)
 
-    async def _pay(self, request: Request) -> Sequence[Reply]:
-        """Ask the engine, within the budget."""
+    async def _pay(self, request: Request) -> tuple[Sequence[Reply], Sequence[float | None]]:
+        """Ask the engine, within the budget; return the replies with the price of each."""
         budget, engine = self._budget, self._engine
         if budget is None:
-            return await engine.ask(request)
-        most, real = most_of(request, engine), NOTHING
+            replies = await engine.ask(request)
+            return replies, self._prices(replies)
+        most, real = most_of(request, self._priced), NOTHING
         await budget.reserve(most)
         try:
             replies = await engine.ask(request)
-            real = cost_of(replies, engine)
+            prices = self._prices(replies)
+            real = cost_of(replies, prices)
             if any(reply.finish != "refusal" for reply in replies):  # a filter counts no tokens
                 priced = self._priced is not None
                 budget.check_measured(real.tokens, priced=priced, who=self._label)
-            return replies
+            return replies, prices
         finally:
             budget.settle(most, real)
 
-    def _entry(self, key: str, purpose: str, reply: Reply) -> Entry:
-        price = None if self._priced is None else self._priced.price(reply.usage)
+    def _prices(self, replies: Sequence[Reply]) -> list[float | None]:
+        if self._priced is None:
+            return [None] * len(replies)
+        return [self._priced.price(reply.usage) for reply in replies]
+
+    def _entry(self, key: str, purpose: str, reply: Reply, price: float | None) -> Entry:
         if price is not None:
             self.spent = (self.spent or 0.0) + price
         return Entry(

@@ -145,6 +145,8 @@ class ReplyShards:
 
     def find(self, key: bytes) -> Call | None:
         """Look one call up."""
+        if not len(self):
+            return None
         with self._lock:
             place = self._place(key)
             if place is None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.errors import EngineUnavailable
+from rlaif.errors import EngineUnavailable, RunMismatch
 from tests.e2e.project import row_bytes, write_project
-from tests.engines.faults import FaultServer, error, random_faults, refusal, serving
+from tests.engines.faults import FaultServer, error, random_faults, refusal, serving, too_many
 
 
 def api(server: FaultServer, transport: str) -> dict[str, Any]:
@@ -84,6 +84,19 @@ async def test_an_outage_in_the_middle_delays_rows_and_drops_none(tmp_path: Path
     assert not status.call_failures
 
 
+async def test_progress_says_once_that_the_server_of_student_and_judge_throttles(tmp_path: Path):
+    shown: list[tuple[str, ...]] = []
+    async with serving("vllm", too_many("1")) as server:
+        await rlaif.agenerate(
+            project(tmp_path, server), on_progress=lambda now: shown.append(now.pending)
+        )
+    where = server.base_url.removeprefix("http://").removesuffix("/v1")
+    said = [words for words in shown if words]
+    assert said
+    for (words,) in said:
+        assert words.startswith(f"{where} throttles")
+
+
 async def test_a_server_that_stays_down_stops_the_run_and_the_next_start_has_every_row(
     tmp_path: Path,
 ):
@@ -105,6 +118,25 @@ async def test_a_server_that_stays_down_stops_the_run_and_the_next_start_has_eve
         status = (await rlaif.agenerate(config)).status()
     assert (status.rows, status.failed, status.stopped) == (40, 0, "")
     assert not status.call_failures
+
+
+async def test_a_run_goes_on_at_another_address_when_the_server_has_a_name(tmp_path: Path):
+    name = {"student.options.served_as": "ours", "judges.0.options.served_as": "ours"}
+    async with serving("vllm") as here, serving("vllm") as there:
+        run = await rlaif.agenerate(
+            project(tmp_path, here), overrides={**name, "prompts.limit": 20}
+        )
+        asked = len(here.seen)
+        moved = {"student.base_url": there.base_url, "judges.0.base_url": there.base_url}
+        with pytest.raises(RunMismatch):
+            await rlaif.agenerate(tmp_path / "run.yaml", overrides=moved)
+        run = await rlaif.agenerate(tmp_path / "run.yaml", overrides={**name, **moved})
+        assert run.status().rows == 40
+        assert len(here.seen) == asked
+        again = {**name, **moved, "out": str(tmp_path / "again"), "reuse": [str(run.path)]}
+        asked = len(there.chats())
+        await rlaif.agenerate(tmp_path / "run.yaml", overrides=again)
+        assert len(there.chats()) == asked
 
 
 async def test_tokens_and_configured_prices_are_in_the_account(tmp_path: Path):

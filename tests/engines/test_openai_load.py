@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from rlaif.engines import Reply, retries
-from rlaif.engines.openai import build_openai_engine
+from rlaif.engines.openai import OpenAIEngine, build_openai_engine
 from rlaif.errors import CallFailed, EngineUnavailable
 from tests.engines.asking import ask_many, by_both_transports, engine_for, request
-from tests.engines.faults import error, random_faults, reset, serving, truncated
+from tests.engines.faults import FaultServer, error, random_faults, reset, serving, truncated
 
 STEADY = {"max_concurrency": 10, "max_attempts": 50}
 """With pauses this short, a server that takes its time to stop could use up five attempts."""
@@ -251,6 +253,66 @@ async def test_when_one_of_several_servers_stops_the_others_do_its_work(transpor
         results = await asking
         assert all(isinstance(one, Reply) for one in results)
         await engine.aclose()
+
+
+@asynccontextmanager
+async def beside_a_silent_server(
+    *good: FaultServer,
+) -> AsyncIterator[tuple[OpenAIEngine, list[str]]]:
+    """An engine with one server more, which was down and now takes probes in silence."""
+    asked: list[str] = []
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode())
+        await reader.read()
+        writer.close()
+
+    async with serving() as bad:
+        engine = engine_for(*good, bad, transport="fast", connect_timeout_s=30.0)
+        await bad.stop()
+        # Several at once, so that one goes to the server that is down.
+        assert all(isinstance(one, Reply) for one in await ask_many(engine, 4))
+        silent = await asyncio.start_server(keep_silent, "127.0.0.1", bad.port)
+        await asyncio.sleep(0.6)  # the next probe is due by then
+        try:
+            yield engine, asked
+        finally:
+            await engine.aclose()
+            silent.close()
+            await silent.wait_closed()
+
+
+async def test_calls_do_not_wait_for_a_server_that_is_probed_while_another_is_well():
+    async with serving() as good, beside_a_silent_server(good) as (engine, asked):
+        assert sorted(one.down for one in engine.stats()) == [False, True]
+        async with asyncio.timeout(10.0):
+            replies = [await ask_many(engine, 20) for _ in range(3)]
+        assert all(isinstance(one, Reply) for some in replies for one in some)
+        assert [line.split()[:2] for line in asked] == [["GET", "/v1/models"]]
+
+
+async def test_a_call_that_finds_no_server_waits_for_no_probe_while_another_is_well():
+    async with (
+        serving() as good,
+        serving() as going,
+        beside_a_silent_server(good, going) as (engine, _),
+    ):
+        await going.stop()
+        async with asyncio.timeout(10.0):
+            replies = await ask_many(engine, 20)
+        assert all(isinstance(one, Reply) for one in replies)
+        assert sum(one.down for one in engine.stats()) == 2
+
+
+async def test_closing_ends_the_probes_under_way():
+    async with serving() as good, beside_a_silent_server(good) as (engine, asked):
+        before = asyncio.all_tasks()
+        await engine.ask(request())
+        while not asked:
+            await asyncio.sleep(0.01)
+        assert any("Sender._probe" in repr(one) for one in asyncio.all_tasks() - before)
+        await engine.aclose()
+        assert not any("Sender._probe" in repr(one) for one in asyncio.all_tasks())
 
 
 async def test_a_cancelled_call_gives_its_slot_back():

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from rlaif.engines import request_key
 from rlaif.engines.openai import build_openai_engine
 from rlaif.engines.openai_options import OpenAIOptions, is_self_hosted, read_options, read_urls
 from rlaif.errors import ConfigError, EngineMissing
+from tests.engines.asking import request
 
 LOCAL = "http://127.0.0.1:8000/v1"
 
@@ -169,6 +171,29 @@ def test_the_order_of_addresses_changes_nothing():
     other = identity(None, base_urls=["http://b:1/v1/", "http://a:1/v1"])
     assert one == other
     assert one["base_url"] == ["http://a:1/v1", "http://b:1/v1"]
+
+
+def key_at(*urls: str, **options: Any) -> str:
+    return request_key(identity(None, base_urls=list(urls), **options), request(), 1)
+
+
+def test_ledger_keys_stay_when_servers_move_under_a_name_somebody_vouches_for():
+    one = key_at("http://a:1/v1", served_as="our-qwen")
+    assert key_at("http://b:2/v1", served_as="our-qwen") == one
+    assert key_at("http://a:1/v1", "http://b:2/v1", served_as="our-qwen") == one
+    assert key_at("http://a:1/v1", served_as="other-weights") != one
+
+
+def test_ledger_keys_change_with_the_address_where_nobody_vouches():
+    one = key_at("http://a:1/v1")
+    assert key_at("http://b:2/v1") != one
+    assert key_at("http://a:1/v1", served_as="our-qwen") != one
+
+
+@pytest.mark.parametrize("name", ["", " ", " padded"])
+def test_a_server_name_has_something_in_it(name: str):
+    with pytest.raises(ConfigError, match=r"options\.served_as"):
+        read_options({"served_as": name})
 
 
 def test_no_secret_is_part_of_identity_or_repr(monkeypatch):

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -8,8 +9,9 @@ import pytest
 from rlaif.engines import Capability, Generate, Label, Reply, Request, Sampling, Usage, request_key
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import CallFailed
+from rlaif.pipeline.budget import Budget
 from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.runs import Ledger
+from rlaif.runs import Entry, Ledger
 
 HELLO = ({"role": "user", "content": "hello"},)
 
@@ -111,19 +113,24 @@ async def test_the_ledger_key_is_the_one_that_records_carry(tmp_path: Path):
     assert (entry.prompt_tokens, entry.completion_tokens) == (3, 2)
 
 
+class Seller:
+    """Sells replies at half a dollar, and counts how often it was asked for the price of one."""
+
+    identity: ClassVar = {"engine": "seller"}
+    capabilities = frozenset({Capability.GENERATE})
+    priced = 0
+
+    async def ask(self, _: Request) -> Sequence[Reply]:
+        return [Reply(usage=Usage(10, 1))]
+
+    async def aclose(self) -> None: ...
+
+    def price(self, usage: Usage) -> float | None:
+        self.priced += 1
+        return 0.5 if usage.prompt_tokens else None
+
+
 async def test_what_replies_cost_is_added_up_where_a_price_is_known(tmp_path: Path):
-    class Seller:
-        identity: ClassVar = {"engine": "seller"}
-        capabilities = frozenset({Capability.GENERATE})
-
-        async def ask(self, _: Request) -> Sequence[Reply]:
-            return [Reply(usage=Usage(10, 1))]
-
-        async def aclose(self) -> None: ...
-
-        def price(self, usage: Usage) -> float | None:
-            return 0.5 if usage.prompt_tokens else None
-
     with Ledger.open(tmp_path / "l.sqlite") as ledger:
         engine = RecordedEngine(Seller(), ledger, label="x")
         await engine.ask(generate(1))
@@ -131,3 +138,34 @@ async def test_what_replies_cost_is_added_up_where_a_price_is_known(tmp_path: Pa
         await engine.ask(generate(1))
         assert engine.spent == 1.0
         assert ledger.totals()[0].price == 1.0
+
+
+@pytest.mark.parametrize(("budget", "times"), [(None, 1), (Budget(max_price=10.0), 2)])
+async def test_a_reply_is_priced_once_and_a_budget_prices_the_most_before(
+    tmp_path: Path, budget: Budget | None, times: int
+):
+    seller = Seller()
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        await RecordedEngine(seller, ledger, label="x", budget=budget).ask(generate(1))
+    assert seller.priced == times
+
+
+async def test_who_waits_for_an_equal_call_learns_that_its_reply_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def answer(request: Request, seed: int | None) -> Reply:
+        await asyncio.sleep(0.01)
+        return Reply(text="lost")
+
+    def full(_: Entry) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        monkeypatch.setattr(ledger, "put", full)
+        engine = RecordedEngine(ScriptedEngine(answer), ledger, label="x")
+        both = [asyncio.create_task(engine.ask(generate(1))) for _ in range(2)]
+        done, _ = await asyncio.wait(both, timeout=5.0)
+        assert len(done) == 2
+        for task in both:
+            with pytest.raises(OSError, match="no space left"):
+                await task
