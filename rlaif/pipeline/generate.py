@@ -18,7 +18,7 @@ from rlaif.pipeline.build import Parts, build_parts
 from rlaif.pipeline.checks import check_batches
 from rlaif.pipeline.desk import Done
 from rlaif.pipeline.executor import Interrupted, run_all
-from rlaif.pipeline.inputs import check_source, count_records, read_prompts
+from rlaif.pipeline.inputs import belongs, check_source, count_records, read_prompts
 from rlaif.records import REMOVED, Failure, Prompt, Row
 from rlaif.runs import Run, RunWriter, open_run
 
@@ -155,6 +155,9 @@ class _Job:
         self._on_progress = on_progress
         self._done = writer.done_ids()
         self._failed = set() if retry_failed else writer.failed_ids()
+        self._misread = writer.misread_ids()
+        """Failures of the input, as earlier starts found them, that this one has not met yet."""
+
         self._rows, self._failures = len(self._done), len(self._failed)
         self._finished = 0
         self._read = 0
@@ -178,6 +181,7 @@ class _Job:
                 await self._parts.aclose()
                 await self.spread(self._missing_prompts(), take=self._take)
             self._raise_if_stopped()
+            self._mend()
             log("input", prompts=self._read)
             self._writer.flush()
             for engine in self._parts.recorded:
@@ -203,11 +207,11 @@ class _Job:
                 return
             self._read += 1
             if isinstance(item, Failure):
+                self._misread.discard(item.record_id)
                 if item.record_id not in self._failed:
                     yield item
-            elif (
-                bytes.fromhex(self._work.row_id(item)) not in self._done
-                and item.id not in self._failed
+            elif bytes.fromhex(self._work.row_id(item)) not in self._done and (
+                item.id not in self._failed or item.id in self._misread
             ):
                 yield item
 
@@ -247,10 +251,23 @@ class _Job:
             if outcome.stage == REMOVED:
                 self._log_removed(outcome)
             self._writer.add_failure(outcome)
-            self._failures += 1
+            self._misread.discard(outcome.record_id)
+            self._failures += outcome.record_id not in self._failed
         else:
             self._rows += self._writer.add_row(outcome)
         self._finished += 1
+
+    def _mend(self) -> None:
+        """After a whole pass: take back failures of the input that it did not come upon again."""
+        source, limit = self._parts.source, self._parts.source.limit
+        cut_off = limit is not None and (self._read >= limit or source.partition is not None)
+        if not self._misread or (cut_off and self._read < self._writer.most_read()):
+            return  # an earlier start saw more of the input
+        mended = {one for one in self._misread if belongs(one, source.partition)}
+        if mended:
+            self._writer.mend(mended)
+            self._writer.log("mended", failures=len(mended))
+            self._failures -= len(mended & self._failed)
 
     def _raise_if_stopped(self) -> None:
         problem = self._stopped

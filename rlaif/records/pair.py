@@ -38,6 +38,9 @@ class Drop:
 REMOVED = "remove"
 """The stage of a failure that was wanted: a prompt left out as a duplicate or as contaminated."""
 
+INPUT_STAGES = ("read", REMOVED)
+"""Stages of failures that reading the input finds, every time anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
