@@ -7,7 +7,7 @@ finished work goes to the writer at once. Nothing here knows what the work is.
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
@@ -27,8 +27,16 @@ async def run_all(
     work: Callable[[ItemT], Awaitable[None]],
     *,
     concurrency: int,
+    enough: asyncio.Event | None = None,
 ) -> None:
     """Do ``work`` on every item, at most ``concurrency`` at once.
+
+    Args:
+        items: Read in a thread, a little ahead of the work.
+        work: What to do with one.
+        concurrency: How many are worked on at once.
+        enough: Set by ``work`` when nothing more shall begin; as after a signal, work in flight
+            then gets `DRAIN_SECONDS` to finish, and is cancelled after that.
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived. Work in flight got `DRAIN_SECONDS` to finish.
@@ -36,10 +44,11 @@ async def run_all(
     """
     async with stop_signals() as stop, _seldom_collecting():
         queue: asyncio.Queue[ItemT | None] = asyncio.Queue(maxsize=2 * concurrency)
-        main = asyncio.create_task(_workers(items, work, queue, concurrency, stop))
-        stopping = asyncio.create_task(stop.wait())
+        events = [stop] if enough is None else [stop, enough]
+        main = asyncio.create_task(_workers(items, work, queue, concurrency, events))
+        stopping = [asyncio.create_task(event.wait()) for event in events]
         try:
-            await asyncio.wait({main, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({main, *stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not main.done():
                 await asyncio.wait({main}, timeout=DRAIN_SECONDS)
             if not main.done():
@@ -49,7 +58,8 @@ async def run_all(
             else:
                 _raise_first(main)
         finally:
-            stopping.cancel()
+            for waiting in stopping:
+                waiting.cancel()
             main.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await main
@@ -74,23 +84,26 @@ async def _workers(
     work: Callable[[ItemT], Awaitable[None]],
     queue: "asyncio.Queue[ItemT | None]",
     concurrency: int,
-    stop: asyncio.Event,
+    events: Sequence[asyncio.Event],
 ) -> None:
+    def stopped() -> bool:
+        return any(event.is_set() for event in events)
+
     async def worker() -> None:
         while (item := await queue.get()) is not None:
             await work(item)
-            if stop.is_set():
+            if stopped():
                 return
 
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(worker()) for _ in range(concurrency)]
-        await _read(items, queue, stop, lambda: all(task.done() for task in workers))
+        await _read(items, queue, stopped, lambda: all(task.done() for task in workers))
 
 
 async def _read(
     items: Iterator[ItemT],
     queue: "asyncio.Queue[ItemT | None]",
-    stop: asyncio.Event,
+    stopped: Callable[[], bool],
     nobody_left: Callable[[], bool],
 ) -> None:
     """Fill the queue from a thread-read iterator, then tell every worker that it was the last."""
@@ -103,10 +116,10 @@ async def _read(
                 break
         return taken
 
-    while not stop.is_set() and (chunk := await asyncio.to_thread(take)):
+    while not stopped() and (chunk := await asyncio.to_thread(take)):
         for item in chunk:
             await _put(queue, item, nobody_left)
-            if stop.is_set():
+            if stopped():
                 break
     while not nobody_left():
         await _put(queue, None, nobody_left)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from rlaif.config import RunConfig, load_config, nearest
-from rlaif.errors import ConfigError, EngineMissing, RlaifError, StoppedEarly
+from rlaif.errors import ConfigError, EngineMissing, EngineUnavailable, RlaifError, StoppedEarly
 from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
 from rlaif.pipeline.checks import check_batches
@@ -91,7 +91,8 @@ def generate(
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
-        EngineUnavailable: A server is down; what was done is kept.
+        EngineUnavailable: A server is down; calls in flight at others got a few seconds to finish,
+            and what was done is kept.
         StoppedEarly: The budget is used up; calls in flight were finished and kept.
         KeyboardInterrupt: Stopped by a signal, after everything finished was written.
     """
@@ -151,7 +152,12 @@ class _Job:
         self._writer = writer
         self._budget = open_budget(settings.budget, writer.ledger.totals())
         self._work = parts.work(writer.ledger, self._budget)
-        self._stopped: StoppedEarly | None = None
+        self._stopped: RlaifError | None = None
+        """Why nothing more begins; the first reason counts."""
+
+        self._enough = asyncio.Event()
+        """Set when what is in flight shall not take long any more."""
+
         self._on_progress = on_progress
         self._done = writer.done_ids()
         self._failed = set() if retry_failed else writer.failed_ids()
@@ -176,7 +182,12 @@ class _Job:
         ticker = asyncio.create_task(self._tick())
         try:
             if self.spread is None:
-                await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
+                await run_all(
+                    self._missing(),
+                    self._one,
+                    concurrency=self._settings.concurrency,
+                    enough=self._enough,
+                )
             else:
                 await self._parts.aclose()
                 await self.spread(self._missing_prompts(), take=self._take)
@@ -222,7 +233,12 @@ class _Job:
             outcome = item if isinstance(item, Failure) else await self._work.row(item)
         except StoppedEarly as problem:
             # Not raised here, which would cancel others: they may finish without another call.
-            self._stopped = problem
+            self._stopped = self._stopped or problem
+            return
+        except EngineUnavailable as problem:
+            # Nor here: other engines may be answering calls that are paid for.
+            self._stopped = self._stopped or problem
+            self._enough.set()
             return
         self._keep(outcome)
 
@@ -271,10 +287,12 @@ class _Job:
 
     def _raise_if_stopped(self) -> None:
         problem = self._stopped
-        if problem is not None:
+        if isinstance(problem, StoppedEarly):
             total = "" if self._total is None else f" of {self._total} prompts"
             done = f"{self._rows}{total} are rows, {self._failures} failed"
             raise StoppedEarly(f"{problem.message}; {done}", hint=problem.hint)
+        if problem is not None:
+            raise problem
 
     def _log_removed(self, failure: Failure) -> None:
         self._writer.log(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rlaif.pipeline import executor
 from rlaif.pipeline.executor import run_all
 
 
@@ -92,6 +93,27 @@ async def test_no_items_is_no_work():
         raise AssertionError
 
     await run_all(iter([]), work, concurrency=3)
+
+
+async def test_work_that_calls_enough_lets_others_finish_for_a_while_and_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(executor, "DRAIN_SECONDS", 0.3)
+    enough = asyncio.Event()
+    begun: list[int] = []
+    finished: list[int] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        await asyncio.sleep((0.0, 0.1, 60.0)[item])
+        if item == 0:
+            enough.set()
+        finished.append(item)
+
+    await run_all(iter(range(3)), work, concurrency=3, enough=enough)
+    assert (sorted(begun), finished) == ([0, 1, 2], [0, 1])
+    await run_all(iter(range(3)), work, concurrency=1, enough=enough)
+    assert len(begun) <= 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
