@@ -19,7 +19,8 @@ from rlaif.pipeline.budget import Budget, Spend
 from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.generate import run_sync
 from rlaif.pipeline.inputs import check_source, count_records, read_prompts
-from rlaif.records import Prompt
+from rlaif.pipeline.item import RENDER, never_rendered
+from rlaif.records import Failure, Prompt
 
 CHARACTERS_PER_TOKEN = 4.0
 """A rule of thumb for English; other scripts take more tokens."""
@@ -92,9 +93,12 @@ async def _estimate(settings: RunConfig) -> Estimate:
         check_source(parts.source)
         work = parts.work_with(count)
         sample = list(islice(_prompts(read_prompts(parts.source)), SAMPLE))
-        await run_together([work.row(prompt) for prompt in sample])
+        outcomes = await run_together([work.row(prompt) for prompt in sample])
     finally:
         await parts.aclose()
+    unrendered = [one for one in outcomes if isinstance(one, Failure) and one.stage == RENDER]
+    if len(unrendered) == len(sample):
+        raise never_rendered(unrendered)
     total = count_records(parts.source)
     factor = 1.0 if total is None else total / len(sample)
     found = [stage for counter in counters for stage in counter.stages.values()]

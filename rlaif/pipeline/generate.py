@@ -19,12 +19,15 @@ from rlaif.pipeline.checks import check_batches
 from rlaif.pipeline.desk import Done
 from rlaif.pipeline.executor import Interrupted, run_all
 from rlaif.pipeline.inputs import belongs, check_source, count_records, read_prompts
+from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import REMOVED, Failure, Prompt, Row
 from rlaif.runs import Run, RunWriter, open_run
 
 ResultT = TypeVar("ResultT")
 
 _TICK_SECONDS = 0.5
+_UNRENDERED = 20
+"""So many prompts that no template can be filled in with, and no row, stop a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,9 @@ class _Job:
         self._writer = writer
         self._budget = open_budget(settings.budget, writer.ledger.totals())
         self._work = parts.work(writer.ledger, self._budget)
+        self._unrendered: list[Failure] = []
+        """Prompts that no template could be filled in with, while the run has no row."""
+
         self._stopped: RlaifError | None = None
         """Why nothing more begins; the first reason counts."""
 
@@ -192,6 +198,8 @@ class _Job:
                 await self._parts.aclose()
                 await self.spread(self._missing_prompts(), take=self._take)
             self._raise_if_stopped()
+            if self._unrendered:
+                raise never_rendered(self._unrendered)
             self._mend()
             log("input", prompts=self._read)
             self._writer.flush()
@@ -261,8 +269,16 @@ class _Job:
         sums.asked = dict(Counter(sums.asked) + Counter(done.asked))
         sums.remembered = dict(Counter(sums.remembered) + Counter(done.remembered))
         sums.spent += done.spent
+        if self._stopped is not None:
+            raise self._stopped
 
     def _keep(self, outcome: Row | Failure) -> None:
+        if isinstance(outcome, Failure) and outcome.stage == RENDER and not self._rows:
+            # Kept once there is a row: before that it may be the template, not the prompt.
+            self._unrendered.append(outcome)
+            if len(self._unrendered) == _UNRENDERED:
+                self._stopped = self._stopped or never_rendered(self._unrendered)
+            return
         if isinstance(outcome, Failure):
             if outcome.stage == REMOVED:
                 self._log_removed(outcome)
@@ -271,6 +287,9 @@ class _Job:
             self._failures += outcome.record_id not in self._failed
         else:
             self._rows += self._writer.add_row(outcome)
+            unrendered, self._unrendered = self._unrendered, []
+            for failure in unrendered:
+                self._keep(failure)
         self._finished += 1
 
     def _mend(self) -> None:

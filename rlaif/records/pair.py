@@ -47,7 +47,8 @@ class Failure:
     """A record that went wrong. Kept and counted; never an exception."""
 
     stage: str
-    """``read``, ``remove``, ``sample``, ``critique``, ``revise`` or ``judge``."""
+    """``read``, ``remove``, ``sample``, ``critique``, ``revise``, ``judge``, or ``render``: a
+    template cannot be filled in with the prompt."""
 
     record_id: str
     """What it happened to: a prompt id, or file:line for input that has none."""
