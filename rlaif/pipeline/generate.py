@@ -221,6 +221,13 @@ class _Job:
 
     def _missing(self) -> Iterator[Prompt | Failure]:
         """Yield what is neither a row nor a failure yet. Runs in a reader thread."""
+        try:
+            yield from self._unfinished()
+        except EngineUnavailable as problem:
+            # Not raised here, which would cancel calls in flight.
+            self._stopped = self._stopped or problem
+
+    def _unfinished(self) -> Iterator[Prompt | Failure]:
         for item in read_prompts(self._parts.source):
             if self._stopped:
                 return
@@ -257,6 +264,7 @@ class _Job:
                 self._keep(item)
             else:
                 yield item
+        self._raise_if_stopped()
 
     def _take(self, done: Done) -> None:
         """Take what other processes did."""

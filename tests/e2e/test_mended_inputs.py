@@ -1,6 +1,10 @@
 """Inputs that are mended between two starts: rows plus failures are the prompts of the last one."""
 
+import importlib
 import json
+import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +12,15 @@ import pytest
 
 import rlaif
 from rlaif.audit.relabel import reparse
-from rlaif.errors import StoppedEarly
+from rlaif.errors import EngineUnavailable, StoppedEarly
+from rlaif.pipeline import executor
+from rlaif.pipeline.inputs import PromptSource, read_prompts
+from rlaif.records import Failure, Prompt
 from rlaif.runs import RunStatus
 from tests.e2e.project import write_project
 
+# The package has a function of this name.
+generate = importlib.import_module("rlaif.pipeline.generate")
 BROKEN = "{broken"
 
 
@@ -112,6 +121,25 @@ def test_a_start_that_is_stopped_half_way_takes_nothing_back(tmp_path: Path):
     with pytest.raises(StoppedEarly):
         rlaif.generate(config, overrides={"budget.max_calls": 30, "concurrency": 1})
     assert rlaif.open_run(tmp_path / "run").status().failed == 1
+
+
+def test_an_input_that_breaks_off_lets_work_in_flight_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def breaking(source: PromptSource) -> Iterator[Prompt | Failure]:
+        yield from islice(read_prompts(source), 5)
+        time.sleep(0.7)
+        raise EngineUnavailable("the input is gone")
+
+    slow = {"student.options": {"latency_ms": 1500}}
+    config = project(tmp_path, *[line(f"prompt {n}") for n in range(9)])
+    monkeypatch.setattr(executor, "_READ_AHEAD", 1)
+    monkeypatch.setattr(generate, "read_prompts", breaking)
+    with pytest.raises(EngineUnavailable, match="is gone"):
+        rlaif.generate(config, overrides=slow)
+    monkeypatch.undo()
+    assert rlaif.open_run(tmp_path / "run").status().rows == 5
+    assert counts(rlaif.generate(config).status()) == (9, 0, 9, "finished")
 
 
 def test_a_run_judged_anew_follows_the_run_it_came_from(tmp_path: Path):
