@@ -7,13 +7,16 @@ finished work goes to the writer at once. Nothing here knows what the work is.
 import asyncio
 import gc
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 _READ_AHEAD = 256
+_LOOK_SECONDS = 0.2
 DRAIN_SECONDS = 8.0
 """How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
 
@@ -116,7 +119,17 @@ async def _read(
                 break
         return taken
 
-    while not stopped() and (chunk := await asyncio.to_thread(take)):
+    while not stopped():
+        taking = asyncio.ensure_future(_in_thread(take))
+        try:
+            # It may be busy with what it passes over, or wait for a server.
+            while not taking.done() and not stopped():
+                await asyncio.wait({taking}, timeout=_LOOK_SECONDS)
+            chunk = [] if stopped() else taking.result()
+        finally:
+            _abandon(taking)
+        if not chunk:
+            break
         for item in chunk:
             await _put(queue, item, nobody_left)
             if stopped():
@@ -130,11 +143,63 @@ async def _put(
 ) -> None:
     while not nobody_left():
         try:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(_LOOK_SECONDS):
                 await queue.put(item)
                 return
         except TimeoutError:
             continue
+
+
+async def _in_thread(function: Callable[[], ResultT]) -> ResultT:
+    """Call a function in a thread that nobody has to wait for, not even the interpreter's end."""
+    loop = asyncio.get_running_loop()
+    called: asyncio.Future[ResultT] = loop.create_future()
+
+    def deliver(result: ResultT | None, problem: BaseException | None) -> None:
+        if called.cancelled():
+            return
+        if problem is None:
+            called.set_result(cast("ResultT", result))
+        else:
+            called.set_exception(problem)
+
+    def target() -> None:
+        result = problem = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - handed over to the event loop
+            problem = error
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to listen
+            loop.call_soon_threadsafe(deliver, result, problem)
+
+    threading.Thread(target=target, name="rlaif-reader", daemon=True).start()
+    return await called
+
+
+async def read_in_thread(read: Callable[[], ResultT]) -> ResultT:
+    """Call a function that reads, and may take long, in a thread.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived. The thread is left alone.
+        Exception: What ``read`` raised.
+    """
+    async with stop_signals() as stop:
+        reading = asyncio.ensure_future(_in_thread(read))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                return reading.result()
+        finally:
+            _abandon(reading)
+            stopping.cancel()
+    raise Interrupted
+
+
+def _abandon(task: "asyncio.Future[Any]") -> None:
+    """Let nobody hear of a task again, not even of its exception."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 @asynccontextmanager

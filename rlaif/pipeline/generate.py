@@ -17,7 +17,7 @@ from rlaif.pipeline.budget import Use, open_budget
 from rlaif.pipeline.build import Parts, build_parts
 from rlaif.pipeline.checks import check_batches
 from rlaif.pipeline.desk import Done
-from rlaif.pipeline.executor import Interrupted, run_all
+from rlaif.pipeline.executor import Interrupted, read_in_thread, run_all
 from rlaif.pipeline.inputs import belongs, check_source, count_records, read_prompts
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import REMOVED, Failure, Prompt, Row
@@ -126,7 +126,7 @@ async def agenerate(
     check_batches(settings, spread=spread is not None)
     parts = build_parts(settings)
     try:
-        check_source(parts.source)
+        await read_in_thread(partial(check_source, parts.source))
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
@@ -134,6 +134,8 @@ async def agenerate(
             if spread is not None:
                 job.spread = partial(spread, settings, writer=writer, address=address)
             await job.run()
+    except Interrupted:
+        raise KeyboardInterrupt from None
     finally:
         await parts.aclose()
     return open_run(settings.out)
@@ -155,6 +157,7 @@ class _Job:
         self._writer = writer
         self._budget = open_budget(settings.budget, writer.ledger.totals())
         self._work = parts.work(writer.ledger, self._budget)
+        self._loop = asyncio.get_running_loop()
         self._unrendered: list[Failure] = []
         """Prompts that no template could be filled in with, while the run has no row."""
 
@@ -184,9 +187,9 @@ class _Job:
     async def run(self) -> None:
         log = self._writer.log
         log("started", rows=self._rows, failures=self._failures)
-        self._total = await asyncio.to_thread(count_records, self._parts.source)
         ticker = asyncio.create_task(self._tick())
         try:
+            self._total = await read_in_thread(partial(count_records, self._parts.source))
             if self.spread is None:
                 await run_all(
                     self._missing(),
@@ -209,13 +212,14 @@ class _Job:
         except Interrupted:
             self._writer.flush()
             log("interrupted", rows=self._rows, failures=self._failures)
-            raise KeyboardInterrupt from None
+            raise
         except RlaifError as problem:
             with suppress(RlaifError):
                 self._writer.flush()
                 log("stopped", error=problem.message)
             raise
         finally:
+            self._enough.set()  # a reader that nobody waits for any more
             ticker.cancel()
             self._show()
 
@@ -229,7 +233,7 @@ class _Job:
 
     def _unfinished(self) -> Iterator[Prompt | Failure]:
         for item in read_prompts(self._parts.source):
-            if self._stopped:
+            if self._stopped or self._enough.is_set():
                 return
             self._read += 1
             if isinstance(item, Failure):
@@ -261,10 +265,18 @@ class _Job:
         """The same without failures, which need no work."""
         for item in self._missing():
             if isinstance(item, Failure):
-                self._keep(item)
+                self._loop.call_soon_threadsafe(self._keep_read, item)
             else:
                 yield item
         self._raise_if_stopped()
+
+    def _keep_read(self, failure: Failure) -> None:
+        """Keep what the reading thread came upon."""
+        try:
+            if not self._enough.is_set():
+                self._keep(failure)
+        except RlaifError as problem:
+            self._stopped = self._stopped or problem
 
     def _take(self, done: Done) -> None:
         """Take what other processes did."""
