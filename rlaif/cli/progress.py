@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import orjson
 
 from rlaif.pipeline.budget import show_use
-from rlaif.pipeline.generate import OnProgress, Progress
+from rlaif.pipeline.job import OnProgress, Progress
 
 
 @contextmanager

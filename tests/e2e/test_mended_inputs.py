@@ -1,6 +1,5 @@
 """Inputs that are mended between two starts: rows plus failures are the prompts of the last one."""
 
-import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,14 +12,12 @@ import pytest
 import rlaif
 from rlaif.audit.relabel import reparse
 from rlaif.errors import EngineUnavailable, StoppedEarly
-from rlaif.pipeline import executor
+from rlaif.pipeline import executor, job
 from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Failure, Prompt
 from rlaif.runs import RunStatus
 from tests.e2e.project import write_project
 
-# The package has a function of this name.
-generate = importlib.import_module("rlaif.pipeline.generate")
 BROKEN = "{broken"
 
 
@@ -134,7 +131,7 @@ def test_an_input_that_breaks_off_lets_work_in_flight_finish(
     slow = {"student.options": {"latency_ms": 1500}}
     config = project(tmp_path, *[line(f"prompt {n}") for n in range(9)])
     monkeypatch.setattr(executor, "_READ_AHEAD", 1)
-    monkeypatch.setattr(generate, "read_prompts", breaking)
+    monkeypatch.setattr(job, "read_prompts", breaking)
     with pytest.raises(EngineUnavailable, match="is gone"):
         rlaif.generate(config, overrides=slow)
     monkeypatch.undo()
