@@ -5,6 +5,7 @@
     │   ├── ConfigError              a configuration file or override (also a ValueError)
     │   ├── ConstitutionError        a constitution file; carries every problem with its position
     │   ├── TemplateError            a Jinja template or the variables given to it
+    │   │   └── RenderError          it cannot be filled in with one prompt; becomes a `Failure`
     │   └── RecordError              a prompt file, data set or exported file
     ├── EngineError       exit 1     a model or server could not do what was asked
     │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
@@ -71,6 +72,13 @@ class ConstitutionError(InputError):
 
 class TemplateError(InputError):
     """A template is malformed, uses an undeclared variable, or was rendered without one."""
+
+
+class RenderError(TemplateError):
+    """A sound template cannot be filled in with what it is given, such as a short conversation.
+
+    The pipeline turns it into a `Failure` of the prompt and goes on.
+    """
 
 
 class RecordError(InputError):

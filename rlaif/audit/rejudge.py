@@ -182,9 +182,12 @@ async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None)
         ) as writer:
             work = parts.work(writer.ledger)
             done = writer.done_ids()
+            known, standing = writer.failed_ids(), set[str]()
             for failure in run.failures():
-                if failure.record_id not in writer.failed_ids():
+                standing.add(failure.record_id)
+                if failure.record_id not in known:
                     writer.add_failure(failure)
+            writer.mend(writer.misread_ids() - standing)
 
             def missing() -> Iterator[Row]:
                 return (

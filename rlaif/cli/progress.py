@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from rlaif.pipeline.budget import show_use
-from rlaif.pipeline.generate import OnProgress, Progress
+from rlaif.pipeline.job import OnProgress, Progress
 
 OnCount = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -28,6 +28,17 @@ SHIPPED_MODELS = ("smollm2-135m-instruct",)
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|::")
 """What tells an address, such as ``s3://bucket/key``, from a path."""
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{1,2}[^/]|.*::")
+"""The same after a `Path` took one of the slashes."""
+
+_SECRET = re.compile(
+    r":/{1,2}[^/@:]*:(?!\d*/)[^@]*@"  # a password; secret keys may hold slashes, ports none
+    r"|https?:/{1,2}[^/@]*@"  # a token; elsewhere it is a container or a user: abfs://box@account
+    r"|[?&](x-(amz|goog)-(signature|credential|security-token)|signature|sig|token|access_token"
+    r"|api_?key|access_key|secret_key|secret|password)=",
+    re.IGNORECASE,
+)
+
 
 class _FromCommandLine(str):
     """Text given with ``--set``: relative paths in it start at the working directory."""
@@ -45,8 +56,17 @@ def _anchor(value: Any, info: ValidationInfo) -> Any:
     return Path(os.path.normpath(start / Path(str(value)).expanduser()))
 
 
+def _refuse_secret(value: Any) -> None:
+    if _URL.match(str(value)) and _SECRET.search(str(value)):
+        raise ValueError(
+            "an address with a password or signature in it would be written into the run: "
+            "leave it out, and let the storage library find your credentials"
+        )
+
+
 def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
-    """The same for what may be an address: those stay as they are."""
+    """The same for what may be an address: those stay as they are, and hold no secrets."""
+    _refuse_secret(value)
     if isinstance(value, str) and ADDRESS.search(value):
         return str(value)
     anchored = _anchor(value, info)
@@ -54,7 +74,8 @@ def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
 
 
 def _anchor_unless_url(value: Any, info: ValidationInfo) -> Any:
-    """The same, but a URL stays as it is, unless it is one of a file here."""
+    """The same, but a URL stays as it is, unless it is one of a file here; it holds no secrets."""
+    _refuse_secret(value)
     if isinstance(value, str) and value.startswith("file://"):
         return Path(value.removeprefix("file://"))
     return Path(str(value)) if ADDRESS.search(str(value)) else _anchor(value, info)

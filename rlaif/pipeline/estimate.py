@@ -5,8 +5,9 @@ answering. So the number of calls is exact for the sample, whatever the plan; to
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score
 from rlaif.engines.ask import run_together
 from rlaif.pipeline.budget import Budget, Spend
 from rlaif.pipeline.build import build_parts
+from rlaif.pipeline.executor import Interrupted, read_in_thread
 from rlaif.pipeline.generate import run_sync
-from rlaif.pipeline.inputs import check_source, count_records, read_prompts
-from rlaif.records import Prompt
+from rlaif.pipeline.inputs import PromptSource, check_source, count_records, read_prompts
+from rlaif.pipeline.item import RENDER, never_rendered
+from rlaif.records import Failure, Prompt
 
 CHARACTERS_PER_TOKEN = 4.0
 """A rule of thumb for English; other scripts take more tokens."""
@@ -89,13 +92,18 @@ async def _estimate(settings: RunConfig) -> Estimate:
         return counters[-1]
 
     try:
-        check_source(parts.source)
+        await read_in_thread(partial(check_source, parts.source))
         work = parts.work_with(count)
-        sample = list(islice(_prompts(read_prompts(parts.source)), SAMPLE))
-        await run_together([work.row(prompt) for prompt in sample])
+        sample = await read_in_thread(partial(_sample, parts.source))
+        outcomes = await run_together([work.row(prompt) for prompt in sample])
+        total = await read_in_thread(partial(count_records, parts.source))
+    except Interrupted:
+        raise KeyboardInterrupt from None
     finally:
         await parts.aclose()
-    total = count_records(parts.source)
+    unrendered = [one for one in outcomes if isinstance(one, Failure) and one.stage == RENDER]
+    if len(unrendered) == len(sample):
+        raise never_rendered(unrendered)
     factor = 1.0 if total is None else total / len(sample)
     found = [stage for counter in counters for stage in counter.stages.values()]
     stages = tuple(_scaled(stage, factor) for stage in found)
@@ -114,8 +122,9 @@ def _exceeded(config: BudgetConfig | None, stages: Sequence[Stage]) -> tuple[str
     return tuple(f"max_{use.what}: {use.limit:.10g}" for use in uses if use.used > use.limit)
 
 
-def _prompts(items: Iterator[Any]) -> Iterator[Prompt]:
-    return (item for item in items if isinstance(item, Prompt))
+def _sample(source: PromptSource) -> list[Prompt]:
+    prompts = (item for item in read_prompts(source) if isinstance(item, Prompt))
+    return list(islice(prompts, SAMPLE))
 
 
 def _scaled(stage: Stage, factor: float) -> Stage:

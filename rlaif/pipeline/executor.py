@@ -7,13 +7,16 @@ finished work goes to the writer at once. Nothing here knows what the work is.
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 _READ_AHEAD = 256
+_LOOK_SECONDS = 0.2
 DRAIN_SECONDS = 8.0
 """How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
 
@@ -27,8 +30,16 @@ async def run_all(
     work: Callable[[ItemT], Awaitable[None]],
     *,
     concurrency: int,
+    enough: asyncio.Event | None = None,
 ) -> None:
     """Do ``work`` on every item, at most ``concurrency`` at once.
+
+    Args:
+        items: Read in a thread, a little ahead of the work.
+        work: What to do with one.
+        concurrency: How many are worked on at once.
+        enough: Set by ``work`` when nothing more shall begin; as after a signal, work in flight
+            then gets `DRAIN_SECONDS` to finish, and is cancelled after that.
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived. Work in flight got `DRAIN_SECONDS` to finish.
@@ -36,10 +47,11 @@ async def run_all(
     """
     async with stop_signals() as stop, _seldom_collecting():
         queue: asyncio.Queue[ItemT | None] = asyncio.Queue(maxsize=2 * concurrency)
-        main = asyncio.create_task(_workers(items, work, queue, concurrency, stop))
-        stopping = asyncio.create_task(stop.wait())
+        events = [stop] if enough is None else [stop, enough]
+        main = asyncio.create_task(_workers(items, work, queue, concurrency, events))
+        stopping = [asyncio.create_task(event.wait()) for event in events]
         try:
-            await asyncio.wait({main, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({main, *stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not main.done():
                 await asyncio.wait({main}, timeout=DRAIN_SECONDS)
             if not main.done():
@@ -49,7 +61,8 @@ async def run_all(
             else:
                 _raise_first(main)
         finally:
-            stopping.cancel()
+            for waiting in stopping:
+                waiting.cancel()
             main.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await main
@@ -74,23 +87,26 @@ async def _workers(
     work: Callable[[ItemT], Awaitable[None]],
     queue: "asyncio.Queue[ItemT | None]",
     concurrency: int,
-    stop: asyncio.Event,
+    events: Sequence[asyncio.Event],
 ) -> None:
+    def stopped() -> bool:
+        return any(event.is_set() for event in events)
+
     async def worker() -> None:
         while (item := await queue.get()) is not None:
             await work(item)
-            if stop.is_set():
+            if stopped():
                 return
 
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(worker()) for _ in range(concurrency)]
-        await _read(items, queue, stop, lambda: all(task.done() for task in workers))
+        await _read(items, queue, stopped, lambda: all(task.done() for task in workers))
 
 
 async def _read(
     items: Iterator[ItemT],
     queue: "asyncio.Queue[ItemT | None]",
-    stop: asyncio.Event,
+    stopped: Callable[[], bool],
     nobody_left: Callable[[], bool],
 ) -> None:
     """Fill the queue from a thread-read iterator, then tell every worker that it was the last."""
@@ -103,10 +119,20 @@ async def _read(
                 break
         return taken
 
-    while not stop.is_set() and (chunk := await asyncio.to_thread(take)):
+    while not stopped():
+        taking = asyncio.ensure_future(_in_thread(take))
+        try:
+            # It may be busy with what it passes over, or wait for a server.
+            while not taking.done() and not stopped():
+                await asyncio.wait({taking}, timeout=_LOOK_SECONDS)
+            chunk = [] if stopped() else taking.result()
+        finally:
+            _abandon(taking)
+        if not chunk:
+            break
         for item in chunk:
             await _put(queue, item, nobody_left)
-            if stop.is_set():
+            if stopped():
                 break
     while not nobody_left():
         await _put(queue, None, nobody_left)
@@ -117,11 +143,63 @@ async def _put(
 ) -> None:
     while not nobody_left():
         try:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(_LOOK_SECONDS):
                 await queue.put(item)
                 return
         except TimeoutError:
             continue
+
+
+async def _in_thread(function: Callable[[], ResultT]) -> ResultT:
+    """Call a function in a thread that nobody has to wait for, not even the interpreter's end."""
+    loop = asyncio.get_running_loop()
+    called: asyncio.Future[ResultT] = loop.create_future()
+
+    def deliver(result: ResultT | None, problem: BaseException | None) -> None:
+        if called.cancelled():
+            return
+        if problem is None:
+            called.set_result(cast("ResultT", result))
+        else:
+            called.set_exception(problem)
+
+    def target() -> None:
+        result = problem = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - handed over to the event loop
+            problem = error
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to listen
+            loop.call_soon_threadsafe(deliver, result, problem)
+
+    threading.Thread(target=target, name="rlaif-reader", daemon=True).start()
+    return await called
+
+
+async def read_in_thread(read: Callable[[], ResultT]) -> ResultT:
+    """Call a function that reads, and may take long, in a thread.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived. The thread is left alone.
+        Exception: What ``read`` raised.
+    """
+    async with stop_signals() as stop:
+        reading = asyncio.ensure_future(_in_thread(read))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                return reading.result()
+        finally:
+            _abandon(reading)
+            stopping.cancel()
+    raise Interrupted
+
+
+def _abandon(task: "asyncio.Future[Any]") -> None:
+    """Let nobody hear of a task again, not even of its exception."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 @asynccontextmanager

@@ -2,66 +2,22 @@
 
 import asyncio
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from rlaif.config import RunConfig, load_config, nearest
-from rlaif.errors import ConfigError, EngineMissing, RlaifError, StoppedEarly
-from rlaif.pipeline.budget import Use, open_budget
-from rlaif.pipeline.build import Parts, build_parts
+from rlaif.errors import ConfigError, EngineMissing
+from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.checks import check_batches
-from rlaif.pipeline.desk import Done
-from rlaif.pipeline.executor import Interrupted, run_all
-from rlaif.pipeline.inputs import check_source, count_records, read_prompts
-from rlaif.records import REMOVED, Failure, Prompt, Row
+from rlaif.pipeline.executor import Interrupted, read_in_thread
+from rlaif.pipeline.inputs import check_source
+from rlaif.pipeline.job import Job, OnProgress
 from rlaif.runs import Run, RunWriter, open_run
 
 ResultT = TypeVar("ResultT")
 
-_TICK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    total: int | None
-    """Records in the input; None while it is not known."""
-
-    rows: int
-    """Rows in the run, earlier ones included."""
-
-    failures: int
-    asked: int
-    """Model calls made since this start."""
-
-    remembered: int
-    """Replies that came from a ledger since this start."""
-
-    price: float | None
-    """Spent by the run, earlier starts included, as far as prices are known; None when none is."""
-
-    rate: float
-    """Prompts finished per second since this start."""
-
-    budget: tuple[Use, ...] = ()
-    """The limits of the run, and how much of them is used."""
-
-    pending: tuple[str, ...] = ()
-    """What engines wait for that takes long: batches, servers that are down or throttle."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
-
-
-OnProgress = Callable[[Progress], None]
 Executor = Literal["local", "ray"]
 """Where the work is done: in this process, or in actors of a Ray cluster."""
 
@@ -91,7 +47,8 @@ def generate(
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
-        EngineUnavailable: A server is down; what was done is kept.
+        EngineUnavailable: A server is down; calls in flight at others got a few seconds to finish,
+            and what was done is kept.
         StoppedEarly: The budget is used up; calls in flight were finished and kept.
         KeyboardInterrupt: Stopped by a signal, after everything finished was written.
     """
@@ -122,187 +79,19 @@ async def agenerate(
     check_batches(settings, spread=spread is not None)
     parts = build_parts(settings)
     try:
-        check_source(parts.source)
+        await read_in_thread(partial(check_source, parts.source))
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
-            job = _Job(settings, parts, writer, retry_failed, on_progress)
+            job = Job(settings, parts, writer, retry_failed, on_progress)
             if spread is not None:
                 job.spread = partial(spread, settings, writer=writer, address=address)
             await job.run()
+    except Interrupted:
+        raise KeyboardInterrupt from None
     finally:
         await parts.aclose()
     return open_run(settings.out)
-
-
-class _Job:
-    """One start of a run: what is there already, what is added, what to show."""
-
-    def __init__(
-        self,
-        settings: RunConfig,
-        parts: Parts,
-        writer: RunWriter,
-        retry_failed: bool,
-        on_progress: OnProgress | None,
-    ) -> None:
-        self._settings = settings
-        self._parts = parts
-        self._writer = writer
-        self._budget = open_budget(settings.budget, writer.ledger.totals())
-        self._work = parts.work(writer.ledger, self._budget)
-        self._stopped: StoppedEarly | None = None
-        self._on_progress = on_progress
-        self._done = writer.done_ids()
-        self._failed = set() if retry_failed else writer.failed_ids()
-        self._rows, self._failures = len(self._done), len(self._failed)
-        self._finished = 0
-        self._read = 0
-        self._total: int | None = None
-        self._started = time.monotonic()
-        self._elsewhere = Done()
-        """Sums over what other processes did."""
-
-        self.spread: Callable[..., Coroutine[Any, Any, None]] | None = None
-        """Works on prompts in other processes; None works on them in this one."""
-
-    async def run(self) -> None:
-        log = self._writer.log
-        log("started", rows=self._rows, failures=self._failures)
-        self._total = await asyncio.to_thread(count_records, self._parts.source)
-        ticker = asyncio.create_task(self._tick())
-        try:
-            if self.spread is None:
-                await run_all(self._missing(), self._one, concurrency=self._settings.concurrency)
-            else:
-                await self._parts.aclose()
-                await self.spread(self._missing_prompts(), take=self._take)
-            self._raise_if_stopped()
-            log("input", prompts=self._read)
-            self._writer.flush()
-            for engine in self._parts.recorded:
-                engine.settle()
-            log("finished", rows=self._rows, failures=self._failures, **self._counts())
-        except Interrupted:
-            self._writer.flush()
-            log("interrupted", rows=self._rows, failures=self._failures)
-            raise KeyboardInterrupt from None
-        except RlaifError as problem:
-            with suppress(RlaifError):
-                self._writer.flush()
-                log("stopped", error=problem.message)
-            raise
-        finally:
-            ticker.cancel()
-            self._show()
-
-    def _missing(self) -> Iterator[Prompt | Failure]:
-        """Yield what is neither a row nor a failure yet. Runs in a reader thread."""
-        for item in read_prompts(self._parts.source):
-            if self._stopped:
-                return
-            self._read += 1
-            if isinstance(item, Failure):
-                if item.record_id not in self._failed:
-                    yield item
-            elif (
-                bytes.fromhex(self._work.row_id(item)) not in self._done
-                and item.id not in self._failed
-            ):
-                yield item
-
-    async def _one(self, item: Prompt | Failure) -> None:
-        if self._stopped:
-            return
-        try:
-            outcome = item if isinstance(item, Failure) else await self._work.row(item)
-        except StoppedEarly as problem:
-            # Not raised here, which would cancel others: they may finish without another call.
-            self._stopped = problem
-            return
-        self._keep(outcome)
-
-    def _missing_prompts(self) -> Iterator[Prompt]:
-        """The same without failures, which need no work."""
-        for item in self._missing():
-            if isinstance(item, Failure):
-                self._keep(item)
-            else:
-                yield item
-
-    def _take(self, done: Done) -> None:
-        """Take what other processes did."""
-        outcomes: list[Row | Failure] = [*done.rows, *done.failures]
-        for outcome in outcomes:
-            self._keep(outcome)
-        if self._budget is not None:
-            self._budget.add(done.spent)
-        sums = self._elsewhere
-        sums.asked = dict(Counter(sums.asked) + Counter(done.asked))
-        sums.remembered = dict(Counter(sums.remembered) + Counter(done.remembered))
-        sums.spent += done.spent
-
-    def _keep(self, outcome: Row | Failure) -> None:
-        if isinstance(outcome, Failure):
-            if outcome.stage == REMOVED:
-                self._log_removed(outcome)
-            self._writer.add_failure(outcome)
-            self._failures += 1
-        else:
-            self._rows += self._writer.add_row(outcome)
-        self._finished += 1
-
-    def _raise_if_stopped(self) -> None:
-        problem = self._stopped
-        if problem is not None:
-            total = "" if self._total is None else f" of {self._total} prompts"
-            done = f"{self._rows}{total} are rows, {self._failures} failed"
-            raise StoppedEarly(f"{problem.message}; {done}", hint=problem.hint)
-
-    def _log_removed(self, failure: Failure) -> None:
-        self._writer.log(
-            "left out", prompt=failure.record_id, reason=failure.kind, why=failure.message
-        )
-
-    async def _tick(self) -> None:
-        while True:
-            self._show()
-            await asyncio.sleep(_TICK_SECONDS)
-
-    def _show(self) -> None:
-        if self._on_progress is None:
-            return
-        engines = self._parts.recorded
-        totals = self._writer.ledger.totals()
-        prices = [total.price for total in totals if total.price is not None]
-        elsewhere = self._elsewhere
-        if elsewhere.spent.price:
-            prices.append(elsewhere.spent.price)
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        self._on_progress(
-            Progress(
-                total=self._total,
-                rows=self._rows,
-                failures=self._failures,
-                asked=sum(engine.asked.total() for engine in engines)
-                + sum(elsewhere.asked.values()),
-                remembered=sum(engine.remembered.total() for engine in engines)
-                + sum(elsewhere.remembered.values()),
-                price=sum(prices) if prices else None,
-                rate=self._finished / elapsed,
-                budget=self._budget.uses() if self._budget else (),
-                # Engines at the same server say the same.
-                pending=tuple(dict.fromkeys(filter(None, (one.pending for one in engines)))),
-            )
-        )
-
-    def _counts(self) -> dict[str, Any]:
-        asked = Counter(self._elsewhere.asked)
-        remembered = Counter(self._elsewhere.remembered)
-        for engine in self._parts.recorded:
-            asked += engine.asked
-            remembered += engine.remembered
-        return {"asked": dict(asked), "remembered": dict(remembered)}
 
 
 def _check_executor(executor: str, address: str | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from rlaif.constitution import Constitution, HowMany, Principle, choose_principles
 from rlaif.engines import Engine, Sampling
 from rlaif.engines.ask import run_together
+from rlaif.errors import RenderError
 from rlaif.generation import (
     ContrastSampler,
     Reviser,
@@ -38,6 +39,9 @@ from rlaif.records import (
     Row,
     content_id,
 )
+
+RENDER = "render"
+"""The stage of a failure when a template cannot be filled in with a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,17 @@ class Work:
         """Carry one prompt through all stages.
 
         Returns:
-            A Failure when not a single response could be had; otherwise a row, in which smaller
-            troubles are kept as failures and every dropped thing has its reason.
+            A Failure when not a single response could be had, or a template cannot be filled in
+            with this prompt; otherwise a row, in which smaller troubles are kept as failures and
+            every dropped thing has its reason.
         """
+        try:
+            return await self._row(prompt)
+        except RenderError as problem:
+            where = f"{prompt.source}: " if prompt.source else ""
+            return Failure(RENDER, prompt.id, "template", f"{where}{problem.message}")
+
+    async def _row(self, prompt: Prompt) -> Row | Failure:
         sampled, failures = await self._sample(prompt)
         if not sampled:
             return _none_left(prompt, failures)
@@ -225,6 +237,16 @@ class Work:
             drawn=(canary.principle,),
             candidates=(canary.principle,),
         )
+
+
+def never_rendered(failures: Sequence[Failure]) -> RenderError:
+    """What to raise when templates could be filled in with no prompt at all."""
+    first, count = failures[0], len(failures)
+    others = f", nor with any other of {count} prompts" if count > 1 else ""
+    return RenderError(
+        f"prompt {first.record_id}: {first.message}{others}",
+        hint="let the template do without what prompts may lack: {% if conversation[1] %} …",
+    )
 
 
 def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:

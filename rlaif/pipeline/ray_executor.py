@@ -14,8 +14,8 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from rlaif.config import RunConfig
 from rlaif.errors import ConfigError, StoppedEarly
 from rlaif.pipeline.budget import Spend, spend_of
 from rlaif.pipeline.desk import Desk, Done
-from rlaif.pipeline.executor import DRAIN_SECONDS, Interrupted, stop_signals
+from rlaif.pipeline.executor import DRAIN_SECONDS, Interrupted, read_in_thread, stop_signals
 from rlaif.pipeline.shares import runs_models, share_settings
 from rlaif.pipeline.worker import Order, Worker
 from rlaif.records import Prompt
@@ -63,7 +63,7 @@ async def run_on_ray(
 
     Args:
         settings: Of the run.
-        prompts: What is missing. Read whole before the work starts.
+        prompts: What is missing. Read whole, in a thread, before the work starts.
         writer: The run, open for writing.
         take: Called with results in this event loop, in no particular order.
         address: Of a running cluster; None takes ``RAY_ADDRESS``, else starts Ray here.
@@ -74,7 +74,7 @@ async def run_on_ray(
         StoppedEarly: The budget is used up, or Ray gave up.
         EngineUnavailable: A worker found its server down.
     """
-    with _staged(prompts, writer) as staged:
+    async with _staged(prompts, writer) as staged:
         if staged is None:
             return
         with _cluster(settings, address):
@@ -291,26 +291,36 @@ async def _finished(reference: Any) -> None:
     await reference
 
 
-@contextmanager
-def _staged(prompts: Iterator[Prompt], writer: RunWriter) -> Iterator[tuple[str, Any] | None]:
+@asynccontextmanager
+async def _staged(
+    prompts: Iterator[Prompt], writer: RunWriter
+) -> AsyncIterator[tuple[str, Any] | None]:
     """Write prompts where workers can read them; None when there are none."""
     folder = Layout(writer.directory).staged
     name = f"{secrets.token_hex(4)}.parquet"
-    count = 0
     make_folder(folder)
-    try:
+    count, left = 0, threading.Event()
+
+    def stage() -> int:
+        count = 0
         with pq.ParquetWriter(folder / name, _STAGED, compression="zstd") as file:
             while portion := _some(prompts):
                 file.write_batch(pa.RecordBatch.from_pylist(portion, schema=_STAGED))
                 count += len(portion)
+        if count and writer.store is not None and not left.is_set():
+            writer.store.upload(folder / name)
+        return count
+
+    try:
+        count = await read_in_thread(stage)
         if not count:
             yield None
         elif writer.store is None:
             yield str(folder / name), None
         else:
-            writer.store.upload(folder / name)
             yield writer.store.staged(name)
     finally:
+        left.set()
         (folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()

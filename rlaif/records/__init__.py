@@ -2,12 +2,13 @@
 
 from rlaif.records.identity import canonical_json, content_id, content_seed, content_uniform
 from rlaif.records.judgment import Choice, Comparison, Judgment, Order, Verdict
-from rlaif.records.pair import REMOVED, Drop, Failure, PreferencePair
+from rlaif.records.pair import INPUT_STAGES, REMOVED, Drop, Failure, PreferencePair
 from rlaif.records.prompt import Message, Prompt
 from rlaif.records.response import Critique, Response, Revision
 from rlaif.records.row import Row
 
 __all__ = [
+    "INPUT_STAGES",
     "REMOVED",
     "Choice",
     "Comparison",

@@ -38,13 +38,17 @@ class Drop:
 REMOVED = "remove"
 """The stage of a failure that was wanted: a prompt left out as a duplicate or as contaminated."""
 
+INPUT_STAGES = ("read", REMOVED)
+"""Stages of failures that reading the input finds, every time anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A record that went wrong. Kept and counted; never an exception."""
 
     stage: str
-    """``read``, ``remove``, ``sample``, ``critique``, ``revise`` or ``judge``."""
+    """``read``, ``remove``, ``sample``, ``critique``, ``revise``, ``judge``, or ``render``: a
+    template cannot be filled in with the prompt."""
 
     record_id: str
     """What it happened to: a prompt id, or file:line for input that has none."""

@@ -2,6 +2,7 @@
 
 A line is durable when `append_failures` returns. A crash may tear the last line; that prompt is
 then simply tried again. The last record about a prompt counts, and a row counts more than any.
+A line may also take a failure back: ``{"mended": id}``, for input that is no longer broken.
 """
 
 import errno
@@ -19,14 +20,22 @@ from rlaif.runs.files import cannot_write, sync_folder
 from rlaif.runs.shards import read_batches
 from rlaif.runs.text import mend_json
 
+_MENDED = "mended"
 
-def append_failures(path: Path, failures: Iterable[Failure]) -> None:
+
+def append_failures(path: Path, failures: Iterable[Failure], mended: Iterable[str] = ()) -> None:
     """Append records and sync them to the disk, all or none.
+
+    Args:
+        path: ``failures.jsonl``.
+        failures: What went wrong.
+        mended: Ids of records whose failure, written before, is none any more.
 
     Raises:
         RunError: Disk full or read-only; the file is as it was before.
     """
-    lines = b"".join(orjson.dumps(mend_json(asdict(failure))) + b"\n" for failure in failures)
+    records = [*map(asdict, failures), *({_MENDED: record_id} for record_id in mended)]
+    lines = b"".join(orjson.dumps(mend_json(record)) + b"\n" for record in records)
     if not lines:
         return
     try:
@@ -63,7 +72,7 @@ def repair_failures(path: Path) -> bool:
 
 
 def read_failures(path: Path) -> dict[str, Failure]:
-    """Read the last failure of each record id, in the order in which they were first seen.
+    """Read the last failure of each record id that is not mended, in the order of first sight.
 
     Raises:
         RunError: A line other than a torn last one is not a failure record; names the line.
@@ -76,7 +85,11 @@ def read_failures(path: Path) -> dict[str, Failure]:
             if not line.endswith(b"\n"):
                 break
             try:
-                failure = Failure(**orjson.loads(line))
+                record = orjson.loads(line)
+                if isinstance(record, dict) and record.keys() == {_MENDED}:
+                    found.pop(record[_MENDED], None)
+                    continue
+                failure = Failure(**record)
             except (orjson.JSONDecodeError, TypeError) as error:
                 raise RunError(
                     f"{path}:{number}: not a failure record",

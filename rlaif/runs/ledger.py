@@ -91,7 +91,8 @@ class Ledger:
 
         Args:
             path: The SQLite file.
-            read_only: Never change it; it must exist.
+            read_only: Never change it. It must exist, unless there is a folder of reply shards, or
+                ``reuse``.
             reuse: Other run directories. A reply that only they have is copied from the first.
 
         Raises:
@@ -108,8 +109,10 @@ class Ledger:
                 writer = opened.enter_context(closing(connect(path, read_only=False)))
                 commits = GroupCommit(lambda group: write_calls(writer, group), path)
                 opened.callback(commits.close)
-            sharded = read_only and not path.is_file() and len(shards) > 0
-            reader = open_empty() if sharded else connect(path, read_only=True)
+            # Nothing yet, where replies are kept in shards or in other runs, is no damage.
+            elsewhere = bool(reuse) or Layout(path.parent).replies.is_dir()
+            fileless = read_only and elsewhere and not path.is_file()
+            reader = open_empty() if fileless else connect(path, read_only=True)
             opened.enter_context(closing(reader))
             ledger = cls(path, reader, commits, others, shards)
             ledger._opened = opened.pop_all()

@@ -8,20 +8,20 @@ equal rows.
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from rlaif.errors import RunError
-from rlaif.records import Failure, Row
+from rlaif.records import INPUT_STAGES, Failure, Row
 from rlaif.runs.failures import append_failures, repair_failures, standing_failures
 from rlaif.runs.files import PARTIAL, make_folder, remove_partial, sync_folder
 from rlaif.runs.ids import IdSet
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger import Ledger, check_reuse
 from rlaif.runs.lock import RunLock
-from rlaif.runs.log import EventLog
+from rlaif.runs.log import EventLog, read_log
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
 from rlaif.runs.shards import done_ids, write_shard
 from rlaif.runs.stores import Store, url_of
@@ -78,7 +78,9 @@ class RunWriter:
             opened.callback(self.log.close)
             self._tidy_up()
             self._done = done_ids(layout.shards)
-            self._failed = set(standing_failures(layout.failures, layout.shards))
+            standing = standing_failures(layout.failures, layout.shards)
+            self._failed = set(standing)
+            self._misread = {name for name, one in standing.items() if one.stage in INPUT_STAGES}
             if store is None:
                 self.ledger = opened.enter_context(Ledger.open(layout.ledger, reuse=reuse))
             else:
@@ -92,6 +94,7 @@ class RunWriter:
         self._rows_per_shard = rows_per_shard
         self._rows: list[Row] = []
         self._failures: list[Failure] = []
+        self._mended: list[str] = []
         self._writing: Future[None] | None = None
         self._broken: RunError | None = None
         self._closed = False
@@ -119,6 +122,15 @@ class RunWriter:
         """Record ids of all failures that no row has made up for. A copy."""
         return set(self._failed)
 
+    def misread_ids(self) -> set[str]:
+        """Those of them that were failures of the input when the run was opened. A copy."""
+        return set(self._misread)
+
+    def most_read(self) -> int:
+        """How many records the longest whole pass over the input has read; 0 when none is whole."""
+        inputs = (event for event in read_log(self._layout.log) if event.get("event") == "input")
+        return max((int(event.get("prompts", 0)) for event in inputs), default=0)
+
     def add_row(self, row: Row) -> bool:
         """Take a finished row; False, and nothing done, when its id is there already.
 
@@ -142,6 +154,18 @@ class RunWriter:
         self._check()
         self._failed.add(failure.record_id)
         self._failures.append(failure)
+        self._write_if_due()
+
+    def mend(self, record_ids: Iterable[str]) -> None:
+        """Take failures back whose records were found to be sound, or gone.
+
+        Raises:
+            RunError: Rows could not be written, now or before.
+        """
+        self._check()
+        mended = self._failed.intersection(record_ids)
+        self._failed -= mended
+        self._mended += sorted(mended)
         self._write_if_due()
 
     def flush(self) -> None:
@@ -185,7 +209,7 @@ class RunWriter:
 
     def _write_if_due(self) -> None:
         now = time.monotonic()
-        waiting = len(self._rows) + len(self._failures)
+        waiting = len(self._rows) + len(self._failures) + len(self._mended)
         late = now - self._last_write >= patience(now - self._start)
         if waiting >= self._rows_per_shard or late:
             self._start_writing()
@@ -195,8 +219,9 @@ class RunWriter:
         self._finish_writing()
         rows, self._rows = self._rows, []
         failures, self._failures = self._failures, []
+        mended, self._mended = self._mended, []
         self._last_write = time.monotonic()
-        self._writing = self._thread.submit(self._write, rows, failures)
+        self._writing = self._thread.submit(self._write, rows, failures, mended)
 
     def _finish_writing(self) -> None:
         if self._writing is None:
@@ -208,14 +233,16 @@ class RunWriter:
             self._broken = error
             raise
 
-    def _write(self, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
+    def _write(
+        self, rows: Sequence[Row], failures: Sequence[Failure], mended: Sequence[str]
+    ) -> None:
         # In this order, so that whatever a row was made from is in the ledger when it appears.
         self.ledger.flush()
         if rows:
             path = write_shard(self._layout.shards, rows, run=self.manifest.label)
             self._upload(path)
-        append_failures(self._layout.failures, failures)
-        if failures:
+        append_failures(self._layout.failures, failures, mended)
+        if failures or mended:
             self._upload(self._layout.failures)
 
     def _upload(self, path: Path) -> None:

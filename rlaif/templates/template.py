@@ -27,7 +27,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rlaif.config import nearest, read_text
-from rlaif.errors import TemplateError
+from rlaif.errors import RenderError, TemplateError
 from rlaif.records import Message, content_id
 from rlaif.templates.fence import Fenced, all_texts, fence, neutralise
 
@@ -104,7 +104,8 @@ class Template:
         """Fill in the values; a section that comes out blank is left out.
 
         Raises:
-            TemplateError: A value is missing or not known, or a section cannot be rendered.
+            TemplateError: A value is missing or not known.
+            RenderError: A section cannot be rendered with these values.
         """
         self._check(values)
         shown = neutralise("\n".join(all_texts(values)))
@@ -132,7 +133,7 @@ class Template:
             steps = traceback.extract_tb(problem.__traceback__)
             lines = [step.lineno or 1 for step in steps if step.filename == str(self.path)]
             line = section.line + (lines[-1] if lines else 1)
-            raise TemplateError(f"{self.path}:{line}: cannot be rendered: {problem}") from None
+            raise RenderError(f"{self.path}:{line}: cannot be rendered: {problem}") from None
 
 
 def load_template(path: Path, *, name: str, given: Sequence[str] | None = None) -> Template:

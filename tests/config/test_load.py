@@ -220,3 +220,55 @@ def test_a_judge_names_its_engine_or_is_the_student(tmp_path: Path):
     assert "same-as-student" in problem(tmp_path, GOOD + "judges: [{model: x}]\n")
     config = load_config(RunConfig, write(tmp_path, GOOD + "judges: [{model: same-as-student}]\n"))
     assert config.judges[0].engine is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sftp://me:secret@host/run",
+        "s3://AKIA7:sec/ret@bucket/run",
+        "https://secret@host/run",
+        "simplecache::ftp://me:secret@host/run",
+        "https://host/run?x=1&sig=secret",
+        "s3://bucket/run?secret_key=secret",
+    ],
+)
+@pytest.mark.parametrize("key", ["out", "reuse", "prompts.path", "prompts.decontaminate"])
+def test_an_address_with_a_secret_in_it_is_refused_and_not_repeated(
+    tmp_path: Path, address: str, key: str
+):
+    value: Any = {"out": address, "reuse": [address], "prompts.path": address}.get(
+        key, {"against": [address]}
+    )
+    said = problem(tmp_path, GOOD, {key: value})
+    assert f"{key}" in said
+    assert "password or signature" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "abfs://container@account.dfs.core.windows.net/run",
+        "sftp://me@host:22/run@1",
+        "s3://bucket/a:b@c/run",
+        "gs://bucket/run?version=2",
+    ],
+)
+def test_an_address_that_names_a_user_a_port_or_a_container_is_none_the_worse(
+    tmp_path: Path, address: str
+):
+    config = load_config(RunConfig, write(tmp_path, GOOD), {"out": address, "reuse": [address]})
+    assert config.out == Path(address) == config.reuse[0]
+
+
+def test_a_path_that_was_an_address_with_a_secret_is_refused_too():
+    plain: dict[str, Any] = {
+        "name": "demo",
+        "prompts": {"path": "p.jsonl"},
+        "constitution": "concise",
+        "student": {"engine": "scripted", "model": "echo"},
+        "out": Path("sftp://me:secret@host/run"),
+    }
+    with pytest.raises(ConfigError, match="password or signature"):
+        load_config(RunConfig, plain)

@@ -117,6 +117,24 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path):
     assert 0 < found.rows < 400
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_whose_prompts_are_still_being_looked_at(
+    tmp_path: Path, number: signal.Signals
+):
+    config = write_project(tmp_path)
+    (tmp_path / "prompts.jsonl").unlink()
+    os.mkfifo(tmp_path / "prompts.jsonl")
+    child = subprocess.Popen([*COMMAND, "generate", str(config)], stderr=subprocess.PIPE, text=True)
+    # Opening to write succeeds as soon as somebody reads.
+    with (tmp_path / "prompts.jsonl").open("w"):
+        time.sleep(0.5)
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=10)
+    assert child.returncode == 130
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
 def test_rewording_one_principle_asks_only_for_judgments_that_show_it(tmp_path: Path):
     principle = {
         "critique_request": "What is wrong?",

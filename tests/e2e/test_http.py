@@ -9,7 +9,15 @@ import pytest
 import rlaif
 from rlaif.errors import EngineUnavailable, RunMismatch
 from tests.e2e.project import row_bytes, write_project
-from tests.engines.faults import FaultServer, error, random_faults, refusal, serving, too_many
+from tests.engines.faults import (
+    FaultServer,
+    error,
+    random_faults,
+    refusal,
+    serving,
+    slow,
+    too_many,
+)
 
 
 def api(server: FaultServer, transport: str) -> dict[str, Any]:
@@ -137,6 +145,24 @@ async def test_a_run_goes_on_at_another_address_when_the_server_has_a_name(tmp_p
         asked = len(there.chats())
         await rlaif.agenerate(tmp_path / "run.yaml", overrides=again)
         assert len(there.chats()) == asked
+
+
+async def test_a_server_that_gives_up_costs_no_call_in_flight_at_another(tmp_path: Path):
+    async with serving("vllm") as server:
+        server.fault_of = lambda body: (
+            None if "Question 0:" in body["messages"][-1]["content"] else slow(1.5)
+        )
+        config = project(tmp_path, server)
+        gone = {
+            "judges.0.base_url": "http://127.0.0.1:9/v1",
+            "judges.0.options": {"max_attempts": 1, "connect_timeout_s": 0.5, "max_outage_s": 0.2},
+        }
+        with pytest.raises(EngineUnavailable, match=r"127\.0\.0\.1:9"):
+            await rlaif.agenerate(config, overrides=gone)
+        asked = len(server.chats())
+    (total,) = rlaif.open_run(tmp_path / "run").status().calls
+    assert 1 < asked < 20
+    assert total.calls == 2 * asked
 
 
 async def test_tokens_and_configured_prices_are_in_the_account(tmp_path: Path):

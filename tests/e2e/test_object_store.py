@@ -184,3 +184,7 @@ def test_workers_of_ray_write_their_replies_to_the_store(
     run = rlaif.generate(config, overrides={"out": URL})
     assert row_bytes(run.path) == row_bytes(whole.path)
     assert sorted(map(str, run.status().calls)) == sorted(map(str, whole.status().calls))
+    reusing = {"out": "s3://bucket/runs/new", "reuse": [str(whole.path)]}
+    new = rlaif.generate(config, overrides=reusing, executor="ray")
+    assert row_bytes(new.path) == row_bytes(whole.path)
+    assert sum(total.calls for total in new.status().calls) == 0

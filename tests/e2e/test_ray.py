@@ -127,6 +127,18 @@ def test_either_executor_goes_on_where_the_other_stopped(tmp_path: Path, cluster
     assert sum(total.reused for total in new.status().calls) == 72 + calls(run, "judge")
 
 
+def test_broken_records_are_failures_and_mended_ones_are_rows(tmp_path: Path, cluster: str):
+    config = write_project(tmp_path, prompts=4, student=student(), ray=ALONE)
+    prompts = tmp_path / "prompts.jsonl"
+    whole = prompts.read_text()
+    prompts.write_text("{broken\n" + whole.partition("\n")[2])
+    status = rlaif.generate(config, executor="ray").status()
+    assert (status.rows, status.failed, status.state) == (3, 1, "finished")
+    prompts.write_text(whole)
+    status = rlaif.generate(config, executor="ray").status()
+    assert (status.rows, status.failed, status.state) == (4, 0, "finished")
+
+
 def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
     tmp_path: Path, cluster: str
 ):

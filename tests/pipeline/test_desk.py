@@ -98,6 +98,20 @@ async def test_earlier_replies_are_known_and_found(tmp_path: Path):
     assert await shared.find([entry(7).key, entry(8).key]) == [(entry(7), True), (None, False)]
 
 
+async def test_replies_of_other_runs_are_found_before_the_run_has_any(tmp_path: Path):
+    (tmp_path / "old").mkdir()
+    with Ledger.open(tmp_path / "old" / "ledger.sqlite") as ledger:
+        ledger.put(entry(7))
+    # A run in an object store has no ledger file, and no reply shard before the first reply.
+    ledger_path = tmp_path / "new" / "ledger.sqlite"
+    shared = Desk(ledger=ledger_path, reuse=[tmp_path / "old"], budget=None, spent=NOTHING)
+    assert is_known(await shared.known(), entry(7).key)
+    ((found, ours),) = await shared.find([entry(7).key])
+    assert found is not None
+    assert found.reused
+    assert not ours
+
+
 @pytest.mark.parametrize("number", [0, 2**128 - 1, 256])
 async def test_keys_with_zero_bytes_are_known_like_others(tmp_path: Path, number: int):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:

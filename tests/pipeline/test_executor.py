@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rlaif.pipeline.executor import run_all
+from rlaif.pipeline import executor
+from rlaif.pipeline.executor import read_in_thread, run_all
 
 
 async def test_every_item_is_worked_on_once_and_never_too_many_at_a_time():
@@ -92,6 +93,64 @@ async def test_no_items_is_no_work():
         raise AssertionError
 
     await run_all(iter([]), work, concurrency=3)
+
+
+async def test_work_that_calls_enough_lets_others_finish_for_a_while_and_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(executor, "DRAIN_SECONDS", 0.3)
+    enough = asyncio.Event()
+    begun: list[int] = []
+    finished: list[int] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        await asyncio.sleep((0.0, 0.1, 60.0)[item])
+        if item == 0:
+            enough.set()
+        finished.append(item)
+
+    await run_all(iter(range(3)), work, concurrency=3, enough=enough)
+    assert (sorted(begun), finished) == ([0, 1, 2], [0, 1])
+    await run_all(iter(range(3)), work, concurrency=1, enough=enough)
+    assert len(begun) <= 4
+
+
+@pytest.mark.parametrize("way", ["run_all", "read_in_thread"])
+def test_a_signal_waits_for_no_reader(way: str):
+    program = textwrap.dedent(f"""
+        import asyncio, time
+        from rlaif.pipeline.executor import Interrupted, read_in_thread, run_all
+        def items():
+            print("reading", flush=True)
+            time.sleep(100)
+            yield 1
+        async def work(item):
+            pass
+        async def run_all_():
+            await run_all(items(), work, concurrency=5)
+        async def read_in_thread_():
+            await read_in_thread(lambda: list(items()))
+        async def main():
+            try:
+                await {way}_()
+            except Interrupted:
+                print("interrupted")
+        asyncio.run(main())
+    """)
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "reading\n"
+    os.kill(child.pid, signal.SIGTERM)
+    output, _ = child.communicate(timeout=10)
+    assert output.strip() == "interrupted"
+    assert child.returncode == 0
+
+
+async def test_what_reading_in_a_thread_returns_or_raises_comes_out_as_it_is():
+    assert await read_in_thread(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await read_in_thread(lambda: 1 // 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -65,6 +65,18 @@ def test_a_row_wins_over_its_failure(tmp_path):
     assert list(standing_failures(path, tmp_path)) == ["p2"]
 
 
+def test_a_mended_record_is_no_failure_until_it_breaks_again(tmp_path):
+    path = tmp_path / "failures.jsonl"
+    append_failures(path, [make_failure("p1"), make_failure("p2")])
+    append_failures(path, [make_failure("p3")], ["p1", "never failed"])
+    assert list(read_failures(path)) == ["p2", "p3"]
+    append_failures(path, [make_failure("p1", "bad-json")])
+    assert read_failures(path)["p1"].kind == "bad-json"
+    path.write_bytes(path.read_bytes() + b'{"mended": []}\n')
+    with pytest.raises(RunError, match=r"failures\.jsonl:7: not a failure record"):
+        read_failures(path)
+
+
 def test_half_a_character_in_a_message_does_not_stop_the_record(tmp_path):
     path = tmp_path / "failures.jsonl"
     append_failures(path, [Failure("judge", "p1", "bad-json", "got \ud83d")])

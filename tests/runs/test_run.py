@@ -146,6 +146,15 @@ def test_reading_a_run_without_a_ledger_says_so(tmp_path):
         run.ledger()
 
 
+def test_a_run_that_keeps_replies_in_shards_may_have_none(tmp_path):
+    RunWriter(tmp_path, make_manifest()).close()
+    (tmp_path / "ledger.sqlite").unlink()
+    (tmp_path / "replies").mkdir()
+    with open_run(tmp_path).ledger() as ledger:
+        assert list(ledger.entries()) == []
+    assert open_run(tmp_path).status().damaged == {}
+
+
 def test_status_says_how_much_of_the_prompts_a_prefix_cache_served(tmp_path):
     with RunWriter(tmp_path, make_manifest()) as writer:
         for number, cached in enumerate((0, 80), start=1):

@@ -3,7 +3,7 @@
 `read_prompts` streams them; what is no prompt, a duplicate or contaminated is a counted failure.
 """
 
-from rlaif.pipeline.inputs.read import check_source, count_records, read_prompts
+from rlaif.pipeline.inputs.read import belongs, check_source, count_records, read_prompts
 from rlaif.pipeline.inputs.source import PromptSource
 
-__all__ = ["PromptSource", "check_source", "count_records", "read_prompts"]
+__all__ = ["PromptSource", "belongs", "check_source", "count_records", "read_prompts"]

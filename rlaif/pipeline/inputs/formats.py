@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rlaif.errors import RecordError
 from rlaif.pipeline.inputs.files import InputFile
+from rlaif.pipeline.inputs.tables import open_arrow, open_parquet, read_arrow, read_parquet
 
 _CHUNK = 1 << 20
-_ROWS = 1024
-"""Rows of a Parquet or Arrow file in memory at once."""
+_FIELD = 1 << 24
+"""Characters of a CSV field at most: a quote that nobody closes must not take in the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,29 @@ def read_records(file: InputFile, columns: Collection[str] | None = None) -> Ite
 
 
 def check_records(file: InputFile) -> bool:
-    """Read a local file of text through, to know before anything starts that it is sound.
+    """Find out, before anything starts, whether a local file is sound.
+
+    Text is read through. Of a Parquet file the footer is read, where every part is listed; of an
+    Arrow file what stands before and behind each part.
 
     Returns:
-        False when the file is empty.
+        False when a file of text is empty.
 
     Raises:
-        RecordError: It cannot be read, is not UTF-8, or no JSON.
+        RecordError: It cannot be read, is cut off, is not UTF-8, or not of its kind.
     """
     if file.local is None:
         return True
     with file.open() as raw:
-        if file.kind in _TABLES:
-            return bool(raw.read(1))
+        if file.kind == "parquet":
+            open_parquet(raw, file.shown).close()
+            return True
+        if file.kind == "arrow":
+            # Mapped, so that the data itself is passed over.
+            mapped = raw if file.codec or not raw.read(1) else pa.memory_map(file.path)
+            for _ in open_arrow(mapped, file.shown)[1]:
+                pass
+            return True
         decoder = codecs.getincrementaldecoder("utf-8")()
         size = 0
         try:
@@ -84,7 +94,8 @@ def count_rows(file: InputFile) -> int | None:
     if file.local is None or file.codec is not None:
         return None
     if file.kind == "parquet":
-        return int(pq.read_metadata(file.local).num_rows)
+        with file.open() as raw, open_parquet(raw, file.shown) as table:
+            return int(table.metadata.num_rows)
     if file.kind == "jsonl":
         with file.open() as raw:
             return sum(1 for line in raw if line.strip())
@@ -197,6 +208,7 @@ class _JsonItems:
 
 
 def _from_csv(raw: BinaryIO, *_: Any) -> Iterator[Numbered]:
+    csv.field_size_limit(max(_FIELD, csv.field_size_limit()))
     # What is not UTF-8 becomes lone surrogates, so that one bad record does not end the file.
     with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Counted(text)
@@ -237,62 +249,14 @@ def _is_utf8(record: Mapping[Any, Any]) -> bool:
     return True
 
 
-def _from_parquet(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
-    try:
-        table = pq.ParquetFile(raw, buffer_size=_CHUNK)
-    except (pa.ArrowInvalid, OSError) as problem:
-        why = str(problem).partition("\n")[0]
-        raise RecordError(f"{name}: not a readable Parquet file: {why}") from None
-    with table:
-        wanted = _wanted(table.schema_arrow.names, columns)
-        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted))
-
-
-def _from_arrow(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
-    """Arrow IPC, in its form of a stream (which `datasets` writes) or of a file."""
-    file = raw.read(6) == b"ARROW1"
-    raw.seek(0)
-    try:
-        if file:
-            opened = pa.ipc.open_file(raw)
-            batches = (opened.get_batch(i) for i in range(opened.num_record_batches))
-        else:
-            batches = opened = pa.ipc.open_stream(raw)
-    except (pa.ArrowInvalid, OSError) as problem:
-        why = str(problem).partition("\n")[0]
-        raise RecordError(f"{name}: not a readable Arrow file: {why}") from None
-    wanted = _wanted(opened.schema.names, columns)
-    parts = (
-        batch.slice(start, _ROWS) for batch in batches for start in range(0, batch.num_rows, _ROWS)
-    )
-    yield from _rows(part if wanted is None else part.select(wanted) for part in parts)
-
-
-def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Numbered]:
-    number = 0
-    for batch in batches:
-        for record in batch.to_pylist():
-            number += 1
-            yield number, record
-
-
-def _wanted(there: list[str], columns: Collection[str] | None) -> list[str] | None:
-    """The columns to read; all when one is missing, so that messages can name what there is."""
-    if columns is None:
-        return None
-    found = {one if one in there else one.partition(".")[0] for one in columns}
-    return sorted(found) if found <= set(there) else None
-
-
 def _not_utf8(name: str) -> RecordError:
     return RecordError(f"{name}: not UTF-8 text", hint="save the file as UTF-8")
 
 
-_TABLES = ("parquet", "arrow")
 _READERS: Mapping[str, Callable[[BinaryIO, str, Collection[str] | None], Iterator[Numbered]]] = {
     "jsonl": _from_jsonl,
     "json": _from_json,
     "csv": _from_csv,
-    "parquet": _from_parquet,
-    "arrow": _from_arrow,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from rlaif.config import nearest
-from rlaif.errors import EngineMissing, RecordError
+from rlaif.errors import EngineMissing, EngineUnavailable, RecordError
 from rlaif.pipeline.inputs.files import InputFile
 from rlaif.pipeline.inputs.formats import Numbered
 
@@ -30,7 +30,9 @@ def read_hub(
     Raises:
         EngineMissing: The `datasets` library is not installed.
         RecordError: There is no such data set, configuration or split, or it cannot be read.
+        EngineUnavailable: It could be read at first, and then no more.
     """
+    number = 0
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
@@ -42,10 +44,16 @@ def read_hub(
         found = datasets.load_dataset(
             name, config, split=split, revision=revision, streaming=streaming
         )
-        yield from enumerate(found, start=1)
+        for number, record in enumerate(found, start=1):
+            yield number, record
     except Exception as problem:  # noqa: BLE001 - what its many loaders raise has no common root
         why = str(problem).strip().partition("\n")[0] or type(problem).__name__
         chosen = f"split {split}" if config is None else f"{config}, split {split}"
+        if number:
+            raise EngineUnavailable(
+                f"{name} ({chosen}): cannot be read after record {number}: {why}",
+                hint="repeat the command to go on once it can be read",
+            ) from None
         raise RecordError(f"{name} ({chosen}): cannot be read: {why}") from None
 
 

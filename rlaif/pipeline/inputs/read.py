@@ -44,7 +44,8 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
             first = first or item
         else:
             usable += 1
-        if source.partition is None or _belongs(item, source.partition):
+        name = item.id if isinstance(item, Prompt) else item.record_id
+        if belongs(name, source.partition):
             yield item
     if usable == 0 and first is not None:
         raise RecordError(
@@ -84,9 +85,11 @@ def count_records(source: PromptSource) -> int | None:
     return total if source.limit is None else min(total, source.limit)
 
 
-def _belongs(item: Prompt | Failure, partition: str) -> bool:
+def belongs(name: str, partition: str | None) -> bool:
+    """Whether a prompt id, or the record id of a failure, is of a part; None is the whole."""
+    if partition is None:
+        return True
     part, of = map(int, partition.split("/"))
-    name = item.id if isinstance(item, Prompt) else item.record_id
     return int(content_id("partition", name), 16) % of == part - 1
 
 

@@ -71,6 +71,12 @@ def test_a_csv_record_from_afar_that_is_not_utf8_is_a_failure_and_the_rest_is_re
     assert failures(items) == [("p.csv:3", "bad-csv"), ("p.jsonl:1", "bad-json")]
 
 
+def test_a_csv_field_may_be_as_long_as_a_prompt(tmp_path: Path):
+    long = "word " * 100_000
+    (tmp_path / "p.csv").write_text(f'prompt\none\n"{long}"\nthree\n')
+    assert texts(read(tmp_path / "p.csv")) == ["one", long, "three"]
+
+
 @pytest.mark.parametrize("form", ["stream", "file"])
 def test_arrow_files_of_both_forms_are_read(tmp_path: Path, form: str):
     table = pa.table({"prompt": ["one", "two"], "other": [[1], [2]]})
@@ -112,3 +118,38 @@ def test_text_that_no_file_could_hold_is_a_failure_in_json_and_an_error_in_parqu
     pq.write_table(pa.table({"prompt": bad}), tmp_path / "p.parquet")
     with pytest.raises(RecordError, match=r"p\.parquet: .*not UTF-8"):
         read(tmp_path / "p.parquet")
+
+
+def write_table(path: Path, form: str, count: int) -> Path:
+    table = pa.table({"prompt": [f"{path.name} {form} {n}" for n in range(count)]})
+    if form == "parquet":
+        pq.write_table(table, path)
+        return path
+    opener = pa.ipc.new_stream if form == "stream" else pa.ipc.new_file
+    with opener(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+    return path
+
+
+@pytest.mark.parametrize("form", ["parquet", "stream", "file"])
+@pytest.mark.parametrize("left", [0, 5, 0.5, 0.95])
+def test_a_table_that_is_cut_off_is_refused_before_the_first_prompt_of_others(
+    tmp_path: Path, form: str, left: float
+):
+    ending = "parquet" if form == "parquet" else "arrow"
+    for name in "ab":
+        write_table(tmp_path / f"{name}.{ending}", form, 1000)
+    source = PromptSource(path=tmp_path)
+    check_source(source)
+    broken = tmp_path / f"b.{ending}"
+    data = broken.read_bytes()
+    broken.write_bytes(data[: int(left if left > 1 else left * len(data))])
+    with pytest.raises(RecordError, match=rf"b\.{ending}: "):
+        check_source(source)
+
+
+def test_a_table_without_rows_among_others_is_none_the_worse(tmp_path: Path):
+    write_table(tmp_path / "a.parquet", "parquet", 0)
+    write_table(tmp_path / "b.arrow", "stream", 0)
+    write_table(tmp_path / "c.parquet", "parquet", 2)
+    assert len(texts(read(tmp_path))) == 2

@@ -1,13 +1,16 @@
 import importlib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlaif.errors import EngineMissing, RecordError
-from rlaif.pipeline.inputs import PromptSource, check_source
+from rlaif.errors import EngineMissing, EngineUnavailable, RecordError
+from rlaif.pipeline.inputs import PromptSource, check_source, read_prompts
 from tests.pipeline.inputs.reading import failures, read, texts
 
 
@@ -81,6 +84,19 @@ def test_the_datasets_library_reads_a_folder_of_parquet_by_configuration_and_spl
         read(hub=str(tmp_path / "set"), config="hard", split="tset", streaming=streaming)
     with pytest.raises(RecordError, match="cannot be read"):
         read(hub=str(tmp_path / "set"), config="none", streaming=streaming)
+
+
+def test_a_stream_that_breaks_half_way_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch):
+    def breaking() -> Iterator[dict[str, str]]:
+        yield from records(3)
+        raise ConnectionError("reset by peer\nwith details")
+
+    library = SimpleNamespace(load_dataset=lambda *_, **__: breaking())
+    monkeypatch.setattr(importlib, "import_module", lambda _: library)
+    found = read_prompts(PromptSource(hub="owner/name"))
+    assert len(texts(islice(found, 3))) == 3
+    with pytest.raises(EngineUnavailable, match="after record 3: reset by peer\n"):
+        next(found)
 
 
 def test_without_the_datasets_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
