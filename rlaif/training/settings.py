@@ -19,7 +19,7 @@ _INERT = (
     *("model", "revision", "data", "gold", "out"),
     *("save_every", "keep_checkpoints", "log_every", "samples", "report_to"),
 )
-"""Settings that do not change the weights; the model and the data count by their content."""
+"""Settings that do not change the weights; models and data count by their content."""
 
 
 def build_settings(
@@ -56,6 +56,8 @@ def build_settings(
 def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[str, Any]:
     """Return everything that changes the result, by content: what a resume must agree with."""
     values = settings.model_dump(mode="json", exclude=set(_INERT))
+    if values.get("reference_model"):
+        values["reference_model"] = model_fingerprint(values["reference_model"])
     return {
         **values,
         "max_length": max_length,

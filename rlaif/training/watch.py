@@ -15,6 +15,7 @@ from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder
 from rlaif.training.metrics import MetricsLog
 from rlaif.training.progress import Sample, Style, TrainingProgress
+from rlaif.training.sampler import begin_epoch
 from rlaif.training.samples import keep_samples
 
 _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
@@ -73,6 +74,13 @@ class TrainingWatch(TrainerCallback):
         """Start the display, now that the number of steps is known."""
         self.progress = TrainingProgress(state.max_steps, done=state.global_step, style=self._style)
         self.progress.__enter__()
+
+    @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Choose the epoch's order, also where the libraries cannot reach the sampler."""
+        begin_epoch(kwargs.get("train_dataloader"), int(state.epoch or 0))
 
     @override
     def on_train_end(

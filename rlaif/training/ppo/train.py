@@ -20,6 +20,7 @@ from rlaif.training.ppo.build import (
     build_parts,
     build_practice,
     build_updater,
+    critic_plan,
     read_inputs,
 )
 from rlaif.training.ppo.card import provenance_of
@@ -32,6 +33,7 @@ from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
 from rlaif.training.ppo.trainer import PpoTrainer
 from rlaif.training.ppo.world import World, open_world
 from rlaif.training.progress import Style
+from rlaif.training.reward_plan import reward_plan
 from rlaif.training.run import quiet_libraries
 from rlaif.training.scorers import Scorer, name_of
 
@@ -69,20 +71,22 @@ def train_ppo(
     Args:
         prompts: `Prompt` records, strings or lists of chat messages.
         model: The policy to start from: a shipped name, a folder or a hub id.
-        scorer: See `rlaif.training.scorers`.
+        scorer: See `rlaif.training.scorers`. A callable has no name by content: change it between
+            two calls and the training goes on with the new one.
         out: Receives the policy in transformers format, metrics, samples, curves and model card.
-        config: Settings; defaults where absent.
+        config: Settings; defaults where absent. Of a whole training file the reward counts, too:
+            with another one a training is not resumed.
         style: How progress is shown.
         force: Start over, removing what an earlier training left in ``out``.
         **overrides: Single settings, such as ``rollouts=20``.
 
     Raises:
         InputError: Settings, model, prompts or tokenizer cannot be used; nothing was started.
-        RunMismatch: ``out`` holds a training with other settings, model or prompts.
+        RunMismatch: ``out`` holds a training with other settings, model, prompts or reward.
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
-    provenance = provenance_of(config)
+    provenance, reward = provenance_of(config), reward_plan(config)
     given = {} if config is None else config.model_dump(include=set(PpoConfig.model_fields))
     config = load_config(PpoConfig, given | overrides)
     world = open_world()
@@ -90,8 +94,10 @@ def train_ppo(
         tokenizer, asked = read_inputs(str(model), prompts, config)
         plan = {
             **config.model_dump(mode="json", exclude=_FREE),
+            **critic_plan(config),
             "model": model_fingerprint(str(model), revision=config.revision),
             "prompts": asked.fingerprint,
+            **reward,
         }
         folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
         with contextlib.closing(folder):

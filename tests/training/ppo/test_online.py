@@ -116,20 +116,20 @@ def test_settings_that_do_not_fit_are_refused(model: Path, tmp_path: Path):
 def test_a_resumed_training_takes_the_steps_of_an_uninterrupted_one(
     kind, changes, model: Path, tmp_path: Path
 ):
-    changes = changes | {"rollouts": 4, "minibatch_size": 4, "seed": 3}
+    changes = changes | {"rollouts": 8, "minibatch_size": 4, "seed": 3}
     train(kind, model, tmp_path / "whole", **changes)
     calls = 0
 
-    def fails_at_the_third(prompts, responses, **columns):
+    def fails_at_the_sixth(prompts, responses, **columns):
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == 6:  # four rollouts are a pass over the prompts: this is in the second
             raise ValueError("no such key")
         return count_word(prompts, responses)
 
     with pytest.raises(TrainingError):
-        train(kind, model, tmp_path / "parts", fails_at_the_third, **changes)
+        train(kind, model, tmp_path / "parts", fails_at_the_sixth, **changes)
     torch.manual_seed(999)  # what a new process starts from is another state of the generators
-    assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 4
+    assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 10
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

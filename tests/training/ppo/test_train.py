@@ -308,8 +308,24 @@ def test_the_reward_model_can_be_the_critics_start(model: Path, tmp_path: Path):
 
 def test_a_critic_that_cannot_read_the_policys_tokens_is_refused(model: Path, tmp_path: Path):
     reward_model = save_reward_model(tmp_path / "rm")  # one token more
-    with pytest.raises(InputError, match="its vocabulary is another"):
+    with pytest.raises(InputError, match="not all of them under the same numbers"):
         train(model, tmp_path / "out", critic=str(reward_model))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_critic_may_know_a_token_more_than_the_policy(model: Path, tmp_path: Path):
+    from tests.training.tiny import make_tokenizer
+
+    tokenizer = make_tokenizer(pad_is_eos=True)
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    reward_model = save_reward_model(tmp_path / "rm", tokenizer=tokenizer)
+    assert train(model, tmp_path / "out", critic=str(reward_model)).steps == 3
+
+
+def test_a_critic_that_is_no_reward_model_is_refused(model: Path, tmp_path: Path):
+    other = save_policy(tmp_path / "policy", pad_is_eos=True)
+    with pytest.raises(InputError, match="no reward model: it has no head that scores"):
+        train(model, tmp_path / "out", critic=str(other))
     assert not (tmp_path / "out").exists()
 
 
