@@ -103,6 +103,12 @@ def _settings(kind: type[ConfigT], config: ConfigT | None, overrides: dict[str, 
     return load_config(kind, given | overrides)
 
 
+def _free(settings: GroupConfig) -> set[str]:
+    """Return `_FREE`, and ``micro_batch`` where the loss is not divided by its tokens."""
+    by_tokens = isinstance(settings, GrpoConfig) and settings.loss == "bnpo"
+    return _FREE if by_tokens else {*_FREE, "micro_batch"}
+
+
 def _in_passes(trainer: Any) -> Any:
     """Return TRL's trainer, version 1.16, with passes over the prompts that can be resumed."""
 
@@ -135,7 +141,7 @@ class _Work:
         with quiet_libraries():
             asked = self._read(prompts)
             plan = {
-                **self.settings.model_dump(mode="json", exclude=_FREE),
+                **self.settings.model_dump(mode="json", exclude=_free(self.settings)),
                 "model": model_fingerprint(self.model, revision=self.settings.revision),
                 "prompts": asked.fingerprint,
                 **self.reward,

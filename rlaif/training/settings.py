@@ -16,7 +16,7 @@ from rlaif.training.models import LoraSettings, context_length, model_fingerprin
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
 _INERT = (
-    *("model", "revision", "data", "gold", "out"),
+    *("model", "revision", "data", "gold", "out", "gradient_checkpointing"),
     *("save_every", "keep_checkpoints", "log_every", "samples", "report_to"),
 )
 """Settings that do not change the weights; models and data count by their content."""

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rlaif.config.load import load_config
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.interrupts import Interrupts
+from rlaif.training.memory import is_out_of_memory, memory_hint
 from rlaif.training.models import model_fingerprint
 from rlaif.training.ppo.build import (
     Parts,
@@ -190,22 +189,15 @@ def _saving(journal: Journal, trainer: PpoTrainer) -> Iterator[None]:
     except Diverged:
         raise
     except BaseException as problem:
-        if not _is_out_of_memory(problem):
+        if not is_out_of_memory(problem):
             journal.save(torn=trainer.updating)
             raise
         gc.collect()  # the failed step's activations: saving needs some memory, too
         journal.save(torn=trainer.updating)
         raise TrainingError(
             f"out of memory in rollout {journal.state.rollout + 1}; what was reached is saved",
-            hint="lower micro_tokens (training) or generation_batch (drawing), or set "
-            "gradient_checkpointing; then repeat the command to go on",
+            hint=memory_hint("ppo"),
         ) from problem
-
-
-def _is_out_of_memory(problem: BaseException) -> bool:
-    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
-    )
 
 
 def _counts(state: State, prompts: PromptSet) -> dict[str, float]:
