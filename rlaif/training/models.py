@@ -206,6 +206,17 @@ def device_kind() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def take_device() -> None:
+    """Let this process, one of several on a machine, use the GPU with its own number.
+
+    Models are placed before the libraries that join processes are asked; without this all of them
+    would lie on the first GPU.
+    """
+    place = os.environ.get("LOCAL_RANK")
+    if place is not None and torch.cuda.is_available() and int(place) < torch.cuda.device_count():
+        torch.cuda.set_device(int(place))
+
+
 def quiet_telemetry() -> None:
     """Turn off the libraries' telemetry unless the user has set the variable to something else."""
     if os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1") == "1":

@@ -15,7 +15,7 @@ from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
-from rlaif.training.models import device_kind, load_policy, model_fingerprint
+from rlaif.training.models import device_kind, load_policy, model_fingerprint, take_device
 from rlaif.training.ppo.build import computes_in_bf16
 from rlaif.training.ppo.card import model_card, provenance_of
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
@@ -99,6 +99,7 @@ def train_grpo(
 
 
 def _settings(kind: type[ConfigT], config: ConfigT | None, overrides: dict[str, Any]) -> ConfigT:
+    take_device()
     given = {} if config is None else config.model_dump(include=set(kind.model_fields))
     return load_config(kind, given | overrides)
 

@@ -38,7 +38,8 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         EngineMissing: A tracker in ``report_to`` is not installed.
     """
     on_gpu = device_kind() == "cuda"
-    in_bf16 = on_gpu and count_parameters(model) > _BIG and torch.cuda.is_bf16_supported()
+    big = on_gpu and count_parameters(model) > _BIG
+    in_bf16 = big and config.dtype != "float32" and torch.cuda.is_bf16_supported()
     need_trackers(config.report_to)
     recompute = config.gradient_checkpointing
     return {
@@ -58,7 +59,7 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "use_cpu": not on_gpu,
         "bf16": in_bf16,
         "tf32": True if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else None,
-        "gradient_checkpointing": in_bf16 if recompute is None else recompute,
+        "gradient_checkpointing": big if recompute is None else recompute,
         "logging_steps": config.log_every,
         "logging_nan_inf_filter": False,
         "save_steps": config.save_every,

@@ -11,7 +11,7 @@ from rlaif.config.load import load_config
 from rlaif.config.train import LoraConfig, TrainConfig
 from rlaif.errors import InputError
 from rlaif.training.data import Source
-from rlaif.training.models import LoraSettings, context_length, model_fingerprint
+from rlaif.training.models import LoraSettings, context_length, model_fingerprint, take_device
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
@@ -33,12 +33,13 @@ def build_settings(
 ) -> tuple[ConfigT, Source]:
     """Return settings and the data source from a file, a mapping or keyword arguments.
 
-    Keyword arguments win over the file.
+    Keyword arguments win over the file. The first thing every trainer does: it also takes its GPU.
 
     Raises:
         ConfigError: Unknown or missing keys, or values that do not fit.
         InputError: No data set was named anywhere.
     """
+    take_device()
     said: dict[str, Any] = dict(overrides)
     for name, value in (("model", model), ("out", out)):
         if value is not None:

@@ -12,6 +12,7 @@ from rlaif.training.models import (
     load_policy,
     load_scorer,
     model_fingerprint,
+    take_device,
 )
 from tests.training.tiny import make_tiny
 
@@ -116,3 +117,16 @@ def test_a_fingerprint_follows_the_weights_not_the_folder(tiny, tmp_path):
     same, other = make_tiny(tmp_path / "same"), make_tiny(tmp_path / "other", seed=1)
     assert model_fingerprint(str(tiny)) == model_fingerprint(str(same))
     assert model_fingerprint(str(tiny)) != model_fingerprint(str(other))
+
+
+@pytest.mark.parametrize(("rank", "taken"), [("1", [1]), ("7", []), (None, [])])
+def test_each_process_of_a_machine_takes_the_gpu_with_its_number(rank, taken, monkeypatch):
+    found: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    take_device()
+    assert found == taken

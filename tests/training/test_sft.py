@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.config.train import SftConfig
 from rlaif.errors import TrainingError
+from rlaif.training import run
 from rlaif.training.folder import open_training
 from rlaif.training.models import load_policy
 from rlaif.training.run import quiet_libraries
@@ -143,3 +144,17 @@ def test_recomputing_activations_may_change_between_attempts(tiny, tmp_path):
     train_sft(dataset=demonstrations(), out=tmp_path / "out", **settings)
     again = {**settings, "gradient_checkpointing": True}
     assert train_sft(dataset=demonstrations(), out=tmp_path / "out", **again).already_finished
+
+
+@pytest.mark.parametrize(("dtype", "autocast"), [("auto", True), ("float32", False)])
+def test_fp32_is_computed_in_when_it_is_asked_for(dtype, autocast, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "device_kind", lambda: "cuda")
+    monkeypatch.setattr(run, "count_parameters", lambda _: 10**9)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    settings = SftConfig(model=str(tiny), out=tmp_path / "out", dtype=dtype)
+    folder = open_training(tmp_path / "out", "sft", {})
+    arguments = run.trainer_arguments(settings, folder, None)
+    folder.close()
+    assert arguments["bf16"] is autocast
+    assert arguments["gradient_checkpointing"] is True
