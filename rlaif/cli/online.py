@@ -34,7 +34,9 @@ def train_grpo(config: GrpoFile, **options: Any) -> Any:
 
 def _train(train: Callable[..., Any], config: OnlineFile, options: dict[str, Any]) -> Any:
     from rlaif.serving.scorer import opened_scorer
+    from rlaif.training.models import take_device
 
+    take_device()  # before reward models are placed
     prompts = _read(config.prompts)
     rank = int(os.environ.get("RANK", "0"))
     with opened_scorer(config.reward, config.length_penalty, rank=rank) as opened:

@@ -211,6 +211,11 @@ class PpoConfig(OnlineConfig):
                 f"critic_warmup {self.critic_warmup} leaves the policy none of "
                 f"{self.rollouts} rollouts"
             )
+        if self.kl_target is not None and self.kl_horizon <= 0.2 * self.rollout_size:
+            raise ValueError(
+                f"kl_horizon {self.kl_horizon}: must be more than a fifth of rollout_size "
+                f"{self.rollout_size}, or one rollout could make beta negative"
+            )
         if self.beta == 0 and self.kl_target is not None:
             raise ValueError("beta 0 cannot be steered: set kl_target to null")
         return self

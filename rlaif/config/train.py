@@ -104,6 +104,14 @@ class RewardConfig(TrainConfig):
         (), description="Labelled pairs to measure on besides the held-out ones."
     )
 
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "RewardConfig":
+        if self.samples != SamplesConfig():
+            raise ValueError("samples has no effect, a reward model gives no replies")
+        if len(set(self.gold)) < len(self.gold):
+            raise ValueError("gold names a set twice")
+        return self
+
 
 class DpoConfig(TrainConfig):
     """Direct preference optimisation and its relatives."""

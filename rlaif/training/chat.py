@@ -6,8 +6,9 @@ role markers are ordinary text where the vocabulary lacks them, and every turn e
 tokenizer's own end-of-sequence token, so generation stops by itself.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlaif.errors import InputError
 
@@ -102,6 +103,31 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) ->
         return bool(tokenizer.add_special_tokens({"pad_token": "<|pad|>"}))
     tokenizer.pad_token = tokenizer.eos_token
     return False
+
+
+def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, opened: bool) -> str:
+    """Render a conversation; ``opened`` adds the start of an assistant turn.
+
+    Raises:
+        InputError: The template refuses it, as some do with a system message.
+    """
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=opened
+        )
+    except Exception as problem:
+        first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise InputError(
+            f"the chat template refuses the conversation that starts with the {_start(messages)}:"
+            f" {first}",
+            hint="leave such rows out, or set chat_template",
+        ) from problem
+    return str(text)
+
+
+def _start(messages: Sequence[Mapping[str, Any]]) -> str:
+    first = messages[0] if messages else {"role": "", "content": ""}
+    return f"{first['role']} message {first['content']!r:.60}"
 
 
 def _start_token(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -20,6 +20,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from rlaif.errors import InputError, RecordError
 from rlaif.records import content_uniform
+from rlaif.training.messages import check_texts, take_prompts_off
 
 Source: TypeAlias = str | Path | Dataset
 
@@ -70,10 +71,17 @@ def read_preferences(source: Source) -> Loaded:
     name, dataset = _open(source)
     left_out: dict[str, int] = {}
     if {"response_a", "response_b", "label"} <= set(dataset.column_names):
+        check_texts(name, dataset, "response_a", "response_b")
         dataset, left_out["tie"] = _from_comparisons(name, dataset)
     _require(name, dataset, "chosen", "rejected")
+    asked = [column for column in ("prompt",) if column in dataset.column_names]
+    check_texts(name, dataset, *asked, "chosen", "rejected")
     notes = []
-    if "prompt" not in dataset.column_names:
+    if asked:
+        dataset, taken_off = take_prompts_off(name, dataset, ("chosen", "rejected"))
+        if taken_off:
+            notes.append("chosen and rejected began with the prompt: it was taken off")
+    else:
         dataset = _with_prompts(name, dataset)
         notes.append("no prompt column: the common start of chosen and rejected is the prompt")
     if "chosen_prob" not in dataset.column_names:
@@ -93,7 +101,10 @@ def read_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last
     if "completion" not in columns and "response" in columns:
         dataset = dataset.rename_column("response", "completion")
     _require(name, dataset, "prompt", "completion")
-    return Loaded(dataset, (), {}, name)
+    check_texts(name, dataset, "prompt", "completion")
+    dataset, taken_off = take_prompts_off(name, dataset, ("completion",))
+    notes = ("completions began with the prompt: it was taken off",) if taken_off else ()
+    return Loaded(dataset, notes, {}, name)
 
 
 def split_held_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
@@ -238,6 +249,7 @@ def _without_identical(name: str, dataset: Dataset) -> tuple[Dataset, int]:
 def _from_conversations(name: str, dataset: Dataset, turns: str) -> Loaded:
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
+    check_texts(name, dataset, "messages", optional=True)
     for row in dataset:
         rest = {key: value for key, value in row.items() if key != "messages"}
         found = list(_assistant_turns(row["messages"] or ()))

@@ -191,7 +191,7 @@ def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
     else:
         before = found["plan"]
         changed = [
-            f"{key} ({before.get(key)!r:.40}, now {plan.get(key)!r:.40})"
+            _difference(key, before.get(key), plan.get(key))
             for key in sorted({*before, *plan})
             if before.get(key) != plan.get(key)
         ]
@@ -199,6 +199,11 @@ def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
         f"{out}: holds another training; what differs: {', '.join(changed)}",
         hint="choose another out, or --force to start over",
     )
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    shown = (f"{before!r:.40}", f"{now!r:.40}")
+    return key if shown[0] == shown[1] else f"{key} ({shown[0]}, now {shown[1]})"
 
 
 def _clear(out: Path) -> None:

@@ -99,32 +99,34 @@ def load_scorer(
     lora: LoraSettings | None = None,
     chat_template: str | None = None,
     frozen: bool = False,
+    trained: bool = False,
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a scorer: a saved reward model, or a policy whose head is replaced by one number.
 
     A new head is drawn from N(0, 1/(d+1)), d the hidden size (Stiennon et al. 2020, 2009.01325);
-    the draw uses torch's global generator, so seed it first. Arguments are those of `load_policy`.
+    the draw uses torch's global generator, so seed it first. Arguments are those of `load_policy`;
+    with ``trained`` a model without a head of its own is refused.
 
     Raises:
-        InputError: Not a model, one with several labels, or no chat template.
+        InputError: Not a model, one with several labels, no reward model, or no chat template.
         EngineMissing: QLoRA without CUDA or bitsandbytes.
     """
     folder = _resolve(model)
     options = _load_options(folder, dtype, revision, keep_bf16=frozen or lora is not None)
     config = _read_config(folder, revision)
-    architectures = getattr(config, "architectures", None) or []
-    trained = any("SequenceClassification" in name for name in architectures)
-    if trained and config.num_labels != 1:
+    scores = _is_scorer(config)
+    if scores and config.num_labels != 1:
         raise InputError(
             f"{model}: a classifier of {config.num_labels} labels is no scorer",
             hint="a reward model has exactly one label",
         )
     if lora is not None and lora.quantize:
         options |= _four_bits()
-    scorer = _from_pretrained(
-        AutoModelForSequenceClassification, folder, options | {"num_labels": 1}
-    )
-    if not trained:
+    options |= {"num_labels": 1, "output_loading_info": True}
+    scorer, notes = _from_pretrained(AutoModelForSequenceClassification, folder, options)
+    if trained and notes["missing_keys"]:
+        raise _no_reward_model(model, f"it has no weights for {min(notes['missing_keys'])}")
+    if not scores:
         _draw_head(scorer)
     tokenizer = load_tokenizer(
         model, revision=revision, chat_template=chat_template, separate_pad=True
@@ -135,6 +137,16 @@ def load_scorer(
     if lora is not None:
         scorer = _adapt(scorer, lora, task="SEQ_CLS")
     return _settle(scorer, frozen=frozen), tokenizer
+
+
+def need_reward_model(model: str) -> None:
+    """Look at a model's configuration, before anything is loaded.
+
+    Raises:
+        InputError: It is a policy, or no model at all.
+    """
+    if not _is_scorer(_read_config(_resolve(model), None)):
+        raise _no_reward_model(model, "it has no head that scores")
 
 
 def load_tokenizer(
@@ -187,6 +199,17 @@ def device_kind() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def take_device() -> None:
+    """Let this process, one of several on a machine, use the GPU with its own number.
+
+    Models are placed before the libraries that join processes are asked; without this all of them
+    would lie on the first GPU.
+    """
+    place = os.environ.get("LOCAL_RANK")
+    if place is not None and torch.cuda.is_available() and int(place) < torch.cuda.device_count():
+        torch.cuda.set_device(int(place))
+
+
 def quiet_telemetry() -> None:
     """Turn off the libraries' telemetry unless the user has set the variable to something else."""
     if os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1") == "1":
@@ -214,6 +237,15 @@ def _read_config(folder: str, revision: str | None) -> Any:
             f"{folder}: no model there: {_first_line(problem)}",
             hint="give a folder with config.json, a hub id, or a shipped name",
         ) from problem
+
+
+def _is_scorer(config: Any) -> bool:
+    names = getattr(config, "architectures", None) or []
+    return any("SequenceClassification" in name for name in names)
+
+
+def _no_reward_model(model: str, why: str) -> InputError:
+    return InputError(f"{model}: no reward model: {why}", hint="train one with rlaif train reward")
 
 
 def _load_options(

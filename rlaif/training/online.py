@@ -15,13 +15,15 @@ from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
-from rlaif.training.models import device_kind, identify_model, load_policy
+from rlaif.training.models import device_kind, identify_model, load_policy, take_device
 from rlaif.training.ppo.build import computes_in_bf16
 from rlaif.training.ppo.card import model_card, provenance_of
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
 from rlaif.training.ppo.vllm import need_vllm
 from rlaif.training.progress import Style
+from rlaif.training.reward_plan import reward_plan
 from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all
+from rlaif.training.sampler import PassSampler
 from rlaif.training.scorers import Scorer, as_reward_func, name_of
 from rlaif.training.settings import is_main_process, lora_settings
 
@@ -61,9 +63,10 @@ def train_rloo(
             normalize_advantages=settings.normalise_advantages,
             reward_clip_range=None if clip is None else (-clip, clip),
         )
-        return RLOOTrainer(args=arguments, **parts)
+        return _in_passes(RLOOTrainer)(args=arguments, **parts)
 
-    work = _Work("rloo", settings, str(model), Path(out), scorer, style, provenance_of(config))
+    said = (provenance_of(config), reward_plan(config))
+    work = _Work("rloo", settings, str(model), Path(out), scorer, style, *said)
     return work.carry_out(prompts, build, force=force)
 
 
@@ -88,15 +91,34 @@ def train_grpo(
         arguments = GRPOConfig(
             **common, loss_type=settings.loss, scale_rewards=settings.scale_scores
         )
-        return GRPOTrainer(args=arguments, **parts)
+        return _in_passes(GRPOTrainer)(args=arguments, **parts)
 
-    work = _Work("grpo", settings, str(model), Path(out), scorer, style, provenance_of(config))
+    said = (provenance_of(config), reward_plan(config))
+    work = _Work("grpo", settings, str(model), Path(out), scorer, style, *said)
     return work.carry_out(prompts, build, force=force)
 
 
 def _settings(kind: type[ConfigT], config: ConfigT | None, overrides: dict[str, Any]) -> ConfigT:
+    take_device()
     given = {} if config is None else config.model_dump(include=set(kind.model_fields))
     return load_config(kind, given | overrides)
+
+
+def _free(settings: GroupConfig) -> set[str]:
+    """Return `_FREE`, and ``micro_batch`` where the loss is not divided by its tokens."""
+    by_tokens = isinstance(settings, GrpoConfig) and settings.loss == "bnpo"
+    return _FREE if by_tokens else {*_FREE, "micro_batch"}
+
+
+def _in_passes(trainer: Any) -> Any:
+    """Return TRL's trainer, version 1.16, with passes over the prompts that can be resumed."""
+
+    class InPasses(trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            sampler = super()._get_train_sampler(dataset)
+            return PassSampler(sampler, seed=self.args.seed)
+
+    return InPasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,14 +134,18 @@ class _Work:
     provenance: dict[str, Any]
     """For the model card."""
 
+    reward: dict[str, Any]
+    """By content, as far as a training file says."""
+
     def carry_out(self, prompts: Sequence[AnyPrompt], build: Any, *, force: bool) -> TrainResult:
         """Train, or return the result of a training that is finished."""
         with quiet_libraries():
             asked = self._read(prompts)
             plan = {
-                **self.settings.model_dump(mode="json", exclude=_FREE),
+                **self.settings.model_dump(mode="json", exclude=_free(self.settings)),
                 "model": identify_model(self.model, revision=self.settings.revision),
                 "prompts": asked.fingerprint,
+                **self.reward,
             }
             folder = open_training(self.out, self.kind, plan, force=force, main=is_main_process())
             with contextlib.closing(folder):

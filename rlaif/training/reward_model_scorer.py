@@ -41,10 +41,10 @@ def reward_model_scorer(
         most_tokens: Padded tokens of one forward pass.
 
     Raises:
-        InputError: Not a reward model, or no chat template.
+        InputError: Not a reward model (a policy is none), or no chat template.
     """
     loaded, tokenizer = load_scorer(
-        model, revision=revision, chat_template=chat_template, frozen=True
+        model, revision=revision, chat_template=chat_template, frozen=True, trained=True
     )
     loaded.to(device_kind())  # type: ignore[arg-type]
     limit = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)

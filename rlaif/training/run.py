@@ -19,12 +19,13 @@ from rlaif.config.train import TrainConfig
 from rlaif.errors import EngineError, StoppedEarly, TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult
 from rlaif.training.interrupts import Interrupts
+from rlaif.training.memory import is_out_of_memory, memory_hint
 from rlaif.training.metrics import MetricsLog, drop_lines_after, need_trackers
 from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.progress import Sample, Style
 from rlaif.training.samples import FILE as SAMPLES, sample_replies
 from rlaif.training.scorers import ScorerFailed
-from rlaif.training.watch import TrainingWatch, restore_random
+from rlaif.training.watch import TrainingWatch, all_finite, restore_random
 
 _BIG = 500_000_000
 """Parameters above which activations are recomputed rather than kept, on a GPU."""
@@ -37,7 +38,8 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         EngineMissing: A tracker in ``report_to`` is not installed.
     """
     on_gpu = device_kind() == "cuda"
-    in_bf16 = on_gpu and count_parameters(model) > _BIG and torch.cuda.is_bf16_supported()
+    big = on_gpu and count_parameters(model) > _BIG
+    in_bf16 = big and config.dtype != "float32" and torch.cuda.is_bf16_supported()
     need_trackers(config.report_to)
     recompute = config.gradient_checkpointing
     return {
@@ -57,7 +59,7 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "use_cpu": not on_gpu,
         "bf16": in_bf16,
         "tf32": True if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else None,
-        "gradient_checkpointing": in_bf16 if recompute is None else recompute,
+        "gradient_checkpointing": big if recompute is None else recompute,
         "logging_steps": config.log_every,
         "logging_nan_inf_filter": False,
         "save_steps": config.save_every,
@@ -111,6 +113,7 @@ def run_trainer(
             sample_every=sample_every if sample_prompts else 0,
             stop_every=stop_every,
         )
+        watch.broken = lambda: _agreed(trainer.accelerator, not all_finite(trainer.model))
         trainer.add_callback(watch)
         with contextlib.closing(watch):
             _train(trainer, folder, watch, str(last[1]) if last else None)
@@ -231,21 +234,14 @@ def _train(trainer: Any, folder: TrainingFolder, watch: TrainingWatch, resume: s
         _save_reached(trainer, folder, watch)
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
-        if not _is_out_of_memory(problem):
+        if not is_out_of_memory(problem):
             raise
         reached = trainer.state.global_step
         kept = _save_reached(trainer, folder, watch)
         raise TrainingError(
             f"out of memory at step {reached + 1}; {kept}",
-            hint="lower batch_size (and raise accumulate), or max_length, or set lora; then repeat"
-            " the command with another out",
+            hint=memory_hint(folder.kind),
         ) from problem
-
-
-def _is_out_of_memory(problem: BaseException) -> bool:
-    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(problem) or "out of memory" in str(problem).lower()
 
 
 def _save_reached(trainer: Any, folder: TrainingFolder, watch: TrainingWatch) -> str:
@@ -253,7 +249,12 @@ def _save_reached(trainer: Any, folder: TrainingFolder, watch: TrainingWatch) ->
     step = trainer.state.global_step
     last = folder.last_checkpoint()
     stands = f"the checkpoint of step {last[0]} is kept" if last else "no step was finished"
-    if step == 0 or watch.in_optimiser or (last and last[0] == step):
+    if (
+        step == 0
+        or watch.in_optimiser
+        or (last and last[0] == step)
+        or not all_finite(trainer.model)
+    ):
         return stands
     trainer.model.zero_grad(set_to_none=True)
     if watch.random is not None:  # the step that failed has drawn already

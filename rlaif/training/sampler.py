@@ -1,6 +1,7 @@
 """The order of training: rows of similar length together, and the same order after a resume."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -50,3 +51,45 @@ class LengthSampler(Sampler[int]):
             yield from full[place]
         for batch in rest:
             yield from batch
+
+
+class PassSampler(Sampler[int]):
+    """Another sampler's way of repeating rows, in an order that seed and epoch alone decide.
+
+    TRL's own sampler draws each pass from where the last one left its generator, so a resumed
+    training would go through the first pass's order again.
+
+    Args:
+        repeats: Draws its order from an attribute ``generator``.
+        seed: The training's seed.
+    """
+
+    def __init__(self, repeats: Any, *, seed: int) -> None:
+        self._repeats = repeats
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._repeats)
+
+    def __iter__(self) -> Iterator[int]:
+        self._repeats.generator.manual_seed(self._seed * 1_000_003 + self._epoch)
+        yield from self._repeats
+
+
+def begin_epoch(loader: Any, epoch: int) -> None:
+    """Tell the sampler below a loader's wrappers which epoch it is.
+
+    The libraries look for ``set_epoch`` a fixed number of wrappers down; a resumed training of
+    several processes has one wrapper more.
+    """
+    sampler = loader
+    while sampler is not None and not isinstance(sampler, LengthSampler | PassSampler):
+        below = getattr(sampler, "batch_sampler", None)
+        sampler = below if below is not None else getattr(sampler, "sampler", None)
+    if sampler is not None:
+        sampler.set_epoch(epoch)

@@ -11,15 +11,15 @@ from rlaif.config.load import load_config
 from rlaif.config.train import LoraConfig, TrainConfig
 from rlaif.errors import InputError
 from rlaif.training.data import Source
-from rlaif.training.models import LoraSettings, context_length, identify_model
+from rlaif.training.models import LoraSettings, context_length, identify_model, take_device
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
 _INERT = (
-    *("model", "revision", "data", "gold", "out"),
+    *("model", "revision", "data", "gold", "out", "gradient_checkpointing"),
     *("save_every", "keep_checkpoints", "log_every", "samples", "report_to"),
 )
-"""Settings that do not change the weights; the model and the data count by their content."""
+"""Settings that do not change the weights; models and data count by their content."""
 
 
 def build_settings(
@@ -33,12 +33,13 @@ def build_settings(
 ) -> tuple[ConfigT, Source]:
     """Return settings and the data source from a file, a mapping or keyword arguments.
 
-    Keyword arguments win over the file.
+    Keyword arguments win over the file. The first thing every trainer does: it also takes its GPU.
 
     Raises:
         ConfigError: Unknown or missing keys, or values that do not fit.
         InputError: No data set was named anywhere.
     """
+    take_device()
     said: dict[str, Any] = dict(overrides)
     for name, value in (("model", model), ("out", out)):
         if value is not None:
@@ -56,7 +57,7 @@ def build_settings(
 def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[str, Any]:
     """Return everything that changes the result, by content: what a resume must agree with."""
     values = settings.model_dump(mode="json", exclude=set(_INERT))
-    if values.get("reference_model") is not None:
+    if values.get("reference_model"):
         values["reference_model"] = identify_model(values["reference_model"])
     return {
         **values,

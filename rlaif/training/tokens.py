@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from rlaif.errors import InputError
 from rlaif.records import content_id
-from rlaif.training.chat import NO_TEMPLATE
+from rlaif.training.chat import NO_TEMPLATE, render_chat
 
 _BATCH = 1000
 Chat = list[dict[str, str]]
@@ -45,7 +45,7 @@ def tokenise_pairs(
         plain: Strings are bare text, ended by the end-of-sequence token; else they become turns.
 
     Raises:
-        InputError: No row fits, or chat messages with ``plain``.
+        InputError: No row fits, the chat template refuses one, or chat messages with ``plain``.
     """
     return _tokenise(dataset, tokenizer, ("chosen", "rejected"), max_length, plain=plain)
 
@@ -179,8 +179,7 @@ def _encode(tokenizer: Any, texts: Sequence[str | Chat], *, opened: bool) -> lis
     if isinstance(texts[0], str):
         return list(tokenizer(list(texts))["input_ids"])
     rendered = [
-        tokenizer.apply_chat_template(text, tokenize=False, add_generation_prompt=opened)
-        for text in texts
+        render_chat(tokenizer, text, opened=opened) for text in texts if not isinstance(text, str)
     ]
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
@@ -15,10 +16,13 @@ from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder
 from rlaif.training.metrics import MetricsLog
 from rlaif.training.progress import Sample, Style, TrainingProgress
+from rlaif.training.sampler import begin_epoch
 from rlaif.training.samples import keep_samples
 
 _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
 """Shown first, where measured."""
+
+_DIVERGED = "lower learning_rate or raise beta; the last checkpoint is kept"
 
 
 RandomStates = tuple[Any, Any, Tensor, list[Tensor]]
@@ -53,6 +57,9 @@ class TrainingWatch(TrainerCallback):
         self._folder = folder
         self._log = log
         self._asked = asked
+        self.broken: Callable[[], bool] = lambda: False
+        """Whether any weight is no number; all processes must get the same answer."""
+
         self._style: Style = style if folder.is_main else "quiet"
         self._sample = sample
         self._sample_every = sample_every
@@ -75,6 +82,13 @@ class TrainingWatch(TrainerCallback):
         self.progress.__enter__()
 
     @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Choose the epoch's order, also where the libraries cannot reach the sampler."""
+        begin_epoch(kwargs.get("train_dataloader"), int(state.epoch or 0))
+
+    @override
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -92,7 +106,11 @@ class TrainingWatch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Weights are whole again: the moment to sample, or to stop if that was asked."""
+        """Weights are whole again: the moment to sample, or to stop if that was asked.
+
+        Raises:
+            TrainingError: Weights that are no numbers were about to be saved.
+        """
         self.in_optimiser = False
         self.random = random_states()
         due = self._sample_every and state.global_step % self._sample_every == 0
@@ -104,6 +122,10 @@ class TrainingWatch(TrainerCallback):
         if state.global_step % self._stop_every == 0 and self._asked():
             control.should_save = True
             control.should_training_stop = True
+        if control.should_save and self.broken():
+            raise TrainingError(
+                f"step {state.global_step}: some weights are no numbers any more", hint=_DIVERGED
+            )
 
     @override
     def on_log(
@@ -129,7 +151,7 @@ class TrainingWatch(TrainerCallback):
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"step {state.global_step}: the loss is {values['loss']}",
-                hint="lower learning_rate or raise beta; the last checkpoint is kept",
+                hint=_DIVERGED,
             )
 
     @override
@@ -143,6 +165,13 @@ class TrainingWatch(TrainerCallback):
     def close(self) -> None:
         """Stop the display; safe to call twice."""
         self.progress.__exit__(None, None, None)
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether all trained weights that this process holds are numbers."""
+    trained = (p.detach() for p in model.parameters() if p.requires_grad)
+    local = (p.to_local() if isinstance(p, DTensor) else p for p in trained)
+    return all(bool(p.isfinite().all()) for p in local)
 
 
 def random_states() -> RandomStates:

@@ -188,7 +188,7 @@ def test_running_out_of_memory_is_one_message_and_the_command_goes_on(
     monkeypatch.setattr(LlamaModel, "forward", run_out)
     code, said, _ = run(kind)
     assert (code, "out of memory" in said, "Traceback" in said) == (1, True, False), said
-    assert "lower " in said  # what to do about it
+    assert "gradient_checkpointing" in said  # what to do about it
     code, said, event = run(kind)
     assert (code, event["event"]) == (0, "finished"), said
     assert event["resumed_from"] == 1

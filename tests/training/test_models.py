@@ -12,6 +12,7 @@ from rlaif.training.models import (
     identify_model,
     load_policy,
     load_scorer,
+    take_device,
 )
 from tests.training.tiny import make_tiny
 
@@ -130,3 +131,16 @@ def test_one_byte_anywhere_in_the_weights_is_another_model(tiny, tmp_path):
 def test_a_model_of_the_hub_is_told_by_name_and_revision():
     names = {identify_model("owner/name", revision=revision) for revision in (None, "main", "v1")}
     assert len(names) == 3
+
+
+@pytest.mark.parametrize(("rank", "taken"), [("1", [1]), ("7", []), (None, [])])
+def test_each_process_of_a_machine_takes_the_gpu_with_its_number(rank, taken, monkeypatch):
+    found: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    take_device()
+    assert found == taken

@@ -8,11 +8,14 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.config.train import SftConfig
+from rlaif.errors import TrainingError
+from rlaif.training import run
 from rlaif.training.folder import open_training
 from rlaif.training.models import load_policy
 from rlaif.training.run import quiet_libraries
 from rlaif.training.sft import build_trainer, train_sft
 from rlaif.training.tokens import tokenise_demonstrations
+from rlaif.training.watch import TrainingWatch
 from tests.training.tiny import COLOURS, assistant, make_tiny, user
 
 
@@ -117,3 +120,41 @@ def test_every_turn_of_a_conversation_can_be_learned(tiny, tmp_path):
     last = train_sft(dataset=data, model=tiny, out=tmp_path / "last", batch_size=4)
     each = train_sft(dataset=data, model=tiny, out=tmp_path / "each", batch_size=4, turns="all")
     assert (last.steps, each.steps) == (1, 2)
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tiny, tmp_path, monkeypatch):
+    before = TrainingWatch.on_pre_optimizer_step
+
+    def poison(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        before(self, args, state, control, **kwargs)
+        if state.global_step == 1:  # the loss of this step is still a number
+            for parameter in kwargs["model"].parameters():
+                parameter.grad.fill_(math.nan)
+
+    monkeypatch.setattr(TrainingWatch, "on_pre_optimizer_step", poison)
+    settings: dict[str, Any] = {"max_steps": 2, "batch_size": 4, "save_every": 1}
+    with pytest.raises(TrainingError, match="step 2: some weights are no numbers any more"):
+        train_sft(dataset=demonstrations(), model=tiny, out=tmp_path / "out", **settings)
+    kept = [path.parent.name for path in (tmp_path / "out").rglob("complete.json")]
+    assert kept == ["checkpoint-1"]
+
+
+def test_recomputing_activations_may_change_between_attempts(tiny, tmp_path):
+    settings: dict[str, Any] = {"max_steps": 1, "batch_size": 4, "model": tiny}
+    train_sft(dataset=demonstrations(), out=tmp_path / "out", **settings)
+    again = {**settings, "gradient_checkpointing": True}
+    assert train_sft(dataset=demonstrations(), out=tmp_path / "out", **again).already_finished
+
+
+@pytest.mark.parametrize(("dtype", "autocast"), [("auto", True), ("float32", False)])
+def test_fp32_is_computed_in_when_it_is_asked_for(dtype, autocast, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "device_kind", lambda: "cuda")
+    monkeypatch.setattr(run, "count_parameters", lambda _: 10**9)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    settings = SftConfig(model=str(tiny), out=tmp_path / "out", dtype=dtype)
+    folder = open_training(tmp_path / "out", "sft", {})
+    arguments = run.trainer_arguments(settings, folder, None)
+    folder.close()
+    assert arguments["bf16"] is autocast
+    assert arguments["gradient_checkpointing"] is True

@@ -69,7 +69,7 @@ class SeparateCritic:
         temperature: The sampling temperature, > 0.
         reference: Keep a frozen copy of the policy as it is now.
         checkpointing: Trade compute for memory: recompute activations in the backward pass.
-        mixed: Compute in bf16 autocast; weights, log-softmax and losses stay fp32.
+        mixed: Compute in bf16 autocast; weights, log-softmax, value head and losses stay fp32.
     """
 
     def __init__(
@@ -262,7 +262,8 @@ def _values(trunk: nn.Module, head: nn.Module, batch: Sequences) -> Tensor:
     hidden = trunk(**batch.inputs(), use_cache=False).last_hidden_state
     states_ND = hidden[batch.rows_N, batch.columns_N]
     weight = next(head.parameters())
-    values: Tensor = head(states_ND.to(weight.dtype)).squeeze(1)
+    with torch.autocast(states_ND.device.type, enabled=False):  # bf16 keeps 8 bits of a return
+        values: Tensor = head(states_ND.to(weight.dtype)).squeeze(1)
     return values.float()
 
 

@@ -12,9 +12,11 @@ from rlaif.training.metrics import need_trackers
 from rlaif.training.models import (
     count_parameters,
     device_kind,
+    identify_model,
     load_policy,
     load_scorer,
     load_tokenizer,
+    need_reward_model,
 )
 from rlaif.training.ppo.actor_critic import ActorCritic, SeparateCritic, SharedBase, value_head
 from rlaif.training.ppo.experience import Discount
@@ -67,15 +69,22 @@ def read_inputs(
         max_prompt_tokens=config.max_prompt_tokens,
     )
     if config.critic not in OWN_CRITIC:
+        need_reward_model(config.critic)
         other = load_tokenizer(config.critic, chat_template=config.chat_template)
-        if other.get_vocab() != tokenizer.get_vocab():
+        if not tokenizer.get_vocab().items() <= other.get_vocab().items():
             raise InputError(
-                f"critic {config.critic}: it reads the policy's tokens, but its vocabulary is "
-                "another",
+                f"critic {config.critic}: it reads the policy's tokens, but its vocabulary has "
+                "not all of them under the same numbers",
                 hint="start the critic from the policy (critic: policy); as a scorer a reward "
                 "model may have any tokenizer",
             )
     return tokenizer, asked
+
+
+def critic_plan(config: PpoConfig) -> dict[str, Any]:
+    """Return ``critic`` by content, where it starts from a model of its own."""
+    own = config.critic in OWN_CRITIC
+    return {} if own else {"critic": identify_model(config.critic)}
 
 
 def build_parts(
@@ -225,6 +234,7 @@ def _load_critic(model: str, config: PpoConfig) -> Any:
         dtype="float32",
         revision=config.revision if own else None,
         chat_template=config.chat_template,
+        trained=not own,
     )
     if own:
         # Zero, so that the first advantages are the rewards themselves and not a random head's.

@@ -47,7 +47,6 @@ class Journal:
         self._folder = folder
         self._optimisers = optimisers
         self._habits = habits
-        self._saved = state.rollout
         main = folder.is_main
         if main:
             drop_lines_after(folder.out / SAMPLES, state.rollout)
@@ -97,16 +96,18 @@ class Journal:
     def save(self, *, torn: bool = False) -> None:
         """Write a checkpoint of where the training stands, unless it is on disk already.
 
-        ``torn``: an update was interrupted, so the weights are between two rollouts.
+        ``torn``: an update was interrupted, so the weights are between two rollouts. They never
+        take the place of a checkpoint of the rollout before, from which the exact training goes on.
 
         Raises:
             Diverged: The weights are not worth saving.
         """
-        if not self._folder.is_main or (self._saved == self.state.rollout and not torn):
+        last = self._folder.last_checkpoint()
+        on_disk = last is not None and last[0] == self.state.rollout
+        if not self._folder.is_main or on_disk or (self.state.rollout == 0 and not torn):
             return
         for optimiser in self._optimisers.values():
             optimiser.check()
         if torn:
             self.state = replace(self.state, torn=True)
         save_checkpoint(self._folder, self.state, self._optimisers)
-        self._saved = self.state.rollout

@@ -12,6 +12,7 @@ import torch
 
 from rlaif.errors import InputError
 from rlaif.records import Message, Prompt, content_id, content_seed
+from rlaif.training.chat import render_chat
 from rlaif.training.models import context_length, load_tokenizer
 
 AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
@@ -91,7 +92,8 @@ def read_prompt_set(
         max_prompt_tokens: A lower bound than the context, if wanted.
 
     Raises:
-        InputError: No prompts, one that is none, none that fits, or no chat template.
+        InputError: No prompts, one that is none or that the chat template refuses, none that
+            fits, or no chat template.
     """
     if tokenizer.chat_template is None:
         raise InputError(
@@ -110,9 +112,7 @@ def read_prompt_set(
     kept: list[Prompt] = []
     tokens: list[tuple[int, ...]] = []
     for record in records:
-        text = tokenizer.apply_chat_template(
-            list(record.messages), add_generation_prompt=True, tokenize=False
-        )
+        text = render_chat(tokenizer, record.messages, opened=True)
         ids = tuple(tokenizer(text, add_special_tokens=False).input_ids)
         if 0 < len(ids) <= room:
             kept.append(record)

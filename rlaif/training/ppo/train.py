@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rlaif.config.load import load_config
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
 from rlaif.training.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.interrupts import Interrupts
+from rlaif.training.memory import is_out_of_memory, memory_hint
 from rlaif.training.models import identify_model
 from rlaif.training.ppo.build import (
-    OWN_CRITIC,
     Parts,
     build_parts,
     build_practice,
     build_updater,
+    critic_plan,
     read_inputs,
 )
 from rlaif.training.ppo.card import provenance_of
@@ -33,6 +32,7 @@ from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
 from rlaif.training.ppo.trainer import PpoTrainer
 from rlaif.training.ppo.world import World, open_world
 from rlaif.training.progress import Style
+from rlaif.training.reward_plan import reward_plan
 from rlaif.training.run import quiet_libraries
 from rlaif.training.scorers import Scorer, name_of
 
@@ -70,20 +70,22 @@ def train_ppo(
     Args:
         prompts: `Prompt` records, strings or lists of chat messages.
         model: The policy to start from: a shipped name, a folder or a hub id.
-        scorer: See `rlaif.training.scorers`.
+        scorer: See `rlaif.training.scorers`. A callable has no name by content: change it between
+            two calls and the training goes on with the new one.
         out: Receives the policy in transformers format, metrics, samples, curves and model card.
-        config: Settings; defaults where absent.
+        config: Settings; defaults where absent. Of a whole training file the reward counts, too:
+            with another one a training is not resumed.
         style: How progress is shown.
         force: Start over, removing what an earlier training left in ``out``.
         **overrides: Single settings, such as ``rollouts=20``.
 
     Raises:
         InputError: Settings, model, prompts or tokenizer cannot be used; nothing was started.
-        RunMismatch: ``out`` holds a training with other settings, model or prompts.
+        RunMismatch: ``out`` holds a training with other settings, model, prompts or reward.
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
-    provenance = provenance_of(config)
+    provenance, reward = provenance_of(config), reward_plan(config)
     given = {} if config is None else config.model_dump(include=set(PpoConfig.model_fields))
     config = load_config(PpoConfig, given | overrides)
     world = open_world()
@@ -91,11 +93,10 @@ def train_ppo(
         tokenizer, asked = read_inputs(str(model), prompts, config)
         plan = {
             **config.model_dump(mode="json", exclude=_FREE),
+            **critic_plan(config),
             "model": identify_model(str(model), revision=config.revision),
-            "critic": config.critic
-            if config.critic in OWN_CRITIC
-            else identify_model(config.critic),
             "prompts": asked.fingerprint,
+            **reward,
         }
         folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
         with contextlib.closing(folder):
@@ -188,22 +189,15 @@ def _saving(journal: Journal, trainer: PpoTrainer) -> Iterator[None]:
     except Diverged:
         raise
     except BaseException as problem:
-        if not _is_out_of_memory(problem):
+        if not is_out_of_memory(problem):
             journal.save(torn=trainer.updating)
             raise
         gc.collect()  # the failed step's activations: saving needs some memory, too
         journal.save(torn=trainer.updating)
         raise TrainingError(
             f"out of memory in rollout {journal.state.rollout + 1}; what was reached is saved",
-            hint="lower micro_tokens (training) or generation_batch (drawing), or set "
-            "gradient_checkpointing; then repeat the command to go on",
+            hint=memory_hint("ppo"),
         ) from problem
-
-
-def _is_out_of_memory(problem: BaseException) -> bool:
-    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
-    )
 
 
 def _counts(state: State, prompts: PromptSet) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Train a reward model on preference pairs with soft labels, and say what it is worth."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ def train_reward(
         return _train(settings, source, force=force, style=style)
 
 
+def gold_names(sources: Sequence[str]) -> dict[str, str]:
+    """Name each set by the end of its path, with as many folders as tell it from the others."""
+    paths = [Path(source).parent / Path(source).stem for source in sources]
+    for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return dict(zip(names, sources, strict=True))
+    return dict(zip(sources, sources, strict=True))  # they differ by the ending alone
+
+
 def build_trainer(
     settings: RewardConfig, folder: TrainingFolder, scorer: Any, tokenizer: Any, tokens: Tokenised
 ) -> ScorerTrainer:
@@ -98,11 +108,14 @@ def _train(settings: RewardConfig, source: Source, *, force: bool, style: Style)
     measured: dict[str, Tokenised] = {}
     if held_rows is not None:
         measured["held_out"] = _tokens(held_rows, tokenizer, settings, max_length)
-    for name in settings.gold:
-        gold = read_preferences(name).dataset
-        measured[f"gold.{Path(name).stem}"] = _tokens(gold, tokenizer, settings, max_length)
-    data = [tokens.fingerprint, *(part.fingerprint for part in measured.values())]
-    plan = plan_of(settings, max_length, *data)
+    held_out = [part.fingerprint for part in measured.values()]
+    gold = {
+        name: _tokens(read_preferences(source).dataset, tokenizer, settings, max_length)
+        for name, source in gold_names(settings.gold).items()
+    }
+    plan = plan_of(settings, max_length, tokens.fingerprint, *held_out)
+    plan["gold"] = {name: part.fingerprint for name, part in gold.items()}
+    measured |= {f"gold.{name}": part for name, part in gold.items()}
     folder = open_training(settings.out, "reward", plan, force=force, main=is_main_process())
     try:
         done = None if force else folder.finished()

@@ -176,3 +176,8 @@ def test_bf16_is_computed_in_but_not_returned():
         assert other is not None
         assert torch.cosine_similarity(grad.flatten(), other.flatten(), dim=0) > 0.98, name
     assert torch.equal(ref_logprobs(models), logprobs(models))  # KL is 0 at step 0 in bf16, too
+
+
+def test_values_are_read_in_fp32_while_bf16_is_computed_in():
+    values = SeparateCritic(make_policy(), make_critic(), mixed=True).values(BATCH)
+    assert not torch.equal(values, values.bfloat16().float())

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from rlaif.errors import ConfigError, InputError, TrainingError
+from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
 from rlaif.training import online
 from rlaif.training.metrics import read_metrics
 from rlaif.training.online import train_grpo, train_rloo
@@ -116,20 +116,49 @@ def test_settings_that_do_not_fit_are_refused(model: Path, tmp_path: Path):
 def test_a_resumed_training_takes_the_steps_of_an_uninterrupted_one(
     kind, changes, model: Path, tmp_path: Path
 ):
-    changes = changes | {"rollouts": 4, "minibatch_size": 4, "seed": 3}
+    changes = changes | {"rollouts": 8, "minibatch_size": 4, "seed": 3}
     train(kind, model, tmp_path / "whole", **changes)
     calls = 0
 
-    def fails_at_the_third(prompts, responses, **columns):
+    def fails_at_the_sixth(prompts, responses, **columns):
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == 6:  # four rollouts are a pass over the prompts: this is in the second
             raise ValueError("no such key")
         return count_word(prompts, responses)
 
     with pytest.raises(TrainingError):
-        train(kind, model, tmp_path / "parts", fails_at_the_third, **changes)
+        train(kind, model, tmp_path / "parts", fails_at_the_sixth, **changes)
     torch.manual_seed(999)  # what a new process starts from is another state of the generators
-    assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 4
+    assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 10
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("kind", "changes"), [(train_rloo, {}), (train_grpo, {"beta": 0.05})])
+def test_what_only_costs_memory_may_change_between_attempts(
+    kind, changes, model: Path, tmp_path: Path
+):
+    train(kind, model, tmp_path / "whole", **changes)
+    calls = 0
+
+    def fails_at_the_second(prompts, responses, **columns):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ValueError("no such key")
+        return count_word(prompts, responses)
+
+    with pytest.raises(TrainingError):
+        train(kind, model, tmp_path / "parts", fails_at_the_second, **changes)
+    smaller = {"micro_batch": 2, "gradient_checkpointing": True}
+    assert train(kind, model, tmp_path / "parts", **changes, **smaller).resumed_from == 1
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, parts[name], rtol=1e-3, atol=1e-5)
+
+
+def test_micro_batch_counts_where_the_loss_is_divided_by_its_tokens(model: Path, tmp_path: Path):
+    train(train_grpo, model, tmp_path / "out", rollouts=1, loss="bnpo")
+    with pytest.raises(RunMismatch, match="micro_batch"):
+        train(train_grpo, model, tmp_path / "out", rollouts=1, loss="bnpo", micro_batch=2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from rlaif.errors import InputError
 from rlaif.training.ppo import train_ppo
 from rlaif.training.reward_model_scorer import reward_model_scorer, score_tokens
 from tests.training.ppo.small import make_critic, save_policy, save_reward_model
@@ -80,3 +81,8 @@ def test_a_reward_model_with_another_tokenizer_scores_the_policys_text(tmp_path:
         expected = model(torch.tensor([other(text).input_ids])).logits[0, 0]
     prompts: Any = [user("say red")]
     assert scorer(prompts, ["good bad"]) == pytest.approx([float(expected)], abs=1e-5)
+
+
+def test_a_policy_is_no_reward_model(tmp_path: Path):
+    with pytest.raises(InputError, match=r"no reward model: it has no weights for score\.weight"):
+        reward_model_scorer(str(save_policy(tmp_path / "policy")))

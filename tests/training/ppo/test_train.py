@@ -290,6 +290,28 @@ def test_running_out_of_memory_is_said_and_saved(model: Path, tmp_path: Path, mo
     assert "interrupted and made again" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_an_interrupted_update_leaves_the_checkpoint_of_its_rollout_alone(
+    model: Path, tmp_path: Path, monkeypatch
+):
+    run = Updater.run
+
+    def fails_in_the_second(self, experience, *, rollout, warmup):
+        outcome = run(self, experience, rollout=rollout, warmup=warmup)
+        if rollout == 1:
+            raise RuntimeError("CUDA error: out of memory")
+        return outcome
+
+    train(model, tmp_path / "whole")
+    monkeypatch.setattr(Updater, "run", fails_in_the_second)
+    with pytest.raises(TrainingError, match="out of memory in rollout 2"):
+        train(model, tmp_path / "out", save_every=1)
+    monkeypatch.undo()
+    assert train(model, tmp_path / "out", save_every=1).resumed_from == 1
+    assert "interrupted and made again" not in (tmp_path / "out" / "README.md").read_text()
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 def test_weights_that_are_no_numbers_never_replace_a_checkpoint(model: Path, tmp_path: Path):
     with pytest.raises(TrainingError, match="no numbers any more"):
         train(model, tmp_path / "out", learning_rate=1e38, save_every=1)
@@ -308,8 +330,24 @@ def test_the_reward_model_can_be_the_critics_start(model: Path, tmp_path: Path):
 
 def test_a_critic_that_cannot_read_the_policys_tokens_is_refused(model: Path, tmp_path: Path):
     reward_model = save_reward_model(tmp_path / "rm")  # one token more
-    with pytest.raises(InputError, match="its vocabulary is another"):
+    with pytest.raises(InputError, match="not all of them under the same numbers"):
         train(model, tmp_path / "out", critic=str(reward_model))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_critic_may_know_a_token_more_than_the_policy(model: Path, tmp_path: Path):
+    from tests.training.tiny import make_tokenizer
+
+    tokenizer = make_tokenizer(pad_is_eos=True)
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    reward_model = save_reward_model(tmp_path / "rm", tokenizer=tokenizer)
+    assert train(model, tmp_path / "out", critic=str(reward_model)).steps == 3
+
+
+def test_a_critic_that_is_no_reward_model_is_refused(model: Path, tmp_path: Path):
+    other = save_policy(tmp_path / "policy", pad_is_eos=True)
+    with pytest.raises(InputError, match="no reward model: it has no head that scores"):
+        train(model, tmp_path / "out", critic=str(other))
     assert not (tmp_path / "out").exists()
 
 
@@ -325,6 +363,8 @@ def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path):
         train(tmp_path / "nowhere", tmp_path / "out", learning_rat=1.0)
     with pytest.raises(ConfigError, match="no multiple"):
         train(tmp_path / "nowhere", tmp_path / "out", rollout_size=6)
+    with pytest.raises(ConfigError, match="must be more than a fifth of rollout_size"):
+        train(tmp_path / "nowhere", tmp_path / "out", rollout_size=40, kl_horizon=8)
     with pytest.raises(ConfigError, match=r"lora\.dropout must be 0"):
         train(tmp_path / "nowhere", tmp_path / "out", lora=LORA | {"dropout": 0.1})
 

@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rlaif.errors import InputError
-from rlaif.training.reward.train import train_reward
+from rlaif.errors import ConfigError, InputError, RunMismatch
+from rlaif.training.reward.train import gold_names, train_reward
 from tests.training.tiny import assistant, colour_pairs, make_tiny, user
 
 
@@ -62,3 +64,32 @@ def test_gold_pairs_are_measured_beside_the_held_out_ones(tiny, tmp_path):
 def test_a_margin_needs_its_column(tiny, tmp_path):
     with pytest.raises(InputError, match="margin column"):
         train_reward(dataset=colour_pairs(8), model=tiny, out=tmp_path / "out", margin_scale=1.0)
+
+
+def test_gold_sets_of_the_same_file_name_are_told_apart():
+    named = gold_names(["/d/a/test.jsonl", "/d/b/test.jsonl"])
+    assert named == {"a/test": "/d/a/test.jsonl", "b/test": "/d/b/test.jsonl"}
+    assert list(gold_names(["/d/gold.jsonl", "owner/other"])) == ["gold", "other"]
+    assert len(gold_names(["/d/test.jsonl", "/d/test.parquet"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"samples": {"every": 5}}, "samples has no effect"), ({"gold": ["a", "a"]}, "a set twice")],
+)
+def test_settings_without_effect_are_refused(tiny, tmp_path, setting, message: str):
+    with pytest.raises(ConfigError, match=message):
+        train_reward(dataset=colour_pairs(8), model=tiny, out=tmp_path / "out", **setting)
+
+
+def test_another_gold_set_is_another_plan_and_named(tiny, tmp_path):
+    settings: dict[str, Any] = {
+        "model": tiny,
+        "out": tmp_path / "out",
+        "max_steps": 1,
+        "held_out": 0.0,
+    }
+    colour_pairs(4).to_parquet(tmp_path / "gold.parquet")
+    train_reward(dataset=colour_pairs(8), **settings)
+    with pytest.raises(RunMismatch, match="what differs: gold"):
+        train_reward(dataset=colour_pairs(8), gold=[str(tmp_path / "gold.parquet")], **settings)
