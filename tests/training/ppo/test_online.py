@@ -90,18 +90,23 @@ def test_unscored_responses_are_left_out(model: Path, tmp_path: Path):
     assert train(train_grpo, model, tmp_path / "out", half, rollouts=1).steps == 1
 
 
-def test_a_failing_scorer_is_one_message_and_what_was_reached_is_kept(model: Path, tmp_path: Path):
+def failing_at(number: int) -> Any:
+    """Return a scorer of which one call fails."""
     calls = 0
 
-    def fails_at_the_second(prompts, responses, **columns):
+    def score(prompts, responses, **columns):
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls == number:
             raise ValueError("no such key")
         return count_word(prompts, responses)
 
+    return score
+
+
+def test_a_failing_scorer_is_one_message_and_what_was_reached_is_kept(model: Path, tmp_path: Path):
     with pytest.raises(TrainingError, match="the scorer failed: ValueError: no such key"):
-        train(train_rloo, model, tmp_path / "out", fails_at_the_second)
+        train(train_rloo, model, tmp_path / "out", failing_at(2))
     assert train(train_rloo, model, tmp_path / "out").resumed_from == 1
 
 
@@ -118,17 +123,9 @@ def test_a_resumed_training_takes_the_steps_of_an_uninterrupted_one(
 ):
     changes = changes | {"rollouts": 8, "minibatch_size": 4, "seed": 3}
     train(kind, model, tmp_path / "whole", **changes)
-    calls = 0
-
-    def fails_at_the_sixth(prompts, responses, **columns):
-        nonlocal calls
-        calls += 1
-        if calls == 6:  # four rollouts are a pass over the prompts: this is in the second
-            raise ValueError("no such key")
-        return count_word(prompts, responses)
-
+    # Four rollouts are a pass over the prompts: this is in the second.
     with pytest.raises(TrainingError):
-        train(kind, model, tmp_path / "parts", fails_at_the_sixth, **changes)
+        train(kind, model, tmp_path / "parts", failing_at(6), **changes)
     torch.manual_seed(999)  # what a new process starts from is another state of the generators
     assert train(kind, model, tmp_path / "parts", **changes).resumed_from == 10
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
@@ -140,17 +137,8 @@ def test_what_only_costs_memory_may_change_between_attempts(
     kind, changes, model: Path, tmp_path: Path
 ):
     train(kind, model, tmp_path / "whole", **changes)
-    calls = 0
-
-    def fails_at_the_second(prompts, responses, **columns):
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise ValueError("no such key")
-        return count_word(prompts, responses)
-
     with pytest.raises(TrainingError):
-        train(kind, model, tmp_path / "parts", fails_at_the_second, **changes)
+        train(kind, model, tmp_path / "parts", failing_at(2), **changes)
     smaller = {"micro_batch": 2, "gradient_checkpointing": True}
     assert train(kind, model, tmp_path / "parts", **changes, **smaller).resumed_from == 1
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
