@@ -18,8 +18,9 @@ from rlaif.errors import CallFailed, ConfigError
 from rlaif.judging import build_configured_judge
 from rlaif.pipeline.build import Parts, prompt_source
 from rlaif.pipeline.executor import Interrupted, run_all
+from rlaif.pipeline.item import never_rendered
 from rlaif.pipeline.roles import SAME_AS_STUDENT, open_once
-from rlaif.records import Row
+from rlaif.records import Failure, Row
 from rlaif.runs import Manifest, Run, RunWriter, open_run
 from rlaif.runs.layout import Layout
 from rlaif.runs.shards import done_ids
@@ -76,6 +77,8 @@ class Rejudged:
     """Replies that came from a ledger."""
 
     rows: int
+    failed: int = 0
+    """Rows of the old run that a template could not be filled in with, and so not judged."""
 
 
 def silent_engines(manifest: Manifest) -> dict[str, Engine]:
@@ -169,6 +172,7 @@ async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None)
 
     Raises:
         RunMismatch: The folder holds something else.
+        RenderError: A template could be filled in with no row at all.
         EngineUnavailable: A judge's model or server is down; what was asked is kept.
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
@@ -196,10 +200,17 @@ async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None)
 
             total = len(done_ids(Layout(run.path).shards))
 
+            unrendered: list[Failure] = []
+
             async def one(row: Row) -> None:
-                writer.add_row(await work.rejudge(row))
+                rejudged = await work.rejudge(row)
+                if isinstance(rejudged, Row):
+                    writer.add_row(rejudged)
+                else:
+                    unrendered.append(rejudged)
+                    writer.add_failure(rejudged)
                 if on_progress is not None:
-                    on_progress("rows judged anew", len(done), total)
+                    on_progress("rows judged anew", len(done) + len(unrendered), total)
 
             writer.log("started", rejudges=str(run.path))
             await run_all(missing(), one, concurrency=settings.concurrency)
@@ -207,13 +218,15 @@ async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None)
             for engine in parts.recorded:
                 engine.settle()
             writer.log("finished")
+        if unrendered and not len(done):
+            raise never_rendered(unrendered)
     except Interrupted:
         raise KeyboardInterrupt from None
     finally:
         await parts.aclose()
     asked = sum(engine.asked.total() for engine in parts.recorded)
     remembered = sum(engine.remembered.total() for engine in parts.recorded)
-    return Rejudged(open_run(settings.out), asked, remembered, len(done))
+    return Rejudged(open_run(settings.out), asked, remembered, len(done), len(unrendered))
 
 
 def run_settings(run: Run) -> RunConfig:

@@ -11,6 +11,7 @@ from rlaif.cli.progress import shown_counts
 from rlaif.runs.text import one_line
 
 if TYPE_CHECKING:
+    from rlaif.audit.rejudge import Rejudged
     from rlaif.audit.relabel import Relabelled
 
 _SHOWN = 160  # characters of a text in an example
@@ -34,6 +35,7 @@ def relabel(
     if json:
         data = {
             "rows": done.rejudged.rows,
+            "failed": done.rejudged.failed,
             "asked": done.rejudged.asked,
             "remembered": done.rejudged.remembered,
             **done.flips.to_json(),
@@ -59,6 +61,7 @@ def reparse(
     if json:
         data = {
             "rows": done.rows,
+            "failed": done.failed,
             "remembered": done.remembered,
             "abstained_before": before.abstained,
             "abstained": after.abstained,
@@ -66,13 +69,24 @@ def reparse(
         sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
         return
     print(f"{done.rows} rows, {done.remembered} replies read again, none asked")
+    _say_failed(done)
     print(f"verdicts that abstain: {before.abstained} before, {after.abstained} now")
+
+
+def _say_failed(done: "Rejudged") -> None:
+    if done.failed:
+        print(
+            f"{done.failed} more could not be judged, because a template cannot be filled in with "
+            f"them: see {done.run.path / 'failures.jsonl'}, mend the template, and repeat",
+            file=sys.stderr,
+        )
 
 
 def _show(done: "Relabelled") -> None:
     flips = done.flips
     print(f"{done.rejudged.rows} rows; asked {done.rejudged.asked} replies, ", end="")
     print(f"{done.rejudged.remembered} came from the ledger")
+    _say_failed(done.rejudged)
     print(f"principles unchanged: {done.unchanged_principles} of {done.principles}")
     print(
         f"{flips.compared} labels compared: {flips.same} same, {flips.flipped} flipped, "

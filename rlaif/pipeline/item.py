@@ -108,8 +108,7 @@ class Work:
         try:
             return await self._row(prompt)
         except RenderError as problem:
-            where = f"{prompt.source}: " if prompt.source else ""
-            return Failure(RENDER, prompt.id, "template", f"{where}{problem.message}")
+            return _unrendered(prompt, problem)
 
     async def _row(self, prompt: Prompt) -> Row | Failure:
         sampled, failures = await self._sample(prompt)
@@ -124,10 +123,20 @@ class Work:
             revisions=revisions,
             failures=(*failures, *more),
         )
-        return await self.rejudge(row)
+        return await self._rejudge(row)
 
-    async def rejudge(self, row: Row) -> Row:
-        """Judge and pair the responses of a finished row anew; nothing is sampled or revised."""
+    async def rejudge(self, row: Row) -> Row | Failure:
+        """Judge and pair the responses of a finished row anew; nothing is sampled or revised.
+
+        Returns:
+            A Failure when a template cannot be filled in with this row.
+        """
+        try:
+            return await self._rejudge(row)
+        except RenderError as problem:
+            return _unrendered(row.prompt, problem)
+
+    async def _rejudge(self, row: Row) -> Row:
         judgments, canaries, dropped = await self._judge(row.prompt, row.responses)
         choices = self.choices
         pairs, unpaired = pair_judgments(
@@ -247,6 +256,11 @@ def never_rendered(failures: Sequence[Failure]) -> RenderError:
         f"prompt {first.record_id}: {first.message}{others}",
         hint="let the template do without what prompts may lack: {% if conversation[1] %} …",
     )
+
+
+def _unrendered(prompt: Prompt, problem: RenderError) -> Failure:
+    where = f"{prompt.source}: " if prompt.source else ""
+    return Failure(RENDER, prompt.id, "template", f"{where}{problem.message}")
 
 
 def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:

@@ -71,3 +71,32 @@ def test_an_estimate_says_so_too(tmp_path: Path):
         estimate(project(tmp_path, [1] * 5))
     (tmp_path / "x").mkdir()
     assert estimate(project(tmp_path / "x", [1, 2, 2])).prompts == 3
+
+
+def relabelled(folder: Path, turns: list[int]) -> Any:
+    """A run whose template is then changed to one that needs two turns, judged anew."""
+    config = project(folder, turns)
+    template = folder / "words" / "judge" / "pairwise.j2"
+    template.write_text(SECOND_TURN.replace("conversation[1]", "conversation[0]"))
+    assert rlaif.generate(config).status().rows == len(turns)
+    template.write_text(SECOND_TURN)
+    return command("relabel", "run", "--constitution", "honest", "--out", "new", cwd=folder)
+
+
+def test_a_row_that_a_template_cannot_show_is_counted_when_labels_are_made_anew(tmp_path: Path):
+    done = relabelled(tmp_path, [2, 1, 2])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 rows; ")
+    assert "1 more could not be judged" in done.stderr
+    status = rlaif.open_run(tmp_path / "new").status()
+    assert (status.rows, status.failed, status.state) == (2, 1, "finished")
+    (failure,) = rlaif.open_run(tmp_path / "new").failures()
+    assert (failure.record_id, failure.stage) == ("p1", "render")
+
+
+def test_labels_are_not_made_anew_with_a_template_that_can_show_no_row(tmp_path: Path):
+    done = relabelled(tmp_path, [1, 1, 1])
+    assert done.returncode == 2, done.stderr
+    assert "error: prompt p" in done.stderr
+    assert "nor with any other of 3 prompts" in done.stderr
+    assert "Traceback" not in done.stderr
