@@ -27,6 +27,7 @@ from rlaif.embedded import SHIPPED, model_fingerprint, resolve_model
 from rlaif.errors import EngineMissing, InputError
 from rlaif.records import content_id
 from rlaif.training.chat import set_chat_template, set_pad_token
+from rlaif.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -351,6 +352,7 @@ def _settle(model: Any, *, frozen: bool) -> Any:
         return model.eval().requires_grad_(False)
     if count_parameters(model, trainable=True) == 0:
         raise InputError("the model has no trainable parameters")
+    keep_freed_memory()
     return model
 
 

@@ -1,10 +1,28 @@
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from rlaif.training.memory import is_out_of_memory, memory_hint
+
+FAULTS = """
+import resource
+import torch
+from rlaif.training.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+by_default = faults()
+keep_freed_memory()
+print(by_default, [faults() for _ in range(20)][-1])  # a few times it takes some more
+"""
 
 
 @pytest.mark.parametrize(
@@ -23,6 +41,17 @@ def test_memory_that_ran_out_is_recognised_however_it_is_said(problem: BaseExcep
 @pytest.mark.parametrize("problem", [RuntimeError("shapes differ"), OSError("out of memory")])
 def test_other_problems_are_not(problem: BaseException):
     assert not is_out_of_memory(problem)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
+def test_memory_that_was_freed_is_taken_again_without_asking_the_system():
+    """In a process of its own, because malloc keeps its settings."""
+    found = subprocess.run(
+        [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, timeout=120
+    )
+    by_default, kept = map(int, found.stdout.split())
+    assert by_default > 10_000  # 64 MiB are 16,384 pages
+    assert kept < 100
 
 
 @pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo", "sft", "dpo", "reward"])
