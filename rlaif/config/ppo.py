@@ -147,7 +147,7 @@ class PpoConfig(OnlineConfig):
         None,
         ge=1,
         description="Padded tokens per forward and backward pass: only memory and speed; absent: "
-        "512 on a CPU, 8192 on a GPU.",
+        "1024 on a CPU, 8192 on a GPU.",
     )
     critic: Annotated[str, word_or_path("auto", "policy", "shared", *SHIPPED_MODELS)] = Field(
         "auto",

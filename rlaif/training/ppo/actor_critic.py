@@ -12,6 +12,7 @@ Shapes: N response tokens, flat (see `rlaif.training.ppo.sequences`).
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from rlaif.errors import InputError
 from rlaif.training.ppo.logprobs import causal_model, compute_logprobs, find_head
 from rlaif.training.ppo.sequences import Sequences
+from rlaif.training.ppo.states import can_share, compute_states
 
 Parameters = dict[str, nn.Parameter]
 
@@ -86,12 +88,14 @@ class SeparateCritic:
             disable_dropout(model)
         self.policy = policy
         self.critic = critic
-        self._temperature = temperature
         self._mixed = mixed
         self._score = value_head(critic)
         self._head = find_head(policy)
         self._reference = _frozen_copy(policy) if reference else None
         self._ref_head = find_head(self._reference) if self._reference is not None else None
+        share = not checkpointing and can_share(policy.base_model)
+        self._compute = partial(compute_logprobs, temperature=temperature, share=share)
+        self._share_values = not checkpointing and can_share(critic.base_model)
         if checkpointing:
             enable_checkpointing(policy)
             enable_checkpointing(critic)
@@ -99,23 +103,19 @@ class SeparateCritic:
     def logprobs(self, batch: Sequences, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
         """See `ActorCritic`."""
         with _precision(self.policy, self._mixed):
-            return compute_logprobs(
-                self.policy, batch, self._head, temperature=self._temperature, entropy=entropy
-            )
+            return self._compute(self.policy, batch, self._head, entropy=entropy)
 
     def ref_logprobs(self, batch: Sequences) -> Tensor | None:
         """See `ActorCritic`."""
         if self._reference is None:
             return None
         with _precision(self._reference, self._mixed):
-            return compute_logprobs(
-                self._reference, batch, self._ref_head, temperature=self._temperature
-            )[0]
+            return self._compute(self._reference, batch, self._ref_head)[0]
 
     def values(self, batch: Sequences) -> Tensor:
         """See `ActorCritic`."""
         with _precision(self.critic, self._mixed):
-            return _values(self.critic.base_model, self._score, batch)
+            return _values(self.critic.base_model, self._score, batch, share=self._share_values)
 
     def policy_parameters(self) -> Parameters:
         """See `ActorCritic`."""
@@ -163,11 +163,12 @@ class SharedBase:
         policy.set_adapter("default")
         disable_dropout(policy)
         self.policy = policy
-        self._temperature = temperature
         self._mixed = mixed
         self._head = find_head(policy)
         self._reference = reference
         whole = causal_model(policy)
+        self._share = not checkpointing and can_share(whole.base_model)
+        self._compute = partial(compute_logprobs, temperature=temperature, share=self._share)
         self._score = nn.Linear(whole.config.get_text_config().hidden_size, 1).to(whole.device)
         # Zero, so that the first advantages are the rewards themselves and not a random head's.
         nn.init.zeros_(self._score.weight)
@@ -179,24 +180,21 @@ class SharedBase:
         """See `ActorCritic`."""
         self.policy.set_adapter("default")
         with _precision(self.policy, self._mixed):
-            return compute_logprobs(
-                self.policy, batch, self._head, temperature=self._temperature, entropy=entropy
-            )
+            return self._compute(self.policy, batch, self._head, entropy=entropy)
 
     def ref_logprobs(self, batch: Sequences) -> Tensor | None:
         """See `ActorCritic`."""
         if not self._reference:
             return None
         with self.policy.disable_adapter(), _precision(self.policy, self._mixed):
-            return compute_logprobs(self.policy, batch, self._head, temperature=self._temperature)[
-                0
-            ]
+            return self._compute(self.policy, batch, self._head)[0]
 
     def values(self, batch: Sequences) -> Tensor:
         """See `ActorCritic`."""
         self.policy.set_adapter("value")
         with _precision(self.policy, self._mixed):
-            return _values(causal_model(self.policy).base_model, self._score, batch)
+            trunk = causal_model(self.policy).base_model
+            return _values(trunk, self._score, batch, share=self._share)
 
     def policy_parameters(self) -> Parameters:
         """See `ActorCritic`."""
@@ -258,9 +256,8 @@ def value_head(critic: Any) -> nn.Module:
     return head
 
 
-def _values(trunk: nn.Module, head: nn.Module, batch: Sequences) -> Tensor:
-    hidden = trunk(**batch.inputs(), use_cache=False).last_hidden_state
-    states_ND = hidden[batch.rows_N, batch.columns_N]
+def _values(trunk: nn.Module, head: nn.Module, batch: Sequences, *, share: bool) -> Tensor:
+    states_ND = compute_states(trunk, batch, share=share)
     weight = next(head.parameters())
     with torch.autocast(states_ND.device.type, enabled=False):  # bf16 keeps 8 bits of a return
         values: Tensor = head(states_ND.to(weight.dtype)).squeeze(1)

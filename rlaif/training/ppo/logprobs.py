@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rlaif.training.ppo.head import Head, head_logprobs
 from rlaif.training.ppo.sequences import Sequences
+from rlaif.training.ppo.states import compute_states
 
 
 def find_head(model: nn.Module) -> Head | None:
@@ -46,6 +47,7 @@ def compute_logprobs(
     *,
     temperature: float = 1.0,
     entropy: bool = False,
+    share: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the log-probability of every action, and the entropy of its distribution, in nats.
 
@@ -55,15 +57,16 @@ def compute_logprobs(
         head: From `find_head`; None runs the model's own forward, with all its logits.
         temperature: What logits are divided by; > 0.
         entropy: Whether to compute entropies, with gradient where gradients are on.
+        share: See `rlaif.training.ppo.states.compute_states`; takes effect with a head only.
     """
     whole = causal_model(model)
-    at = (batch.rows_N, batch.columns_N)
     if head is not None:
-        hidden_ND = whole.base_model(**batch.inputs(), use_cache=False).last_hidden_state[at]
+        hidden_ND = compute_states(whole.base_model, batch, share=share)
         return head_logprobs(
             hidden_ND, batch.actions_N, head, temperature=temperature, entropy=entropy
         )
-    logits_NV = whole(**batch.inputs(), use_cache=False).logits[at].float() / temperature
+    logits_BLV = whole(**batch.inputs(), use_cache=False).logits
+    logits_NV = logits_BLV[batch.rows_N, batch.columns_N].float() / temperature
     all_NV = logits_NV.log_softmax(dim=-1)
     picked_N = all_NV.gather(1, batch.actions_N[:, None]).squeeze(1)
     return picked_N, -(all_NV.exp() * all_NV).sum(dim=-1) if entropy else None

@@ -36,14 +36,20 @@ class Sequences:
     actions_N: Tensor
     """The response tokens, the end-of-sequence token included."""
 
+    shared: int = 0
+    """So many first columns are the same in every row, and no action is predicted from there."""
+
     def inputs(self) -> dict[str, Tensor]:
-        """Return keyword arguments for a transformers model."""
+        """Return keyword arguments for a transformers model.
+
+        The last column is left out: nothing follows it, so nothing is predicted from there.
+        """
         given = {
             "input_ids": self.input_ids_BL,
             "attention_mask": self.attention_mask_BL,
             "position_ids": self.position_ids_BL,
         }
-        return {name: tensor for name, tensor in given.items() if tensor is not None}
+        return {name: tensor[:, :-1] for name, tensor in given.items() if tensor is not None}
 
 
 def lay_out(
@@ -89,7 +95,16 @@ def lay_out(
         rows_N=torch.tensor(rows, device=device),
         columns_N=torch.tensor(columns, device=device),
         actions_N=torch.tensor(actions, device=device),
+        shared=0 if left else _count_shared(prompts),
     )
+
+
+def _count_shared(prompts: Sequence[Tokens]) -> int:
+    """Return how many tokens all prompts start with, short of the last one of any."""
+    least, most = min(map(list, prompts)), max(map(list, prompts))  # only these two need comparing
+    ends = min(map(len, prompts)) - 1
+    pairs = zip(least[:ends], most, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), ends)
 
 
 def split_by_tokens(lengths: Sequence[int], most: int) -> list[list[int]]:
