@@ -9,6 +9,7 @@ rather than read.
 import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 
@@ -33,6 +34,7 @@ _GROUP_ROWS = 512
 """Rows a reader holds at once."""
 
 _PORTION_ROWS = 128
+_SHARDS_AT_ONCE = 64
 
 
 def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
@@ -130,13 +132,15 @@ def done_ids(directory: Path) -> IdSet:
         RunError: A shard is damaged.
         RunMismatch: A shard was written by a newer version.
     """
-    joined = [
-        b"".join(_ids(path, batch))
-        for path in shard_paths(directory)
-        for batch in _batches(path, ["id"])
-    ]
     done = IdSet()
-    done.update(b"".join(joined))
+    paths = shard_paths(directory)
+    for start in range(0, len(paths), _SHARDS_AT_ONCE):
+        ids = (
+            _ids(path, batch)
+            for path in paths[start : start + _SHARDS_AT_ONCE]
+            for batch in _batches(path, ["id"])
+        )
+        done.update(b"".join(chain.from_iterable(ids)))
     return done
 
 

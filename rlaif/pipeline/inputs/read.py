@@ -1,6 +1,6 @@
 """Reading prompts, one record at a time: every record becomes a prompt or a failure.
 
-Memory does not grow with the input, but for 16 bytes a prompt that notice ids given twice, and what
+Memory does not grow with the input, but for 12 bytes a prompt that notice ids given twice, and what
 `rlaif.pipeline.inputs.duplicates` keeps where duplicates are to be left out.
 """
 
