@@ -163,6 +163,9 @@ class PpoConfig(OnlineConfig):
         6.0, gt=0, description="Nats per sequence that beta is steered to; null: beta is fixed."
     )
     kl_horizon: int = Field(10_000, ge=1, description="Responses; larger steers more slowly.")
+    beta_min: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Beta is never steered below this."
+    )
     gamma: float = Field(1.0, ge=0, le=1)
     lam: float = Field(0.95, ge=0, le=1, description="λ of the advantages.")
     critic_lam: float | None = Field(
@@ -216,6 +219,8 @@ class PpoConfig(OnlineConfig):
                 f"kl_horizon {self.kl_horizon}: must be more than a fifth of rollout_size "
                 f"{self.rollout_size}, or one rollout could make beta negative"
             )
+        if self.beta_min > self.beta:
+            raise ValueError(f"beta_min {self.beta_min} is above beta {self.beta}")
         if self.beta == 0 and self.kl_target is not None:
             raise ValueError("beta 0 cannot be steered: set kl_target to null")
         return self

@@ -51,9 +51,15 @@ class KlControl:
     horizon: int = 10_000
     """Responses over which an error of 0.2 changes ``beta`` by about a fifth."""
 
+    least: float = 0.0
+    """``beta`` is never lowered beyond this. A policy that has just begun is far below any target;
+    without a bound ``beta`` sinks all that time, and is missing when the KL arrives (our addition,
+    as in controllers with anti-windup)."""
+
     def after(self, kl: float, responses: int) -> "KlControl":
         """Return the control after ``responses`` were seen with a mean of ``kl`` nats each."""
         if self.target is None:
             return self
         error = min(max(kl / self.target - 1.0, -0.2), 0.2)
-        return replace(self, beta=self.beta * (1.0 + error * responses / self.horizon))
+        beta = self.beta * (1.0 + error * responses / self.horizon)
+        return replace(self, beta=max(beta, self.least))

@@ -42,7 +42,7 @@ def can_share(trunk: Any) -> bool:
 
 
 def compute_states(trunk: Any, batch: Sequences, *, share: bool) -> Tensor:
-    """Return the hidden state before each action, of shape ND.
+    """Return the hidden state before each action, of shape (N, D).
 
     Args:
         trunk: A transformers model without its head, adapted or not.

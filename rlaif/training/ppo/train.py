@@ -145,7 +145,8 @@ def _learn(
     updater = build_updater(parts, config, world)
     optimisers = {"policy": updater.policy, "critic": updater.critic}
     last = folder.last_checkpoint()
-    state = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
+    control = KlControl(config.beta, config.kl_target, config.kl_horizon, config.beta_min)
+    state = State(control)
     if last is not None:
         state = load_checkpoint(last[1], optimisers)
     trainer = PpoTrainer(

@@ -44,3 +44,12 @@ def test_adaptive_control_on_numbers_worked_by_hand():
     assert control.after(600.0, 100).beta == pytest.approx(0.1 * 1.02)
     assert control.after(0.0, 100).beta == pytest.approx(0.1 * 0.98)
     assert control.after(6.0, 100).beta == pytest.approx(0.1)
+
+
+def test_beta_waits_at_its_bound_until_the_kl_arrives():
+    control = KlControl(0.1, target=6.0, horizon=1000, least=0.1)
+    for _ in range(50):  # a policy that has hardly moved
+        control = control.after(0.1, 100)
+    assert control.beta == 0.1
+    assert control.after(600.0, 100).beta == pytest.approx(0.1 * 1.02)
+    assert control.after(600.0, 100).after(0.0, 100).beta == pytest.approx(0.1)
