@@ -9,6 +9,7 @@ attention).
 Shapes: B sequences, L columns, N response tokens, D hidden size.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ def can_share(trunk: Any) -> bool:
 
     Only where every layer keeps plain keys and values, and then it is *tried*, on a few tokens.
     """
+    if "past_key_values" not in inspect.signature(trunk.forward).parameters:
+        return False
     cache: Any = DynamicCache(config=trunk.config.get_text_config())
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
     if not cache.layers or any(type(layer) not in plain for layer in cache.layers):

@@ -134,6 +134,13 @@ def test_layers_that_keep_a_state_share_nothing():
     assert not can_share(MambaModel(config))
 
 
+def test_a_model_that_takes_no_cache_shares_nothing(monkeypatch):
+    trunk = make_policy().base_model
+    forward = trunk.forward
+    monkeypatch.setattr(trunk, "forward", lambda input_ids: forward(input_ids=input_ids))
+    assert not can_share(trunk)
+
+
 def test_what_no_longer_agrees_when_read_on_is_not_shared(monkeypatch):
     """As with an architecture that takes positions from somewhere else than its cache."""
     trunk = make_policy().base_model
