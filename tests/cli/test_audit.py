@@ -78,6 +78,7 @@ def test_explain_relabel_and_reparse_a_run(tmp_path: Path) -> None:
     reparsed = rlaif("reparse", run.path, "--out", tmp_path / "again", "--json")
     assert json.loads(reparsed.stdout) == {
         "rows": 40,
+        "failed": 0,
         "remembered": 80,
         "abstained_before": 0,
         "abstained": 0,

@@ -33,7 +33,7 @@ def make_row(number: int, messages: Any, p: float) -> Row:
         prompt.id, chosen.id, rejected.id, p, 2 * p - 1, ("brief",), ("main",), 1.0, 0
     )
     return Row(
-        content_id("row")[:-2] + f"{number:02x}",  # rows lie by id: in the order of numbers
+        f"{number:02x}" + content_id("row")[2:],  # rows lie by id: in the order of numbers
         prompt,
         responses,
         judgments=(make_judgment(responses, p),),
