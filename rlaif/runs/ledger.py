@@ -16,6 +16,7 @@ from rlaif.errors import InputError, RunError
 from rlaif.runs.entry import Entry, Total, from_call, key_bytes, to_call
 from rlaif.runs.files import list_whole, make_folder
 from rlaif.runs.group_commit import GroupCommit
+from rlaif.runs.key_filter import KeyFilter
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger_file import (
     Account,
@@ -82,6 +83,8 @@ class Ledger:
         self._opened = ExitStack()
         self._lock = threading.Lock()
         self._accounts = _sum_up(read_accounts(reader), shards.accounts)
+        # Of what the file holds or will hold. None where another process may be writing it.
+        self._filter = None if commits is None else _filter_of(reader, path)
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, reuse: Sequence[Path] = ()) -> "Ledger":
@@ -197,7 +200,7 @@ class Ledger:
         self.flush()
         with self._lock:
             try:
-                own = read_keys(self._reader)
+                own = b"".join(read_keys(self._reader))
             except sqlite3.Error as error:
                 raise explain(self.path, error) from error
         return b"".join([own, self._shards.keys(), *(other.keys() for other in self._reuse)])
@@ -212,12 +215,15 @@ class Ledger:
             pending = self._commits.pending.get(key)
             if pending is not None:
                 return pending
-        with self._lock:
-            try:
-                found = find_call(self._reader, key)
-            except sqlite3.Error as error:
-                raise explain(self.path, error) from error
-        return found or self._shards.find(key)
+        if self._filter is None or self._filter.may_hold(key):
+            with self._lock:
+                try:
+                    found = find_call(self._reader, key)
+                except sqlite3.Error as error:
+                    raise explain(self.path, error) from error
+            if found is not None:
+                return found
+        return self._shards.find(key)
 
     def put(self, entry: Entry) -> None:
         """Write an entry down. It can be looked up at once, and is durable within 250 ms.
@@ -230,6 +236,9 @@ class Ledger:
         if self._commits is None:
             raise RunError(f"{self.path}: opened to be read only")
         call = to_call(entry)
+        with self._lock:
+            if self._filter is not None:
+                self._filter.add(call.key)  # before it is written, or it might be missed after
         self._commits.put(call)
         with self._lock:
             self._accounts.setdefault(call.account, Sums()).add(call)
@@ -312,6 +321,16 @@ def _open_others(reuse: Sequence[Path], opened: ExitStack) -> list[Ledger]:
         opened.enter_context(Ledger.open(Layout(local_copy(folder)).ledger, read_only=True))
         for folder in reuse
     ]
+
+
+def _filter_of(reader: sqlite3.Connection, path: Path) -> KeyFilter:
+    found = KeyFilter()
+    try:
+        for keys in read_keys(reader):
+            found.update(keys)
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    return found
 
 
 def _sum_up(*parts: Mapping[Account, Sums]) -> dict[Account, Sums]:

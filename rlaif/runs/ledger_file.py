@@ -8,7 +8,7 @@ nobody reads a million replies to know the spend.
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ ones damage is noticed where it is read."""
 
 _CACHE_KIB = 32768
 """Enough for the index over a million keys."""
+
+_KEYS_PAGE = 1 << 14
 
 _WAIT_SECONDS = 30.0
 """How long to wait for another process that has the file in hand."""
@@ -252,9 +254,11 @@ def open_empty() -> sqlite3.Connection:
     return connection
 
 
-def read_keys(connection: sqlite3.Connection) -> bytes:
-    """Every key, one after the other without separators."""
-    return b"".join(key for (key,) in connection.execute("SELECT key FROM calls"))
+def read_keys(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield every key, many at a time, one after the other without separators."""
+    found = connection.execute("SELECT key FROM calls")
+    while page := found.fetchmany(_KEYS_PAGE):
+        yield b"".join(key for (key,) in page)
 
 
 def find_call(connection: sqlite3.Connection, key: bytes) -> Call | None:

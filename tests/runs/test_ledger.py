@@ -340,3 +340,28 @@ def test_a_ledger_cut_short_is_damaged(tmp_path, size):
 def test_entries_are_values():
     assert make_entry(1, created=1.0) == make_entry(1, created=1.0)
     assert Entry("00" * 16, "judge", "main", {}).price is None
+
+
+def test_a_key_that_was_never_put_costs_no_look_at_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        ledger.put(make_entry(1))
+    with Ledger.open(path) as ledger:
+        looked = []
+        real = ledger_module.find_call
+        monkeypatch.setattr(
+            ledger_module, "find_call", lambda *asked: looked.append(asked) or real(*asked)
+        )
+        assert ledger.get(make_key(2)) is None
+        assert not looked
+        look_up(ledger, 1)
+        assert len(looked) == 1
+
+
+def test_a_reader_finds_what_a_writer_puts_meanwhile(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as writer, Ledger.open(path, read_only=True) as reader:
+        assert reader.get(make_key(1)) is None
+        writer.put(make_entry(1))
+        writer.flush()
+        look_up(reader, 1)
