@@ -10,6 +10,7 @@ import pytest
 
 from rlaif.errors import InputError, RunError, RunMismatch
 from rlaif.runs import Entry, Ledger, group_commit, ledger as ledger_module, ledger_file
+from rlaif.runs.ledger_file import Call
 from tests.runs.made import make_entry, make_key
 
 
@@ -347,11 +348,14 @@ def test_a_key_that_was_never_put_costs_no_look_at_the_disk(tmp_path, monkeypatc
     with Ledger.open(path) as ledger:
         ledger.put(make_entry(1))
     with Ledger.open(path) as ledger:
-        looked = []
-        real = ledger_module.find_call
-        monkeypatch.setattr(
-            ledger_module, "find_call", lambda *asked: looked.append(asked) or real(*asked)
-        )
+        looked: list[bytes] = []
+        real = ledger_file.find_call
+
+        def find(connection: sqlite3.Connection, key: bytes) -> Call | None:
+            looked.append(key)
+            return real(connection, key)
+
+        monkeypatch.setattr(ledger_module, "find_call", find)
         assert ledger.get(make_key(2)) is None
         assert not looked
         look_up(ledger, 1)
