@@ -8,7 +8,6 @@ import struct
 
 import numpy as np
 
-KEY_BYTES = 16
 FILTER_BYTES = 8 << 20
 """Half a million keys leave 1 strange key in 10⁶ to be looked up for nothing, 4 million 1 in 500,
 50 million nearly all."""
