@@ -1,5 +1,6 @@
 """The entry point: verbs, and the one place where errors become messages and exit codes."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def main() -> None:
     """Run the command line and exit with the code its errors name."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except RlaifError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)
@@ -59,12 +61,14 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except BrokenPipeError:
-        sys.exit(0)
+        _drop_output()
+        sys.exit(1)  # as typer does where it sees it first
     except OSError as problem:
         if not is_refused(problem):
             raise
         place = Path(problem.filename or "what the command writes")
         print(f"error: {cannot_write(place, problem)}", file=sys.stderr)
+        _drop_output()
         sys.exit(1)
     except typer.TyperException as problem:
         show = getattr(problem, "show", None)
@@ -74,3 +78,14 @@ def main() -> None:
             show()
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """Write what was printed, or drop it if nobody takes it.
+
+    The interpreter would try again at its end, complain, and exit with a code of its own.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -283,3 +283,19 @@ def test_output_that_nobody_can_take_is_an_error_in_words(project: Path):
     assert done.returncode == 1, done.stderr
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_reader_that_has_left_ends_the_command_without_a_word(project: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        done = subprocess.run(
+            [*COMMAND, "generate", "run.yaml", "--json"],
+            cwd=project,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "")

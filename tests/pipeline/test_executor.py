@@ -119,10 +119,10 @@ async def test_work_that_calls_enough_lets_others_finish_for_a_while_and_begins_
 @pytest.mark.parametrize("way", ["run_all", "read_in_thread"])
 def test_a_signal_waits_for_no_reader(way: str):
     program = textwrap.dedent(f"""
-        import asyncio, time
+        import asyncio, os, time
         from rlaif.pipeline.executor import Interrupted, read_in_thread, run_all
         def items():
-            print("reading", flush=True)
+            os.write(1, b"reading\\n")  # a thread that is left behind would keep print's lock
             time.sleep(100)
             yield 1
         async def work(item):
