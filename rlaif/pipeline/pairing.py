@@ -94,7 +94,7 @@ def _why_not(
         return "all-abstained"
     if abs(preference - 0.5) < _EVEN:
         return "tie"
-    if margin < min_margin:
+    if margin < min_margin - _EVEN:  # 2 · 0.7 − 1 is 0.4, as 1 − 2 · 0.3 is, though not in floats
         return "margin"
     spread = judgment.disagreement
     unsettled = max_disagreement is not None and spread is not None and spread > max_disagreement

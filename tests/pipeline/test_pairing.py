@@ -170,6 +170,14 @@ def test_random_never_uses_a_response_twice() -> None:
     assert counted(drops) == {("pair", "not-selected"): 4}
 
 
+@pytest.mark.parametrize("preference", [0.3, 0.7])
+def test_the_smallest_margin_is_enough_whichever_response_comes_first(preference: float) -> None:
+    some = responses("a", "b")
+    for judgment in (judge(*some, preference), judge(*some, preference).swap()):
+        pairs, drops = pair_judgments(some, [judgment], strategy="all-pairs", min_margin=0.4)
+        assert (len(pairs), drops) == (1, ())
+
+
 SHUFFLES = st.randoms(use_true_random=False)
 STRATEGIES = st.sampled_from(["all-pairs", "random", "best-vs-worst"])
 PREFERENCES = st.none() | st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]) | st.floats(0, 1)
@@ -190,7 +198,7 @@ def test_every_judgment_is_a_pair_or_a_drop_whatever_the_order(
         assert pair.chosen_id != pair.rejected_id
         assert texts[pair.chosen_id] != texts[pair.rejected_id]
         assert 0.5 < pair.chosen_prob <= 1.0
-        assert pair.margin >= min_margin
+        assert pair.margin >= min_margin - 1e-9
     accounted = [tuple(sorted((p.chosen_id, p.rejected_id))) for p in pairs]
     accounted += [drop.ids for drop in drops]
     assert sorted(accounted) == sorted(tuple(sorted((j.first_id, j.second_id))) for j in judgments)
