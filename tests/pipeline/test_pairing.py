@@ -172,8 +172,8 @@ def test_random_never_uses_a_response_twice() -> None:
 
 @pytest.mark.parametrize("preference", [0.3, 0.7])
 def test_the_smallest_margin_is_enough_whichever_response_comes_first(preference: float) -> None:
-    some = responses("a", "b")
-    for judgment in (judge(*some, preference), judge(*some, preference).swap()):
+    a, b = some = responses("a", "b")
+    for judgment in (judge(a, b, preference), judge(a, b, preference).swap()):
         pairs, drops = pair_judgments(some, [judgment], strategy="all-pairs", min_margin=0.4)
         assert (len(pairs), drops) == (1, ())
 
