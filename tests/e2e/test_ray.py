@@ -210,10 +210,11 @@ def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, clu
 
 def test_a_budget_is_kept_by_all_workers_together(tmp_path: Path, cluster: str):
     config = write_project(tmp_path, student=student(), ray=PORTIONS, budget={"max_calls": 50})
-    with pytest.raises(StoppedEarly, match="calls 50 of 50"):
+    with pytest.raises(StoppedEarly, match=r"calls (49|50) of 50") as stopped:
         rlaif.generate(config, executor="ray")
-    run = open_run(tmp_path / "run")
-    assert sum(total.calls for total in run.status().calls) == 50
+    spent = sum(total.calls for total in open_run(tmp_path / "run").status().calls)
+    assert spent in (49, 50)  # two samples are one call: the last place may stay empty
+    assert f"calls {spent} of 50" in stopped.value.message
 
 
 def test_more_workers_than_the_cluster_holds_are_refused(tmp_path: Path, cluster: str):
