@@ -189,7 +189,7 @@ def _retype(value: Any, wanted: str) -> str:
     if wanted == "string_type" and isinstance(value, int | float):
         return f'put it in quotes: "{value}"'
     if wanted == "tuple_type" and isinstance(value, str):
-        return f"write a list: [{value}]"
+        return f"write a list: [{value}]" if value.isprintable() else "write a list"
     if wanted in ("int_type", "float_type") and isinstance(value, str):
         return "write a number, without quotes"
     return "mend or remove it"

@@ -110,8 +110,9 @@ class Rule(_Frozen):
     @classmethod
     def _known_language(cls, code: str | None) -> str | None:
         if code is not None and code not in LANGUAGES:
+            shown = code if code.isprintable() else repr(code)
             raise PydanticCustomError(
-                "unknown_language", "no language is known as {code}", {"code": code}
+                "unknown_language", "no language is known as {code}", {"code": shown}
             )
         return code
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlaif.constitution import (
     Constitution,
@@ -285,6 +285,7 @@ ANYTHING = st.recursive(
     st.dictionaries(KEYS, ANYTHING, max_size=4),
     st.lists(st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING, max_size=3),
 )
+@example({"principles": "a\n"}, [])
 def test_any_data_at_all_loads_or_is_explained(head, principles):
     data = {"name": "n", "version": "v", "principles": principles, **head}
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -175,9 +176,12 @@ def test_a_second_process_is_refused_and_the_first_is_not_disturbed(tmp_path: Pa
     while not is_locked(tmp_path / "run"):
         assert first.poll() is None
         time.sleep(0.02)
-    hint = said(
-        rlaif("generate", config, cwd=tmp_path), 2, rf"another process .*process {first.pid} on"
-    )
+    first.send_signal(signal.SIGSTOP)  # however long the second one takes to start
+    try:
+        refused = rlaif("generate", config, cwd=tmp_path)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    hint = said(refused, 2, rf"another process .*process {first.pid} on")
     assert hint.startswith("wait for it")
     assert status(tmp_path)["state"] in ("running", "finished")
     _, errors = first.communicate(timeout=120)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rlaif
+from rlaif.runs.lock import is_locked
 from tests.e2e.project import COMMAND, rlaif as command, row_bytes, write_project
 
 
@@ -83,7 +84,9 @@ def test_a_run_killed_five_times_ends_in_the_rows_of_an_uninterrupted_one(
     kept: dict[str, bytes] = {}
     for _ in range(5):
         child = subprocess.Popen([*COMMAND, "generate", str(config)], stderr=subprocess.DEVNULL)
-        time.sleep(1.0 + dice.random() * 1.2)
+        while not is_locked(tmp_path / "run") and child.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.1 + dice.random() * 0.4)
         child.send_signal(signal.SIGKILL)
         child.wait()
         if (tmp_path / "run" / "manifest.json").exists():
@@ -103,10 +106,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path):
     student = {"engine": "scripted", "model": "echo", "options": {"latency_ms": 100}}
     config = write_project(tmp_path, prompts=400, student=student, concurrency=4)
     child = subprocess.Popen([*COMMAND, "generate", str(config)], stderr=subprocess.PIPE, text=True)
-    manifest = tmp_path / "run" / "ledger.sqlite"
-    while not manifest.exists():
+    shards = tmp_path / "run" / "shards"
+    while not list(shards.glob("*.parquet")):
         time.sleep(0.05)
-    time.sleep(1.0)
     os.kill(child.pid, signal.SIGINT)
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 130

@@ -47,7 +47,8 @@ async def test_a_fifth_of_all_requests_going_wrong_loses_no_prompt(tmp_path: Pat
         config = project(tmp_path, server, transport)
         clean = await rlaif.agenerate(config, overrides={"out": str(tmp_path / "clean")})
         server.fault_of = random_faults(0.2)
-        run = await rlaif.agenerate(config)
+        patient = {"student.options.max_attempts": 20, "judges.0.options.max_attempts": 20}
+        run = await rlaif.agenerate(config, overrides=patient)
     status = run.status()
     assert status.rows + status.failed == 40
     assert status.rows == 40

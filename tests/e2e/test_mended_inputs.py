@@ -125,7 +125,7 @@ def test_an_input_that_breaks_off_lets_work_in_flight_finish(
 ):
     def breaking(source: PromptSource) -> Iterator[Prompt | Failure]:
         yield from islice(read_prompts(source), 5)
-        time.sleep(0.7)
+        time.sleep(1.2)
         raise EngineUnavailable("the input is gone")
 
     slow = {"student.options": {"latency_ms": 1500}}

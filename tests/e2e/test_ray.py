@@ -55,16 +55,21 @@ def calls(run: rlaif.Run, purpose: str) -> int:
     return sum(total.calls for total in run.status().calls if total.purpose == purpose)
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def workers() -> list[int]:
-    """Process ids of the actors that work on prompts."""
+    """Process ids of the actors of this file's Ray that work on prompts."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes()
+            if (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
+                raylet = parent(int(folder.name))
+                if parent(raylet) == os.getpid():
+                    found.append(int(folder.name))
         except OSError:
             continue
-        if words.startswith(b"ray::MapWorker"):
-            found.append(int(folder.name))
     return found
 
 
@@ -143,7 +148,7 @@ def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
     tmp_path: Path, cluster: str
 ):
     changes = {"student": student(latency_ms=60), "ray": PORTIONS, "concurrency": 8}
-    config = write_project(tmp_path, prompts=80, **changes)
+    config = write_project(tmp_path, prompts=160, **changes)
     whole = rlaif.generate(config, overrides={"out": str(tmp_path / "whole")})
     child = subprocess.Popen(
         [*COMMAND, "generate", str(config), "--executor", "ray", "--address", cluster],
@@ -166,14 +171,14 @@ def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
     run = open_run(tmp_path / "run")
     assert row_bytes(run.path) == row_bytes(whole.path)
     status = run.status()
-    assert (status.rows, status.failed, status.state) == (80, 0, "finished")
+    assert (status.rows, status.failed, status.state) == (160, 0, "finished")
     # A worker has 4 prompts of 2 samples in flight.
-    assert 160 <= calls(run, "sample") <= 160 + 2 * 8
+    assert 320 <= calls(run, "sample") <= 320 + 2 * 8
 
 
 def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str):
     changes = {"student": student(latency_ms=60), "ray": ALONE, "concurrency": 8}
-    config = write_project(tmp_path, prompts=60, **changes)
+    config = write_project(tmp_path, prompts=200, **changes)
     words = ["generate", str(config), "--executor", "ray", "--address", cluster]
     child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL)
     wait_for(lambda: len(replies(tmp_path / "run")) >= 4)
@@ -184,9 +189,9 @@ def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str)
     assert before > 0
     run = rlaif.generate(config)
     status = run.status()
-    assert (status.rows, status.failed) == (60, 0)
-    assert len(row_bytes(run.path)) == 60
-    assert calls(run, "sample") == 120, "what was in reply shards was asked again"
+    assert (status.rows, status.failed) == (200, 0)
+    assert len(row_bytes(run.path)) == 200
+    assert calls(run, "sample") == 400, "what was in reply shards was asked again"
 
 
 def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, cluster: str):

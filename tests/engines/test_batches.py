@@ -236,6 +236,11 @@ async def test_a_request_that_makes_its_batch_fail_fails_alone(server):
 
 
 async def test_a_batch_for_which_there_is_no_room_waits_for_the_others(server):
+    def let_them_end(_: Any) -> None:
+        if len(server.batches) == 2:
+            server.looks_needed = 2
+
+    server.looks_needed, server.on_create = 10**9, let_them_end  # both are under way before
     server.endings.extend(["completed", "no-room"])
     engine = batched(server, max_requests=5)
     replies = await ask_all(engine, 10)

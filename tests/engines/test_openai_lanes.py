@@ -100,8 +100,8 @@ async def test_a_call_that_is_cancelled_just_as_it_is_served_gives_the_slot_back
 
 async def test_a_held_lane_lets_nobody_in_until_the_time_is_over():
     lane = Lane(URL, "m", small())
-    lane.throttle(0.2, hold=True)
     begun = lane.now()
+    lane.throttle(0.2, hold=True)
     await enter([lane], 0.0)
     assert lane.now() - begun >= 0.2
     lane.release()
@@ -158,16 +158,17 @@ async def test_a_call_that_tries_and_is_refused_starts_another_silence():
 
 
 async def test_utilisation_counts_only_time_with_work():
-    lane = Lane(URL, "m", Bounds(start=4, minimum=1, maximum=4))
+    lane, clock = Lane(URL, "m", Bounds(start=4, minimum=1, maximum=4)), [0.0]
+    lane.now = lambda: clock[0]  # type: ignore[method-assign]
     assert lane.stats().utilisation is None
-    await asyncio.sleep(0.05)  # idle: not counted
+    clock[0] = 5.0  # idle: not counted
     for _ in range(3):
         assert lane.try_acquire(0.0)
-    await asyncio.sleep(0.05)
+    clock[0] = 6.0
     for _ in range(3):
         lane.release()
-    await asyncio.sleep(0.05)
-    assert lane.stats().utilisation == pytest.approx(0.75, abs=0.02)
+    clock[0] = 9.0
+    assert lane.stats().utilisation == pytest.approx(0.75)
 
 
 async def test_stats_are_json_with_the_utilisation():

@@ -1,7 +1,6 @@
 """How hard servers are pushed, how calls spread over several, and what happens when one is down."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,15 +92,9 @@ async def test_tokens_per_minute_delay_calls_by_what_they_really_cost():
         await engine.aclose()
 
 
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @by_both_transports
-async def test_a_server_that_is_not_there_is_one_clear_error(transport):
-    url = f"http://127.0.0.1:{unused_port()}/v1"
+async def test_a_server_that_is_not_there_is_one_clear_error(transport, dead_port: int):
+    url = f"http://127.0.0.1:{dead_port}/v1"
     engine = build_openai_engine(
         model="test-model", base_url=url, options={"transport": transport, "max_outage_s": 0.4}
     )
@@ -231,7 +224,7 @@ async def test_a_server_that_fails_quickly_does_not_draw_the_retries_of_the_othe
 
 async def test_calls_go_to_the_least_loaded_of_several_servers():
     async with serving() as quick, serving() as lazy:
-        quick.latency, lazy.latency = (lambda: 0.01), (lambda: 0.1)
+        quick.latency, lazy.latency = (lambda: 0.01), (lambda: 0.5)
         engine = engine_for(quick, lazy, transport="fast", max_concurrency=8)
         replies = await ask_many(engine, 200)
         assert all(isinstance(reply, Reply) for reply in replies)

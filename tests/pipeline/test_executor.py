@@ -32,10 +32,13 @@ async def test_every_item_is_worked_on_once_and_never_too_many_at_a_time():
 
 async def test_a_slow_item_holds_up_nobody_else():
     finished: list[int] = []
+    others = asyncio.Event()
 
     async def work(item: int) -> None:
-        await asyncio.sleep(0.5 if item == 0 else 0.001)
+        await (asyncio.wait_for(others.wait(), 30) if item == 0 else asyncio.sleep(0.001))
         finished.append(item)
+        if len(finished) == 99:
+            others.set()
 
     await run_all(iter(range(100)), work, concurrency=4)
     assert finished[-1] == 0

@@ -49,11 +49,11 @@ def test_a_full_shard_is_written_without_being_asked(tmp_path):
 
 
 def test_waiting_rows_become_visible_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "_PATIENCE_SECONDS", 0.5)
     with RunWriter(tmp_path, make_manifest()) as writer:
         writer.add_row(make_row(1))
         assert shard_paths(tmp_path / "shards") == []
-        time.sleep(0.06)
+        time.sleep(0.6)
         writer.add_row(make_row(2))
         writer.add_row(make_row(3))
         deadline = time.monotonic() + 10

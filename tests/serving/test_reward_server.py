@@ -152,15 +152,12 @@ async def test_judges_rules_and_weights_are_added_up_as_in_training(tmp_path: Pa
     assert short["scores"][0] == pytest.approx(2.0 * alone["scores"][0] + 10.0 - 0.5 * 2)
 
 
-async def test_a_judge_that_is_down_is_503_and_the_server_lives_on(tmp_path: Path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+async def test_a_judge_that_is_down_is_503_and_the_server_lives_on(tmp_path: Path, dead_port: int):
     judge = {
         "name": "main",
         "engine": "openai",
         "model": "m",
-        "base_url": address,
+        "base_url": f"http://127.0.0.1:{dead_port}/v1",
         "method": "pointwise",
         "options": {"max_outage_s": 0.2},
     }

@@ -4,7 +4,6 @@ One clear message, the right exit code, what was reached on disk, and the same c
 """
 
 import json
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -135,15 +134,14 @@ def test_a_reward_that_hangs_is_given_up_and_what_was_reached_is_kept(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_judges_that_are_down_stop_training_resumable(kind: str, model: Path, tmp_path: Path, run):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+def test_judges_that_are_down_stop_training_resumable(
+    kind: str, model: Path, tmp_path: Path, run, dead_port: int
+):
     judge = {
         "name": "j",
         "engine": "openai",
         "model": "m",
-        "base_url": address,
+        "base_url": f"http://127.0.0.1:{dead_port}/v1",
         "method": "pointwise",
         "options": {"max_outage_s": 0.2},
     }

@@ -263,10 +263,10 @@ class BatchClient:
         assert self._root is not None
         while True:
             self._under_way[kept.name] = (count, 0)
-            alone = len(self._under_way) == 1
             if not kept.known.batch_id:
                 kept.submitted(await self._jobs.submit(kept, run=self._root.parent.name))
                 log.info("%s: submitted, %d requests", kept.name, count)
+            alone = len(self._under_way) == 1
             batch = await self._ended(kept, count)
             log.info("%s: %s, %d of %d done", kept.name, batch.status, batch.done, count)
             if not batch.no_room or alone:  # if alone, nothing of ours will make room

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlaif.engines.local import rows as rows_module
 from rlaif.engines.local.forward import Forward, common_prefix
 from rlaif.engines.local.rows import FixedRows, JoinableRows, new_rows
 from tests.engines.local.brute import Brute
@@ -67,7 +68,7 @@ def test_rows_join_behind_rows_that_are_under_way(tiny_models: Callable[[str], P
 
 @torch.inference_mode()
 def test_rows_outgrow_their_buffer(tiny_models: Callable[[str], Path], monkeypatch):
-    monkeypatch.setattr("rlaif.engines.local.rows._ROOM", 4)
+    monkeypatch.setattr(rows_module, "_ROOM", 4)
     test_rows_join_behind_rows_that_are_under_way(tiny_models)
 
 

@@ -129,7 +129,7 @@ def test_what_nobody_waits_for_is_not_handed_out():
 
 
 def test_an_idle_worker_waits_for_more_until_it_is_quiet():
-    waiting = queue(wait=0.1)
+    waiting = queue(wait=1.0)
 
     def calls() -> None:
         for _ in range(4):
