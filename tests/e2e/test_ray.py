@@ -178,10 +178,10 @@ def test_killed_workers_lose_nothing_and_repeat_at_most_what_was_in_flight(
 
 def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str):
     changes = {"student": student(latency_ms=60), "ray": ALONE, "concurrency": 8}
-    config = write_project(tmp_path, prompts=200, **changes)
+    config = write_project(tmp_path, prompts=100, **changes)
     words = ["generate", str(config), "--executor", "ray", "--address", cluster]
     child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(replies(tmp_path / "run")) >= 4)
+    wait_for(lambda: len(replies(tmp_path / "run")) >= 2)
     child.kill()
     child.wait()
     wait_for(lambda: not workers())
@@ -189,9 +189,9 @@ def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str)
     assert before > 0
     run = rlaif.generate(config)
     status = run.status()
-    assert (status.rows, status.failed) == (200, 0)
-    assert len(row_bytes(run.path)) == 200
-    assert calls(run, "sample") == 400, "what was in reply shards was asked again"
+    assert (status.rows, status.failed) == (100, 0)
+    assert len(row_bytes(run.path)) == 100
+    assert calls(run, "sample") == 200, "what was in reply shards was asked again"
 
 
 def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, cluster: str):
