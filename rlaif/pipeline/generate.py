@@ -1,6 +1,7 @@
 """Generate: from a run file to a finished run directory; repeating it goes on where it stopped."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -103,6 +104,9 @@ def _check_executor(executor: str, address: str | None) -> str:
 
 
 def _import_ray() -> Callable[..., Coroutine[Any, Any, None]]:
+    # Ray reads this when it is imported. Else what Ray Data still has at work when Ray is shut
+    # down, as a worker did not answer in time, starts a new Ray, and that may end the process.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         from rlaif.pipeline.ray_executor import run_on_ray
     except ModuleNotFoundError as problem:

@@ -395,6 +395,8 @@ def _cluster(settings: RunConfig, address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        # What Ray Data still has at work would only tell that Ray is gone.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.shutdown()
         with suppress(ValueError):
             signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,25 @@ def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, clu
     assert 0 < status.rows < 400
     rlaif.generate(config, overrides={"prompts.limit": 1})
     assert calls(open_run(tmp_path / "run"), "sample") < 800
+
+
+def test_an_interrupted_run_ends_in_order_though_its_worker_hangs(tmp_path: Path, cluster: str):
+    config = write_project(tmp_path, prompts=400, student=student(latency_ms=60), ray=ALONE)
+    words = ["generate", str(config), "--executor", "ray", "--address", cluster]
+    child = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(replies(tmp_path / "run")) >= 2)
+    hanging = workers()
+    assert hanging
+    for pid in hanging:
+        os.kill(pid, signal.SIGSTOP)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=300)
+    for pid in hanging:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert child.returncode == 130, errors
+    assert "repeat the command to go on" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_budget_is_kept_by_all_workers_together(tmp_path: Path, cluster: str):
