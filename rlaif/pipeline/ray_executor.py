@@ -11,6 +11,7 @@ The only file that imports Ray.
 import asyncio
 import logging
 import os
+import re
 import secrets
 import signal
 import threading
@@ -277,14 +278,20 @@ class _Spread:
 
     def _end(self, problem: BaseException | None) -> None:
         if isinstance(problem, RayError):
-            said = str(problem).strip().splitlines()[-1]
             problem = StoppedEarly(
-                f"Ray gave the work up: {type(problem).__name__}: {said:.300}",
+                f"Ray gave the work up: {_why(problem):.300}",
                 hint="everything finished is kept: repeat the command to go on",
             )
         if isinstance(problem, Exception) and not self._enough.is_set():
             self._problem = self._problem or problem
         self._ended.set()
+
+
+def _why(problem: RayError) -> str:
+    """What broke in a worker, else what Ray itself has to say."""
+    said = str(problem).strip()
+    first = re.search(r"^\w[\w.]*(?:Error|Exception): .+", said, re.MULTILINE)
+    return first[0] if first else f"{type(problem).__name__}: {said.splitlines()[-1]}"
 
 
 async def _finished(reference: Any) -> None:

@@ -233,6 +233,20 @@ def test_an_interrupted_run_ends_in_order_though_its_worker_hangs(tmp_path: Path
     assert "Traceback" not in errors
 
 
+def test_what_broke_in_a_worker_is_said(tmp_path: Path, cluster: str, monkeypatch: Any):
+    config = write_project(tmp_path, prompts=8, student=student(), ray=ALONE)
+
+    class Broken:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, _: Any) -> Any:
+            raise KeyError("lost")
+
+    monkeypatch.setattr("rlaif.pipeline.ray_executor._Actor", Broken)
+    with pytest.raises(StoppedEarly, match=r"Ray gave the work up: KeyError: 'lost'"):
+        rlaif.generate(config, executor="ray")
+
+
 def test_a_budget_is_kept_by_all_workers_together(tmp_path: Path, cluster: str):
     config = write_project(tmp_path, student=student(), ray=PORTIONS, budget={"max_calls": 50})
     with pytest.raises(StoppedEarly, match=r"calls (49|50) of 50") as stopped:
