@@ -15,6 +15,7 @@ import re
 import secrets
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -183,19 +184,21 @@ class _Spread:
     async def run(self) -> None:
         thread = threading.Thread(target=self._consume, name="rlaif-ray", daemon=True)
         thread.start()
+        begun = time.monotonic()
         ended = asyncio.create_task(self._ended.wait())
         stopping = asyncio.create_task(self._stopping.wait())
         interrupted = asyncio.create_task(self._interrupted.wait())
         try:
             await asyncio.wait({ended, stopping, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            begun = time.monotonic()
             if not self._ended.is_set():
                 await self._drain(ended)
         finally:
             self._enough.set()
             for task in (ended, stopping, interrupted):
                 task.cancel()
-            # It sees that with the next result. Ray must not be gone before it has let go of it.
-            await asyncio.to_thread(thread.join, _LAST_SECONDS)
+            left = begun + DRAIN_SECONDS - time.monotonic()
+            await asyncio.to_thread(_let_go, thread, max(_LAST_SECONDS, left))
         if self._problem is not None:
             raise self._problem
         if self._interrupted.is_set():
@@ -285,6 +288,18 @@ class _Spread:
         if isinstance(problem, Exception) and not self._enough.is_set():
             self._problem = self._problem or problem
         self._ended.set()
+
+
+def _let_go(consumer: threading.Thread, seconds: float) -> None:
+    """Wait until nothing here calls Ray any more: a call while Ray shuts down may end the process.
+
+    The consumer sees the end with the next result, and with it Ray Data's own thread ends.
+    """
+    until = time.monotonic() + seconds
+    consumer.join(seconds)
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _why(problem: RayError) -> str:
