@@ -79,8 +79,8 @@ def aggregate_verdicts(
     weights = weights or {}
     read = read_opinions(verdicts, logit_cap=logit_cap)
     opinions = [_transformed(one, (transforms or {}).get(_source(one), ())) for one in read]
-    uncapped = read_opinions(verdicts, logit_cap=math.inf)
     capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
+    uncapped = read_opinions(verdicts, logit_cap=math.inf) if capped else read
     preference = _pool(opinions, weights)
     biases = [opinion.bias for opinion in opinions if opinion.bias is not None]
     return Judgment(
@@ -210,6 +210,8 @@ def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) 
 
 
 def _transformed(opinion: Opinion, transforms: Sequence[Transform]) -> Opinion:
+    if not transforms:
+        return opinion
     probability = opinion.probability
     for transform in transforms:
         probability = transform.apply(probability)

@@ -5,52 +5,50 @@ Prompts are staged as Parquet, spread by Ray Data in small blocks, and worked on
 ever: one writer, the same shards. Ray sees to workers that die; a block whose worker died is worked
 on again, and as nothing is a row before it has come back, none is lost or there twice.
 
-The only file that imports Ray.
+Only this file and `rlaif.pipeline.ray_cluster` import Ray.
 """
 
 import asyncio
-import logging
-import os
 import re
 import secrets
-import signal
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlaif.config import RunConfig
-from rlaif.errors import ConfigError, StoppedEarly
+from rlaif.errors import StoppedEarly
 from rlaif.pipeline.budget import Spend, spend_of
 from rlaif.pipeline.desk import Desk, Done
-from rlaif.pipeline.executor import DRAIN_SECONDS, Interrupted, read_in_thread, stop_signals
-from rlaif.pipeline.shares import runs_models, share_settings
+from rlaif.pipeline.executor import DRAIN_SECONDS, Interrupted, stop_signals
+from rlaif.pipeline.ray_cluster import CONSUMER, cluster, let_go, plan_workers
+from rlaif.pipeline.shares import share_settings
+from rlaif.pipeline.staging import staged
 from rlaif.pipeline.worker import Order, Worker
 from rlaif.records import Prompt
 from rlaif.runs import Entry, RunWriter
-from rlaif.runs.files import make_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger import has_ledger
-from rlaif.runs.schema import ROW_SCHEMA
 
-_STAGED = pa.schema([ROW_SCHEMA.field("prompt")])
-_STAGED_ROWS = 4096
 _CALM_DRAIN_SECONDS = 600.0
 """How long work in flight may finish when nobody is waiting for the end."""
 
 _LAST_SECONDS = 1.5
 """For results of workers that have stopped to arrive."""
+
+_END_SECONDS = 2.5
+"""For Ray Data to end; it takes a tenth of a second, and two at most by its own account."""
 
 
 async def run_on_ray(
@@ -76,12 +74,12 @@ async def run_on_ray(
         StoppedEarly: The budget is used up, or Ray gave up.
         EngineUnavailable: A worker found its server down.
     """
-    async with _staged(prompts, writer) as staged:
-        if staged is None:
+    async with staged(prompts, writer) as where:
+        if where is None:
             return
-        with _cluster(settings, address):
+        with cluster(settings, address):
             async with stop_signals() as stop:
-                await _Spread(settings, writer, take, staged, stop).run()
+                await _Spread(settings, writer, take, where, stop).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +135,24 @@ class _Actor:
         return {"rows": [rows], "rest": [rest]}
 
 
+_ENOUGH: ContextVar[threading.Event] = ContextVar("_ENOUGH")
+"""Set where Ray Data is started, for what it makes of `_End`."""
+
+
+class _End(ExecutionCallback):
+    """Ends Ray Data from inside when nobody wants more, also while every worker hangs.
+
+    It would go on else until the next result, and be at work while Ray shuts down.
+    """
+
+    def __init__(self) -> None:
+        self._enough = _ENOUGH.get()
+
+    def on_execution_step(self, _: Any) -> None:
+        if self._enough.is_set():
+            raise InterruptedError("enough")
+
+
 class _Spread:
     """One start: from staged prompts to the last result."""
 
@@ -153,7 +169,7 @@ class _Spread:
         self._take = take
         self._staged = staged
         self._interrupted = stop
-        self._workers, self._gpus = _plan_workers(settings)
+        self._workers, self._gpus = plan_workers(settings)
         self._order = Order(
             share_settings(settings, self._workers).model_copy(update={"reuse": ()}),
             writer.manifest.fingerprint,
@@ -182,23 +198,20 @@ class _Spread:
         )
 
     async def run(self) -> None:
-        thread = threading.Thread(target=self._consume, name="rlaif-ray", daemon=True)
-        thread.start()
-        begun = time.monotonic()
+        before = threading.enumerate()
+        threading.Thread(target=self._consume, name=CONSUMER, daemon=True).start()
         ended = asyncio.create_task(self._ended.wait())
         stopping = asyncio.create_task(self._stopping.wait())
         interrupted = asyncio.create_task(self._interrupted.wait())
         try:
             await asyncio.wait({ended, stopping, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            begun = time.monotonic()
             if not self._ended.is_set():
                 await self._drain(ended)
         finally:
             self._enough.set()
             for task in (ended, stopping, interrupted):
                 task.cancel()
-            left = begun + DRAIN_SECONDS - time.monotonic()
-            await asyncio.to_thread(_let_go, thread, max(_LAST_SECONDS, left))
+            await asyncio.to_thread(let_go, before, _END_SECONDS)
         if self._problem is not None:
             raise self._problem
         if self._interrupted.is_set():
@@ -221,6 +234,7 @@ class _Spread:
 
     def _consume(self) -> None:
         """Take results from Ray, in a thread of its own."""
+        _ENOUGH.set(self._enough)
         problem: BaseException | None = None
         try:
             for batch in self._batches():
@@ -240,6 +254,7 @@ class _Spread:
         # Enough portions for one in work and one ahead of every slot, and those being written.
         ahead = 3 * self._order.settings.concurrency // settings.portion + 2
         context = ray.data.DataContext.get_current().copy()
+        context.custom_execution_callback_classes = [_End]
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_options.preserve_order = False
@@ -290,18 +305,6 @@ class _Spread:
         self._ended.set()
 
 
-def _let_go(consumer: threading.Thread, seconds: float) -> None:
-    """Wait until nothing here calls Ray any more: a call while Ray shuts down may end the process.
-
-    The consumer sees the end with the next result, and with it Ray Data's own thread ends.
-    """
-    until = time.monotonic() + seconds
-    consumer.join(seconds)
-    for thread in threading.enumerate():
-        if thread.name.startswith("StreamingExecutor"):
-            thread.join(max(0.0, until - time.monotonic()))
-
-
 def _why(problem: RayError) -> str:
     """What broke in a worker, else what Ray itself has to say."""
     said = str(problem).strip()
@@ -311,114 +314,3 @@ def _why(problem: RayError) -> str:
 
 async def _finished(reference: Any) -> None:
     await reference
-
-
-@asynccontextmanager
-async def _staged(
-    prompts: Iterator[Prompt], writer: RunWriter
-) -> AsyncIterator[tuple[str, Any] | None]:
-    """Write prompts where workers can read them; None when there are none."""
-    folder = Layout(writer.directory).staged
-    name = f"{secrets.token_hex(4)}.parquet"
-    make_folder(folder)
-    count, left = 0, threading.Event()
-
-    def stage() -> int:
-        count = 0
-        with pq.ParquetWriter(folder / name, _STAGED, compression="zstd") as file:
-            while portion := _some(prompts):
-                file.write_batch(pa.RecordBatch.from_pylist(portion, schema=_STAGED))
-                count += len(portion)
-        if count and writer.store is not None and not left.is_set():
-            writer.store.upload(folder / name)
-        return count
-
-    try:
-        count = await read_in_thread(stage)
-        if not count:
-            yield None
-        elif writer.store is None:
-            yield str(folder / name), None
-        else:
-            yield writer.store.staged(name)
-    finally:
-        left.set()
-        (folder / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
-        if count and writer.store is not None:
-            writer.store.remove_staged()
-
-
-def _some(prompts: Iterator[Prompt]) -> list[dict[str, Any]]:
-    some: list[dict[str, Any]] = []
-    for prompt in prompts:
-        fields = {"id": prompt.id, "messages": prompt.messages, "tags": prompt.tags}
-        some.append({"prompt": fields})
-        if len(some) == _STAGED_ROWS:
-            break
-    return some
-
-
-def _plan_workers(settings: RunConfig) -> tuple[int, float]:
-    """Return how many workers there are, and how many GPUs each one has."""
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    wanted = settings.ray
-    each = (1.0 if runs_models(settings) and gpus else 0.0) if wanted.gpus is None else wanted.gpus
-    count = wanted.workers
-    if count is None:
-        by_room = gpus / each if each else cpus / 2
-        count = max(1, min(int(by_room), settings.concurrency))
-    if count * each > gpus:
-        raise ConfigError(
-            f"ray: {count} workers of {each:g} GPUs need more than the {gpus:g} GPUs of the cluster"
-        )
-    # One core must be left for reading the prompts, else everything waits for everything.
-    if count * wanted.cpus > cpus - 1:
-        raise ConfigError(
-            f"ray: {count} workers of {wanted.cpus:g} cores need more than the {cpus:g} cores of "
-            "the cluster, of which one reads prompts",
-            hint="lower ray.workers or ray.cpus; a worker that waits for a server needs little: "
-            "ray.cpus: 0.25",
-        )
-    return count, each
-
-
-@contextmanager
-def _cluster(settings: RunConfig, address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start Ray here; one that is connected already is left as it is."""
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith("ray://"):
-        raise ConfigError(
-            f"--address {address}: the command itself must run in the cluster",
-            hint="run it on one of its machines with --address auto, or with `ray job submit`",
-        )
-    before = signal.getsignal(signal.SIGTERM)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Else every run prints a warning about how Ray Data itself hands over its actors' arguments.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    local: dict[str, Any] = {}
-    if address == "local":
-        needed = int((settings.ray.workers or 1) * settings.ray.cpus) + 2
-        local = {"num_cpus": max(os.cpu_count() or 1, needed), "include_dashboard": False}
-        local["object_store_memory"] = 256 << 20
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except ConnectionError as error:
-        raise ConfigError(
-            f"--address {address}: there is no Ray cluster: {str(error).splitlines()[0]:.200}",
-            hint="start one with `ray start --head`, or leave --address out",
-        ) from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        # What Ray Data still has at work would only tell that Ray is gone.
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        ray.shutdown()
-        with suppress(ValueError):
-            signal.signal(signal.SIGTERM, before)

@@ -156,5 +156,7 @@ def _is_finite(value: Any) -> bool:
     """Whether strict JSON can say it: orjson would write infinity as null, which means unknown."""
     if isinstance(value, float):
         return math.isfinite(value)
-    items = value.values() if isinstance(value, Mapping) else value
-    return all(type(item) in _PLAIN or _is_finite(item) for item in items)
+    for item in value.values() if isinstance(value, dict | Mapping) else value:
+        if type(item) not in _PLAIN and not _is_finite(item):
+            return False
+    return True

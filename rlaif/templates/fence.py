@@ -18,7 +18,7 @@ Neutralising twice is neutralising once.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from rlaif.records import content_id
 
@@ -31,9 +31,6 @@ _CONTROLS = (
     "\U000e0000-\U000e007f"
 )
 _GONE = re.compile(f"[{_CONTROLS}]")
-_UNUSUAL = re.compile(f"[{_CONTROLS}\u2028\u2029\ud800-\udfff]")
-"""Every character that one of the three patterns around this one takes; few texts have any."""
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _ANGLE_NAMES = (
@@ -52,10 +49,10 @@ _SPECIAL = re.compile(
     re.IGNORECASE,
 )
 _ROLES = r"(?:human|user|assistant|system|developer|tool|model|ai|bot|judge|instructions?|response)"
-_TURN = re.compile(
-    rf"^(?=[ \t]*(?:#{{1,6}}[ \t]*{_ROLES}\b|[*_]{{0,2}}{_ROLES}[*_]{{0,2}}[ \t]*[:：]))",
-    re.IGNORECASE | re.MULTILINE,
-)
+_OPENS_TURN = rf"(?=[ \t]*(?:#{{1,6}}[ \t]*{_ROLES}\b|[*_]{{0,2}}{_ROLES}[*_]{{0,2}}[ \t]*[:：]))"
+_TURN = re.compile("\n" + _OPENS_TURN, re.IGNORECASE)
+"""After an end of line, which is found much sooner than the start of one."""
+
 _NOT_TAG = re.compile(r"[^a-z0-9_]+")
 
 
@@ -69,13 +66,13 @@ def neutralise(text: str) -> str:
     """Take away what could pass for the frame of a conversation (see the top of this file)."""
     # First a look whether there is anything to take: the patterns are the dearest part of judging.
     plain = text
-    if _UNUSUAL.search(plain):
+    if not plain.replace("\n", "").isprintable():  # as no control, surrogate or override is
         plain = _LINE_ENDS.sub("\n", plain)
         plain = _SURROGATE.sub("\ufffd", _GONE.sub("", plain))
     if "<" in plain or "[" in plain or "＜" in plain:
         plain = _SPECIAL.sub(r"\g<0> ", plain)
     if ":" in plain or "#" in plain or "：" in plain:
-        plain = _TURN.sub("> ", plain)
+        plain = _TURN.sub("\n> ", f"\n{plain}")[1:]
     return plain
 
 
@@ -102,14 +99,17 @@ def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
     return Fenced(f"<{name}_{digits}>\n{inside}\n</{name}_{digits}>")
 
 
-def all_texts(values: object) -> Iterable[str]:
-    """Yield every text inside nested mappings and sequences."""
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from all_texts(key)
-            yield from all_texts(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from all_texts(value)
+def all_texts(values: object) -> list[str]:
+    """Return every text inside nested mappings and sequences."""
+    texts: list[str] = []
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict | Mapping):  # dict first: asking an abstract class is dear
+            left.extend(value)
+            left.extend(value.values())
+        elif isinstance(value, list | tuple):
+            left.extend(value)
+    return texts

@@ -73,6 +73,8 @@ class _Section:
     """Line of the file that stands before the section's first."""
 
     compiled: Any = field(compare=False)
+    fixed: str | None
+    """The whole message, where nothing is filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +113,14 @@ class Template:
         shown = neutralise("\n".join(all_texts(values)))
         filled = {**values, _SHOWN: shown}
         messages = [
-            Message(role=section.role, content=self._fill(section, filled))
+            Message(role=section.role, content=section.fixed or self._fill(section, filled))
             for section in self._sections
         ]
         return tuple(message for message in messages if message["content"].strip())
 
     def _check(self, values: dict[str, Any]) -> None:
+        if len(values) == len(self.given) and all(map(values.__contains__, self.given)):
+            return
         missing = sorted(set(self.given) - set(values))
         if missing:
             raise TemplateError(f"{self.path}: rendered without {', '.join(missing)}")
@@ -236,7 +240,12 @@ def _compile(path: Path, role: str, start: int, body: str, used: dict[str, int])
         if name.ctx == "load" and name.name in unresolved:
             used.setdefault(name.name, start + name.lineno)
     compiled = _JINJA.template_class.from_code(_JINJA, code, _JINJA.make_globals(None))
-    return _Section(role, start, compiled)
+    plain = all(isinstance(part, nodes.Output) and _is_plain(part) for part in tree.body)
+    return _Section(role, start, compiled, compiled.render() if plain else None)
+
+
+def _is_plain(part: nodes.Output) -> bool:
+    return all(isinstance(node, nodes.TemplateData) for node in part.nodes)
 
 
 def _check_variables(path: Path, declared: Sequence[str], used: dict[str, int]) -> None:
