@@ -254,7 +254,7 @@ class _Spread:
         # Enough portions for one in work and one ahead of every slot, and those being written.
         ahead = 3 * self._order.settings.concurrency // settings.portion + 2
         context = ray.data.DataContext.get_current().copy()
-        context.custom_execution_callback_classes = [_End]
+        context.custom_execution_callback_classes += [_End]  # the context is a copy
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_options.preserve_order = False
