@@ -101,4 +101,7 @@ def test_weight_zero_and_other_prompt_tags_are_never_drawn():
         these, how_many="all", seed=0, subject="x", prompt_tags=("red-team",)
     )
     assert ids(chosen) == ("here",)
-    assert choose_principles(these, how_many="one", seed=0, subject="x") == ()
+    untagged = choose_principles(these, how_many="one", seed=0, subject="x", prompt_tags=())
+    assert untagged == ()
+    unasked = choose_principles(these, how_many="all", seed=0, subject="x")
+    assert ids(unasked) == ("elsewhere", "here")

@@ -180,6 +180,26 @@ def test_rewording_one_principle_asks_only_for_judgments_that_show_it(tmp_path: 
     assert f"judge by judge:main: {shown} " in done.stdout
 
 
+def test_principles_of_a_tag_speak_about_the_prompts_that_have_it_and_no_others(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nversion: '1'\nprinciples:\n"
+        "  - {id: for-all, statement: Be kind.}\n"
+        "  - {id: for-code, statement: Show the code first., applies_to: [code]}\n"
+    )
+    judging = {"principles": {"choose": "all"}}
+    config = write_project(tmp_path, constitution=str(tmp_path / "mine.yaml"), judging=judging)
+    tagged = {"prompts.tags_column": "tags"}
+    lines = [{"prompt": f"Question {i}?", "tags": ["code"] if i % 2 else []} for i in range(6)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = {
+        (row.prompt.tags, verdict.principle)
+        for row in rlaif.generate(config, overrides=tagged).rows()
+        for judgment in row.judgments
+        for verdict in judgment.verdicts
+    }
+    assert asked == {((), "for-all"), (("code",), "for-all"), (("code",), "for-code")}
+
+
 def test_another_plan_in_the_same_folder_is_refused_with_the_keys_that_differ(tmp_path: Path):
     config = write_project(tmp_path)
     rlaif.generate(config)
