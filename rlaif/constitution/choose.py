@@ -22,29 +22,26 @@ def choose_principles(
     how_many: HowMany,
     seed: int,
     subject: str,
-    prompt_tags: tuple[str, ...] | None = None,
 ) -> tuple[Principle, ...]:
     """Return the principles for one subject (a comparison or response id), in their own order.
 
-    Principles of weight 0 and those for other prompt tags are never drawn. ``all`` or a number
-    beyond what is there gives every candidate.
+    Principles of weight 0 are never drawn. ``all`` or a number beyond what is there gives every
+    candidate.
 
     Args:
-        principles: To draw from.
+        principles: To draw from: those that apply to the prompt.
         how_many: At most.
         seed: Of the run.
         subject: What they speak about.
-        prompt_tags: Of the prompt; None where every one of the principles applies to it.
     """
-    candidates = [
-        p for p in principles if p.weight > 0 and (prompt_tags is None or p.applies(prompt_tags))
-    ]
+    candidates = [principle for principle in principles if principle.weight > 0]
     if how_many == "all":
         return tuple(candidates)
-    count = 1 if how_many == "one" else how_many
 
     def arrival(principle: Principle) -> float:
         return -math.log(content_uniform(seed, subject, principle.id)) / principle.weight
 
-    winners = {p.id for p in sorted(candidates, key=arrival)[:count]}
+    if how_many == "one":
+        return (min(candidates, key=arrival),) if candidates else ()
+    winners = {p.id for p in sorted(candidates, key=arrival)[:how_many]}
     return tuple(p for p in candidates if p.id in winners)

@@ -220,10 +220,18 @@ class Constitution(_Frozen):
 
     def judged(self) -> tuple[Principle, ...]:
         """The principles that need a judge."""
-        return tuple(p for p in self.principles if p.kind == "judged")
+        return self._judged
 
     def rules(self) -> tuple[Principle, ...]:
         """The principles decided without a model."""
+        return self._rules
+
+    @cached_property
+    def _judged(self) -> tuple[Principle, ...]:
+        return tuple(p for p in self.principles if p.kind == "judged")
+
+    @cached_property
+    def _rules(self) -> tuple[Principle, ...]:
         return tuple(p for p in self.principles if p.kind == "rule")
 
 

@@ -10,7 +10,7 @@ content-addressed fact: equal keys mean the same question to the same model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, assert_never, runtime_checkable
@@ -63,6 +63,10 @@ class Sampling:
     """Further server parameters, passed through and part of the key."""
 
 
+Keys = dict[int | None, tuple[Mapping[str, Any], str]]
+"""What `request_key` found for one request: by seed, the identity and the key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generate:
     """Ask for text. One reply per seed."""
@@ -84,6 +88,8 @@ class Generate:
     purpose: str = ""
     """What it is for, such as ``sample`` or ``judge``: for counting, never part of the key."""
 
+    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -97,6 +103,7 @@ class Label:
     """Text the assistant's reply starts with. Needs PREFILL."""
 
     purpose: str = ""
+    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Score:
     messages: tuple[Message, ...]
     continuation: str
     purpose: str = ""
+    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 Request = Generate | Label | Score
@@ -237,18 +245,27 @@ class Lasting(Protocol):
 def request_key(identity: Mapping[str, Any], request: Request, seed: int | None = None) -> str:
     """Return the ledger key of one reply: everything that can change it, nothing else.
 
-    ``seed`` picks one sample of a Generate request; ``purpose`` is left out on purpose.
+    ``seed`` picks one sample of a Generate request; ``purpose`` is left out on purpose. Who records
+    a call and who keeps what came of it both ask, so a request remembers its keys.
     """
+    known = request._keys.get(seed)
+    if known is not None and known[0] is identity:
+        return known[1]
+    key = content_id("call", type(request).__name__, identity, _asked(request, seed))
+    request._keys[seed] = identity, key
+    return key
+
+
+def _asked(request: Request, seed: int | None) -> tuple[Any, ...]:
     match request:
         case Generate(messages, sampling, _, stub, choices, schema):
-            asked: tuple[Any, ...] = (messages, sampling, seed, stub, choices, schema)
+            return messages, sampling, seed, stub, choices, schema
         case Label(messages, labels, stub):
-            asked = (messages, labels, stub)
+            return messages, labels, stub
         case Score(messages, continuation):
-            asked = (messages, continuation)
+            return messages, continuation
         case _:
             assert_never(request)
-    return content_id("call", type(request).__name__, identity, asked)
 
 
 def require(engine: Engine, *needed: Capability, who: str) -> None:

@@ -136,11 +136,7 @@ async def _judgment(
     tags = match.prompt.tags
     candidates = [p for p in constitution.judged() if p.weight > 0 and p.applies(tags)]
     drawn = choose_principles(
-        candidates,
-        how_many=panel.principles,
-        seed=seed,
-        subject=comparison.id,
-        prompt_tags=tags,
+        candidates, how_many=panel.principles, seed=seed, subject=comparison.id
     )
     if not drawn:
         return None

@@ -107,10 +107,9 @@ def contrasted_principle(
     None when none applies to the prompt. The same whoever asks, so a label needs no record of it.
     """
     drawn = choose_principles(
-        principles,
+        [p for p in principles if p.applies(prompt.tags)],
         how_many="one",
         seed=seed,
         subject=content_id("contrast", prompt.id, prompt.messages, index),
-        prompt_tags=prompt.tags,
     )
     return drawn[0] if drawn else None

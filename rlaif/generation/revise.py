@@ -99,11 +99,10 @@ class Reviser:
 
     def _draw(self, prompt: Prompt, draft: Response, number: int) -> Principle | None:
         drawn = choose_principles(
-            self.principles,
+            [p for p in self.principles if p.applies(prompt.tags)],
             how_many="one",
             seed=self.seed,
             subject=content_id("revise", draft.id, number),
-            prompt_tags=prompt.tags,
         )
         return drawn[0] if drawn else None
 

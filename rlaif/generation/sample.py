@@ -51,20 +51,14 @@ async def sample_responses(
         for some in ([seeds] if together else [(one,) for one in seeds])
     ]
     answers = await ask_all(engine, requests)
-    replies: list[Reply | CallFailed] = []
+    replies: list[tuple[Reply | CallFailed, str]] = []
     for request, answer in zip(requests, answers, strict=True):
-        replies.extend(_one_per_seed(answer, len(request.seeds)))
+        calls = [request_key(engine.identity, request, one) for one in request.seeds]
+        replies.extend(zip(_one_per_seed(answer, len(calls)), calls, strict=True))
     responses: list[Response] = []
     failures: list[Failure] = []
-    for index, reply in enumerate(replies):
-        asked = Generate(messages, sampling, (seeds[index],))
-        kept = keep_reply(
-            prompt,
-            reply,
-            index=index,
-            origin="sample",
-            call=request_key(engine.identity, asked, seeds[index]),
-        )
+    for index, (reply, call) in enumerate(replies):
+        kept = keep_reply(prompt, reply, index=index, origin="sample", call=call)
         if isinstance(kept, Failure):
             failures.append(kept)
         else:

@@ -1,6 +1,12 @@
 """Judging: from a comparison to a judgment, a probability and not a bit."""
 
-from rlaif.judging.aggregate import Opinion, aggregate_verdicts, read_opinions, weigh_principles
+from rlaif.judging.aggregate import (
+    Opinion,
+    aggregate_verdicts,
+    opinion_sources,
+    read_opinions,
+    weigh_principles,
+)
 from rlaif.judging.build import METHODS, build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
 from rlaif.judging.construction import CONSTRUCTION_JUDGE, ConstructionJudge
@@ -67,6 +73,7 @@ __all__ = [
     "judge_comparison",
     "judge_rules",
     "measure_variances",
+    "opinion_sources",
     "parse_choice",
     "preference_of",
     "read_expected",

@@ -77,8 +77,9 @@ def aggregate_verdicts(
         logit_cap: > 0; infinity turns the cap off.
     """
     weights = weights or {}
+    transforms = {source: some for source, some in (transforms or {}).items() if some}
     read = read_opinions(verdicts, logit_cap=logit_cap)
-    opinions = [_transformed(one, (transforms or {}).get(_source(one), ())) for one in read]
+    opinions = tuple(_transformed(one, transforms.get(_source(one), ())) for one in read)
     capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
     uncapped = read_opinions(verdicts, logit_cap=math.inf) if capped else read
     preference = _pool(opinions, weights)
@@ -87,10 +88,10 @@ def aggregate_verdicts(
         first_id=comparison.first.id,
         second_id=comparison.second.id,
         preference=preference,
-        raw_preference=_pool(uncapped, weights),
+        raw_preference=_pool(uncapped, weights) if capped or transforms else preference,
         transforms=(
             *((f"cap-logit({logit_cap:g})",) if capped else ()),
-            *_on_record(read, transforms or {}),
+            *(_on_record(read, transforms) if transforms else ()),
         ),
         agreement=_agreement(preference, opinions, weights),
         position_bias=sum(biases) / len(biases) if biases else None,
@@ -107,18 +108,17 @@ def read_opinions(
 
     Several verdicts of the same order (repetitions) are averaged first.
     """
-    by_source: dict[Source, dict[Order, list[Verdict]]] = {}
-    for verdict in verdicts:
-        orders = by_source.setdefault((verdict.judge, verdict.principle), {})
-        orders.setdefault(verdict.order, []).append(verdict)
     opinions = []
-    for (judge, principle), orders in by_source.items():
-        spoken = {order: _speaking(some) for order, some in orders.items()}
-        if all(spoken.values()):
-            method = next(iter(orders.values()))[0].method
-            probability, bias = _combine(spoken, logit_cap, method)
-            opinions.append(Opinion(judge, principle, probability, bias, method))
+    for (judge, principle), orders in _spoken(verdicts).items():
+        method = next(iter(orders.values()))[0].method
+        probability, bias = _combine(orders, logit_cap, method)
+        opinions.append(Opinion(judge, principle, probability, bias, method))
     return tuple(opinions)
+
+
+def opinion_sources(verdicts: Sequence[Verdict]) -> tuple[Source, ...]:
+    """Return where the opinions that `read_opinions` finds come from."""
+    return tuple(_spoken(verdicts))
 
 
 def weigh_principles(
@@ -138,8 +138,15 @@ def weigh_principles(
     return {principle.id: total / len(drawn) for principle in drawn}
 
 
-def _speaking(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict.choice is not Choice.ABSTAIN]
+def _spoken(verdicts: Sequence[Verdict]) -> dict[Source, dict[Order, list[Verdict]]]:
+    """Verdicts that say something, by order; without sources that lack one of their orders."""
+    by_source: dict[Source, dict[Order, list[Verdict]]] = {}
+    for verdict in verdicts:
+        orders = by_source.setdefault((verdict.judge, verdict.principle), {})
+        said = orders.setdefault(verdict.order, [])
+        if verdict.choice is not Choice.ABSTAIN:
+            said.append(verdict)
+    return {source: orders for source, orders in by_source.items() if all(orders.values())}
 
 
 def _combine(
@@ -203,7 +210,9 @@ def _voices(
 
 def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
     """Spread of what the judges think, each over its principles; None without two judges."""
-    names = sorted({one.judge for one in opinions if one.judge != RULES_JUDGE})
+    names = {one.judge for one in opinions if one.judge != RULES_JUDGE}
+    if len(names) < 2:
+        return None
     pooled = [_pool([one for one in opinions if one.judge == name], weights) for name in names]
     known = [probability for probability in pooled if probability is not None]
     return max(known) - min(known) if len(known) > 1 else None

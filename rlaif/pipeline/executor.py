@@ -8,15 +8,16 @@ import asyncio
 import gc
 import signal
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar, cast
+from itertools import islice
+from typing import Any, Generic, TypeVar, cast
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 _READ_AHEAD = 256
-_LOOK_SECONDS = 0.2
 DRAIN_SECONDS = 8.0
 """How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
 
@@ -46,12 +47,13 @@ async def run_all(
         Exception: The first one that ``work`` or the iterator raised; the rest was cancelled.
     """
     async with stop_signals() as stop, _seldom_collecting():
-        queue: asyncio.Queue[ItemT | None] = asyncio.Queue(maxsize=2 * concurrency)
         events = [stop] if enough is None else [stop, enough]
-        main = asyncio.create_task(_workers(items, work, queue, concurrency, events))
+        supply = _Supply(items)
+        main = asyncio.create_task(_workers(supply, work, concurrency, events))
         stopping = [asyncio.create_task(event.wait()) for event in events]
         try:
             await asyncio.wait({main, *stopping}, return_when=asyncio.FIRST_COMPLETED)
+            supply.end()
             if not main.done():
                 await asyncio.wait({main}, timeout=DRAIN_SECONDS)
             if not main.done():
@@ -82,72 +84,71 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
+class _Supply(Generic[ItemT]):
+    """Items read in a thread, some hundred ahead of whoever takes them."""
+
+    def __init__(self, items: Iterator[ItemT]) -> None:
+        self._items = items
+        self._ready: deque[ItemT] = deque()
+        self._ended = False
+        self._changed = asyncio.Event()
+        """There is something to take, or there will be nothing more."""
+
+        self._low = asyncio.Event()
+        """Time to read on."""
+
+    async def take(self) -> ItemT | None:
+        """Return the next item; None is the end."""
+        while not self._ready:
+            if self._ended:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._ready.popleft()
+        if len(self._ready) < _READ_AHEAD:
+            self._low.set()
+        return item
+
+    async def fill(self) -> None:
+        """Read until nothing is left."""
+        while (chunk := await _in_thread(self._read)) and not self._ended:
+            self._ready.extend(chunk)
+            self._changed.set()
+            while len(self._ready) >= _READ_AHEAD:
+                self._low.clear()
+                await self._low.wait()
+        self._ended = True
+        self._changed.set()
+
+    def end(self) -> None:
+        """Hand out nothing more."""
+        self._ready.clear()
+        self._ended = True
+        self._changed.set()
+
+    def _read(self) -> list[ItemT]:
+        return list(islice(self._items, _READ_AHEAD))
+
+
 async def _workers(
-    items: Iterator[ItemT],
+    supply: _Supply[ItemT],
     work: Callable[[ItemT], Awaitable[None]],
-    queue: "asyncio.Queue[ItemT | None]",
     concurrency: int,
     events: Sequence[asyncio.Event],
 ) -> None:
-    def stopped() -> bool:
-        return any(event.is_set() for event in events)
-
     async def worker() -> None:
-        while (item := await queue.get()) is not None:
-            await work(item)
-            if stopped():
+        while not any(event.is_set() for event in events):
+            item = await supply.take()
+            if item is None:
                 return
+            await work(item)
 
     async with asyncio.TaskGroup() as group:
-        workers = [group.create_task(worker()) for _ in range(concurrency)]
-        await _read(items, queue, stopped, lambda: all(task.done() for task in workers))
-
-
-async def _read(
-    items: Iterator[ItemT],
-    queue: "asyncio.Queue[ItemT | None]",
-    stopped: Callable[[], bool],
-    nobody_left: Callable[[], bool],
-) -> None:
-    """Fill the queue from a thread-read iterator, then tell every worker that it was the last."""
-
-    def take() -> list[ItemT]:
-        taken: list[ItemT] = []
-        for item in items:
-            taken.append(item)
-            if len(taken) == _READ_AHEAD:
-                break
-        return taken
-
-    while not stopped():
-        taking = asyncio.ensure_future(_in_thread(take))
-        try:
-            # It may be busy with what it passes over, or wait for a server.
-            while not taking.done() and not stopped():
-                await asyncio.wait({taking}, timeout=_LOOK_SECONDS)
-            chunk = [] if stopped() else taking.result()
-        finally:
-            _abandon(taking)
-        if not chunk:
-            break
-        for item in chunk:
-            await _put(queue, item, nobody_left)
-            if stopped():
-                break
-    while not nobody_left():
-        await _put(queue, None, nobody_left)
-
-
-async def _put(
-    queue: "asyncio.Queue[ItemT | None]", item: ItemT | None, nobody_left: Callable[[], bool]
-) -> None:
-    while not nobody_left():
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await queue.put(item)
-                return
-        except TimeoutError:
-            continue
+        filling = group.create_task(supply.fill())
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(concurrency):
+                workers.create_task(worker())
+        filling.cancel()
 
 
 async def _in_thread(function: Callable[[], ResultT]) -> ResultT:

@@ -5,7 +5,7 @@ and the finished row goes back to the caller.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rlaif.constitution import Constitution, HowMany, Principle, choose_principles
 from rlaif.engines import Engine, Sampling
@@ -115,14 +115,8 @@ class Work:
         if not sampled:
             return _none_left(prompt, failures)
         responses, critiques, revisions, more = await self._revise(prompt, sampled)
-        row = Row(
-            id=self.row_id(prompt),
-            prompt=prompt,
-            responses=responses,
-            critiques=critiques,
-            revisions=revisions,
-            failures=(*failures, *more),
-        )
+        # Still without its id and all that `_rejudge` adds.
+        row = Row("", prompt, responses, critiques, revisions, failures=(*failures, *more))
         return await self._rejudge(row)
 
     async def rejudge(self, row: Row) -> Row | Failure:
@@ -149,9 +143,12 @@ class Work:
             seed=self.seed,
         )
         kept = tuple(failure for failure in row.failures if failure.stage != "judge")
-        return replace(
-            row,
+        return Row(
             id=self.row_id(row.prompt),
+            prompt=row.prompt,
+            responses=row.responses,
+            critiques=row.critiques,
+            revisions=row.revisions,
             judgments=judgments,
             pairs=tuple(pairs),
             drops=(*dropped, *unpaired),
@@ -198,36 +195,44 @@ class Work:
             seed=self.seed,
             max_length_ratio=choices.max_length_ratio,
         )
+        constitution = self.constitution
         canaries = canary_comparisons(
-            self.constitution.judged(), comparisons, share=choices.canary_share, seed=self.seed
+            constitution.judged(), comparisons, share=choices.canary_share, seed=self.seed
         )
-        judged = await run_together(
+        judged = [p for p in constitution.judged() if p.applies(prompt.tags)]
+        rules = [p for p in constitution.rules() if p.applies(prompt.tags)]
+        done = await run_together(
             [
-                *(self._judgment(prompt, one) for one in comparisons),
+                *(self._judgment(prompt, one, judged, rules) for one in comparisons),
                 *(self._known(canary) for canary in canaries),
             ]
         )
-        judgments = judged[: len(comparisons)]
+        judgments = done[: len(comparisons)]
         if choices.soften_above is not None:
             above = choices.soften_above
             judgments = [soften_disagreement(one, above=above) for one in judgments]
         if choices.refit:
             judgments = list(refit_judgments(judgments))
-        return tuple(judgments), tuple(judged[len(comparisons) :]), tuple(dropped)
+        return tuple(judgments), tuple(done[len(comparisons) :]), tuple(dropped)
 
-    async def _judgment(self, prompt: Prompt, comparison: Comparison) -> Judgment:
-        judged = tuple(p for p in self.constitution.judged() if p.applies(prompt.tags))
+    async def _judgment(
+        self,
+        prompt: Prompt,
+        comparison: Comparison,
+        judged: Sequence[Principle],
+        rules: Sequence[Principle],
+    ) -> Judgment:
         return await judge_comparison(
             prompt,
             comparison,
             judges=self.judges,
             drawn=self._drawn(prompt, comparison, judged),
             candidates=judged,
-            rules=tuple(p for p in self.constitution.rules() if p.applies(prompt.tags)),
+            rules=rules,
         )
 
     def _drawn(
-        self, prompt: Prompt, comparison: Comparison, judged: tuple[Principle, ...]
+        self, prompt: Prompt, comparison: Comparison, judged: Sequence[Principle]
     ) -> tuple[Principle, ...]:
         """The principles that speak about a comparison; of a couple, the one it was sampled by."""
         if self.choices.comparisons != "contrast":

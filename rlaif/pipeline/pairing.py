@@ -17,7 +17,7 @@ Pure, and blind to order. Every judgment becomes one pair or one `Drop` with a r
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlaif.judging import read_opinions
+from rlaif.judging import opinion_sources
 from rlaif.pipeline.comparisons import same_text, sorted_drops
 from rlaif.records import Drop, Judgment, PreferencePair, Response, content_uniform
 
@@ -212,15 +212,15 @@ def _pair(judgment: Judgment, prompt_id: str) -> PreferencePair:
     assert judgment.preference is not None
     assert judgment.agreement is not None
     chosen, rejected = _sides(judgment)
-    opinions = read_opinions(judgment.verdicts)
+    sources = opinion_sources(judgment.verdicts)
     return PreferencePair(
         prompt_id=prompt_id,
         chosen_id=chosen,
         rejected_id=rejected,
         chosen_prob=max(judgment.preference, 1.0 - judgment.preference),
         margin=abs(2.0 * judgment.preference - 1.0),
-        principles=tuple(sorted({opinion.principle for opinion in opinions})),
-        judges=tuple(sorted({opinion.judge for opinion in opinions})),
+        principles=tuple(sorted({principle for _, principle in sources})),
+        judges=tuple(sorted({judge for judge, _ in sources})),
         agreement=judgment.agreement,
         abstained=judgment.abstained,
     )

@@ -76,7 +76,6 @@ class Panel:
             how_many=self.how_many,
             seed=self.seed,
             subject=prompt.id,
-            prompt_tags=prompt.tags,
         )
         if not drawn:
             return None, "no principle of the constitution applies to this prompt"

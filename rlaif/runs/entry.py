@@ -14,6 +14,7 @@ from rlaif.runs.ledger_file import Call
 
 _KEY_BYTES = 16
 _PLAIN = {str, int, bool, type(None)}
+_MAPPING = (dict, Mapping)  # dict first: asking an abstract class is dear
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,10 @@ def _decode(reply: bytes) -> dict[str, Any]:
 
 def _is_finite(value: Any) -> bool:
     """Whether strict JSON can say it: orjson would write infinity as null, which means unknown."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    for item in value.values() if isinstance(value, dict | Mapping) else value:
-        if type(item) not in _PLAIN and not _is_finite(item):
+    for item in value.values() if isinstance(value, _MAPPING) else value:
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                return False
+        elif type(item) not in _PLAIN and not _is_finite(item):
             return False
     return True

@@ -67,7 +67,8 @@ class GroupCommit:
             RunError: Writing failed, now or before.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._bytes <= QUEUE_BYTES or self._error is not None)
+            if self._bytes > QUEUE_BYTES:
+                self._changed.wait_for(lambda: self._bytes <= QUEUE_BYTES or self._error)
             self._check()
             self._queue.append(call)
             self.pending.setdefault(call.key, call)

@@ -241,7 +241,10 @@ class Ledger:
                 self._filter.add(call.key)  # before it is written, or it might be missed after
         self._commits.put(call)
         with self._lock:
-            self._accounts.setdefault(call.account, Sums()).add(call)
+            account = call.account
+            if account not in self._accounts:
+                self._accounts[account] = Sums()
+            self._accounts[account].add(call)
 
     def flush(self) -> None:
         """Wait until everything put so far is durable.

@@ -9,6 +9,8 @@ def mend_text(text: str) -> str:
     Models and servers do produce them (half an emoji at a token limit), and one must not stop the
     writing of a thousand good rows.
     """
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

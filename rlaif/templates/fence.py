@@ -19,6 +19,7 @@ Neutralising twice is neutralising once.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from rlaif.records import content_id
 
@@ -53,6 +54,9 @@ _OPENS_TURN = rf"(?=[ \t]*(?:#{{1,6}}[ \t]*{_ROLES}\b|[*_]{{0,2}}{_ROLES}[*_]{{0
 _TURN = re.compile("\n" + _OPENS_TURN, re.IGNORECASE)
 """After an end of line, which is found much sooner than the start of one."""
 
+_REMEMBERED = 64
+"""Texts: both orders of a comparison are shown one after the other, with the same texts in them."""
+
 _NOT_TAG = re.compile(r"[^a-z0-9_]+")
 
 
@@ -62,6 +66,7 @@ class Fenced(str):
     __slots__ = ()
 
 
+@lru_cache(_REMEMBERED)
 def neutralise(text: str) -> str:
     """Take away what could pass for the frame of a conversation (see the top of this file)."""
     # First a look whether there is anything to take: the patterns are the dearest part of judging.
@@ -89,14 +94,24 @@ def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
         digits come from the text alone, so the same text has the same fence wherever it stands.
     """
     inside = neutralise(text)
-    name = _NOT_TAG.sub("_", tag.lower()).strip("_") or "text"
+    name = _tag_name(tag)
     attempt = 0
     while True:
-        digits = content_id("fence", inside, attempt)[: _DIGITS + attempt // 8]
+        digits = _digits(inside, attempt)
         if digits not in inside and digits not in shown:
             break
         attempt += 1
     return Fenced(f"<{name}_{digits}>\n{inside}\n</{name}_{digits}>")
+
+
+@lru_cache(_REMEMBERED)
+def _digits(inside: str, attempt: int) -> str:
+    return content_id("fence", inside, attempt)[: _DIGITS + attempt // 8]
+
+
+@lru_cache(_REMEMBERED)
+def _tag_name(tag: str) -> str:
+    return _NOT_TAG.sub("_", tag.lower()).strip("_") or "text"
 
 
 def all_texts(values: object) -> list[str]:
@@ -107,9 +122,9 @@ def all_texts(values: object) -> list[str]:
         value = left.pop()
         if isinstance(value, str):
             texts.append(value)
-        elif isinstance(value, dict | Mapping):  # dict first: asking an abstract class is dear
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, (dict, Mapping)):  # dict first: asking an abstract class is dear
             left.extend(value)
             left.extend(value.values())
-        elif isinstance(value, list | tuple):
-            left.extend(value)
     return texts

@@ -110,7 +110,7 @@ class Template:
             RenderError: A section cannot be rendered with these values.
         """
         self._check(values)
-        shown = neutralise("\n".join(all_texts(values)))
+        shown = "\n".join(map(neutralise, all_texts(values)))
         filled = {**values, _SHOWN: shown}
         messages = [
             Message(role=section.role, content=section.fixed or self._fill(section, filled))
@@ -239,7 +239,7 @@ def _compile(path: Path, role: str, start: int, body: str, used: dict[str, int])
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name in unresolved:
             used.setdefault(name.name, start + name.lineno)
-    compiled = _JINJA.template_class.from_code(_JINJA, code, _JINJA.make_globals(None))
+    compiled = _JINJA.template_class.from_code(_JINJA, code, {})
     plain = all(isinstance(part, nodes.Output) and _is_plain(part) for part in tree.body)
     return _Section(role, start, compiled, compiled.render() if plain else None)
 

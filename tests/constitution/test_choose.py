@@ -1,9 +1,10 @@
 import math
 from collections import Counter
 
+import pytest
 from hypothesis import given, strategies as st
 
-from rlaif.constitution import Principle, choose_principles
+from rlaif.constitution import HowMany, Principle, choose_principles
 from tests.constitution.factories import principle
 
 IDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8, unique=True)
@@ -91,17 +92,15 @@ def test_the_second_of_two_draws_follows_the_weights_that_are_left():
     assert abs(without / draws - 5 / 12) < 4 * math.sqrt(5 / 12 * 7 / 12 / draws)
 
 
-def test_weight_zero_and_other_prompt_tags_are_never_drawn():
-    these = [
-        principle("never", weight=0),
-        principle("elsewhere", applies_to=("code",)),
-        principle("here", applies_to=("red-team",)),
-    ]
-    chosen = choose_principles(
-        these, how_many="all", seed=0, subject="x", prompt_tags=("red-team",)
-    )
+@pytest.mark.parametrize("count", ["one", "all", 1, 5])
+def test_weight_zero_is_never_drawn(count: HowMany):
+    these = [principle("never", weight=0), principle("here")]
+    chosen = choose_principles(these, how_many=count, seed=0, subject="x")
     assert ids(chosen) == ("here",)
-    untagged = choose_principles(these, how_many="one", seed=0, subject="x", prompt_tags=())
-    assert untagged == ()
-    unasked = choose_principles(these, how_many="all", seed=0, subject="x")
-    assert ids(unasked) == ("elsewhere", "here")
+    assert choose_principles(these[:1], how_many=count, seed=0, subject="x") == ()
+
+
+@given(principles(), SEEDS, SUBJECTS)
+def test_the_word_one_and_the_number_draw_the_same(these, seed, subject):
+    one = choose_principles(these, how_many="one", seed=seed, subject=subject)
+    assert one == choose_principles(these, how_many=1, seed=seed, subject=subject)
