@@ -35,11 +35,16 @@ async def ask_all(
     Raises:
         EngineUnavailable: The model or server is down.
     """
+    return await run_together([ask_one(engine, request) for request in requests])
 
-    async def ask(request: Request) -> Sequence[Reply] | CallFailed:
-        try:
-            return await engine.ask(request)
-        except CallFailed as problem:
-            return problem
 
-    return await run_together([ask(request) for request in requests])
+async def ask_one(engine: Engine, request: Request) -> Sequence[Reply] | CallFailed:
+    """Ask one thing; a call that failed for good is returned in place of its replies.
+
+    Raises:
+        EngineUnavailable: The model or server is down.
+    """
+    try:
+        return await engine.ask(request)
+    except CallFailed as problem:
+        return problem

@@ -153,22 +153,27 @@ class Reply:
     usage: Usage = Usage()
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary; `Reply.from_json` reads it back."""
+        """Return a JSON-compatible dictionary of what it says; `Reply.from_json` reads it back."""
         # By hand, because `asdict` copies deeply and is the dearest part of keeping a reply.
         usage = self.usage
-        return {
+        data: dict[str, Any] = {
             "text": self.text,
             "finish": self.finish,
-            "label_logprobs": self.label_logprobs,
-            "logprob": self.logprob,
-            "scored_tokens": self.scored_tokens,
-            "score": self.score,
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "cached_tokens": usage.cached_tokens,
             },
         }
+        if self.label_logprobs:
+            data["label_logprobs"] = self.label_logprobs
+        if self.logprob is not None:
+            data["logprob"] = self.logprob
+        if self.scored_tokens is not None:
+            data["scored_tokens"] = self.scored_tokens
+        if self.score is not None:
+            data["score"] = self.score
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Reply":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlaif.engines import Engine, Generate, Label, Reply, Request, request_key
-from rlaif.engines.ask import ask_all
+from rlaif.engines.ask import ask_one
 from rlaif.errors import CallFailed
 from rlaif.judging.parse import is_refusal
 from rlaif.judging.protocol import FAILED_REASON, REFUSED_REASON, UNREADABLE_REASON
@@ -41,7 +41,7 @@ async def ask(engine: Engine, request: Request) -> Asked:
     Raises:
         EngineUnavailable: The model or server is down.
     """
-    (answer,) = await ask_all(engine, [request])
+    answer = await ask_one(engine, request)
     if isinstance(answer, CallFailed):
         return Asked(None, problem=f"{answer.kind}: {answer.message}")
     seed = request.seeds[0] if isinstance(request, Generate) else None

@@ -205,12 +205,12 @@ def _abandon(task: "asyncio.Future[Any]") -> None:
 
 @asynccontextmanager
 async def _seldom_collecting() -> AsyncIterator[None]:
-    """Look for reference cycles a tenth as often: thousands of small records, hardly a cycle.
+    """Look for reference cycles a hundred times as seldom: many small records, hardly a cycle.
 
     At the interpreter's own thresholds the search takes an eighth of the CPU time of a run.
     """
     youngest, *older = gc.get_threshold()
-    gc.set_threshold(10 * youngest, *older)
+    gc.set_threshold(100 * youngest, *older)
     try:
         yield
     finally:

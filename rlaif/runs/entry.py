@@ -136,12 +136,15 @@ def from_call(call: Call) -> Entry:
 
 
 def _encode(reply: Mapping[str, Any]) -> bytes:
-    if _is_finite(reply):
-        try:
+    try:
+        encoded = orjson.dumps(reply)
+    except TypeError:
+        pass  # half a character, or no JSON at all: then the last line raises as well
+    else:
+        # It writes infinity as null, which means unknown.
+        if b"null" not in encoded or _is_finite(reply):
             # A copy, because what orjson returns keeps 8 KiB alive however short it is.
-            return bytes(memoryview(orjson.dumps(reply)))
-        except TypeError:
-            pass  # half a character, or no JSON at all: then the next line raises as well
+            return bytes(memoryview(encoded))
     return json.dumps(reply, separators=(",", ":")).encode()
 
 
@@ -154,7 +157,7 @@ def _decode(reply: bytes) -> dict[str, Any]:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether strict JSON can say it: orjson would write infinity as null, which means unknown."""
+    """Whether strict JSON can say it."""
     for item in value.values() if isinstance(value, _MAPPING) else value:
         if isinstance(item, float):
             if not math.isfinite(item):

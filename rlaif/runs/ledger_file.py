@@ -29,6 +29,10 @@ ones damage is noticed where it is read."""
 _CACHE_KIB = 32768
 """Enough for the index over a million keys."""
 
+_JOURNAL_PAGES = 4096
+"""After so many the journal is worked into the file: a page of keys changes more than once till
+then, and is copied once."""
+
 _KEYS_PAGE = 1 << 14
 
 _WAIT_SECONDS = 30.0
@@ -229,6 +233,7 @@ def _prepare_writing(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
