@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 
@@ -117,6 +118,49 @@ async def test_work_that_calls_enough_lets_others_finish_for_a_while_and_begins_
     assert (sorted(begun), finished) == ([0, 1, 2], [0, 1])
     await run_all(iter(range(3)), work, concurrency=1, enough=enough)
     assert len(begun) <= 4
+
+
+async def test_workers_that_wait_for_a_slow_reader_get_every_item_once():
+    def items() -> Iterator[int]:
+        for item in range(20):
+            time.sleep(0.01)
+            yield item
+
+    done: list[int] = []
+
+    async def work(item: int) -> None:
+        done.append(item)
+        await asyncio.sleep(0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(executor, "_READ_AHEAD", 1)
+        await run_all(items(), work, concurrency=5)
+    assert sorted(done) == list(range(20))
+
+
+async def test_what_a_slow_reader_finds_after_enough_is_not_begun(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(executor, "_READ_AHEAD", 1)
+    enough, read_on = asyncio.Event(), threading.Event()
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        yield 0
+        read_on.wait(30)
+        read.append(1)
+        yield 1
+
+    begun: list[int] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        enough.set()
+        read_on.set()
+        while not read:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # until what was read has arrived
+
+    await asyncio.wait_for(run_all(items(), work, concurrency=3, enough=enough), 30)
+    assert begun == [0]
 
 
 @pytest.mark.parametrize("way", ["run_all", "read_in_thread"])
