@@ -63,7 +63,7 @@ class Sampling:
     """Further server parameters, passed through and part of the key."""
 
 
-Keys = dict[int | None, tuple[Mapping[str, Any], str]]
+_Keys = dict[int | None, tuple[Mapping[str, Any], str]]
 """What `request_key` found for one request: by seed, the identity and the key."""
 
 
@@ -88,7 +88,7 @@ class Generate:
     purpose: str = ""
     """What it is for, such as ``sample`` or ``judge``: for counting, never part of the key."""
 
-    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keys: _Keys = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Label:
     """Text the assistant's reply starts with. Needs PREFILL."""
 
     purpose: str = ""
-    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keys: _Keys = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Score:
     messages: tuple[Message, ...]
     continuation: str
     purpose: str = ""
-    _keys: Keys = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keys: _Keys = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 Request = Generate | Label | Score
