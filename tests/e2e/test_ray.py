@@ -196,7 +196,7 @@ def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path: Path, cluster: str)
     assert calls(run, "sample") == 200, "what was in reply shards was asked again"
 
 
-def test_ctrl_c_drains_within_ten_seconds_and_can_be_resumed(tmp_path: Path, cluster: str):
+def test_a_signal_ends_a_run_in_order_and_it_can_be_resumed(tmp_path: Path, cluster: str):
     changes = {"student": student(latency_ms=60), "ray": ALONE, "concurrency": 4}
     config = write_project(tmp_path, prompts=400, **changes)
     words = ["generate", str(config), "--executor", "ray", "--address", cluster]
