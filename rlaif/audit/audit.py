@@ -7,8 +7,7 @@ from typing import Any
 from rlaif.audit.files import check_extra, write_audit
 from rlaif.audit.fit import fit_calibration
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold
-from rlaif.audit.judges import Audited, build_judges
-from rlaif.audit.measuring import Asker, Estimate, OnProgress
+from rlaif.audit.measuring import Asker, Audited, Estimate, OnProgress, build_judges
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.question import Question, build_question
 from rlaif.audit.result import Audit, JudgeResult, SetResult, measure_set
@@ -21,14 +20,13 @@ from rlaif.config.run import KConfig
 from rlaif.engines import Engine, Lasting
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
-from rlaif.pipeline.executor import Interrupted
-from rlaif.pipeline.generate import run_sync
-from rlaif.pipeline.roles import open_judges
 from rlaif.records import Judgment, content_id
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
+from rlaif.sessions.concurrent import Interrupted, run_sync
+from rlaif.sessions.engines import open_judges
 from rlaif.templates import TemplateSet
 
 OnEstimate = Callable[[Sequence[Estimate]], None]

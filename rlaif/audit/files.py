@@ -7,8 +7,7 @@ from typing import Any
 
 import orjson
 
-from rlaif.audit.picture import draw_reliability
-from rlaif.audit.render import render_audit
+from rlaif.audit.render import draw_reliability, render_audit
 from rlaif.audit.result import Audit
 from rlaif.errors import InputError
 from rlaif.judging.calibration import Calibration

@@ -1,20 +1,137 @@
 """Asking: every judge on every gold pair, the trial before it, and the repetitions after it."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
 from rlaif.audit.gold import GoldPair, GoldSet
-from rlaif.audit.judges import Audited
 from rlaif.audit.outcome import choice_of
 from rlaif.audit.question import Question
-from rlaif.audit.repeat import repetition
-from rlaif.judging import judge_comparison
-from rlaif.pipeline.executor import run_all
-from rlaif.records import Choice, Judgment, content_uniform
+from rlaif.config.judge import JudgeConfig
+from rlaif.engines import Capability, Engine, Generate, Reply, Request
+from rlaif.judging import Judge, build_configured_judge, judge_comparison
+from rlaif.judging.build import configured_fingerprint
+from rlaif.records import Choice, Judgment, content_seed, content_uniform
 from rlaif.runs import Entry, Ledger
+from rlaif.sessions.concurrent import run_all
+from rlaif.sessions.recorded import RecordedEngine
+from rlaif.templates import TemplateSet
+
+_REPETITION: ContextVar[int] = ContextVar("repetition", default=0)
+
+
+@contextmanager
+def repetition(number: int) -> Iterator[None]:
+    """Within it, and in tasks started within it, seeds are those of this repetition; 0 is plain."""
+    token = _REPETITION.set(number)
+    try:
+        yield
+    finally:
+        _REPETITION.reset(token)
+
+
+class ReseededEngine:
+    """An engine whose sampled requests get the seeds of the current `repetition`.
+
+    Attributes:
+        sampled: Whether any request was sampled (temperature above 0), so that asking again can
+            give another answer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.sampled = False
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The engine's own."""
+        return self._engine.identity
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The engine's own."""
+        return self._engine.capabilities
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Ask, with other seeds in a repetition."""
+        if isinstance(request, Generate) and request.sampling.temperature > 0.0:
+            self.sampled = True
+            number = _REPETITION.get()
+            if number:
+                seeds = tuple(content_seed(number, "repeat", seed) for seed in request.seeds)
+                request = replace(request, seeds=seeds)
+        return await self._engine.ask(request)
+
+    async def aclose(self) -> None:
+        """Close the engine."""
+        await self._engine.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One judge as it is audited."""
+
+    judge: Judge
+    weight: float
+    engine: ReseededEngine
+    fingerprint: str
+    calibrated: bool = False
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return self.judge.name
+
+
+def build_judges(
+    configs: Sequence[JudgeConfig],
+    engines: Mapping[str, Engine],
+    *,
+    ledger: Ledger,
+    templates: TemplateSet,
+    question: Question,
+    orders: str,
+    min_mass: float,
+) -> tuple[Audited, ...]:
+    """Put every engine behind the ledger and build the judges.
+
+    Raises:
+        InputError: A template or a setting cannot be used.
+        EngineMissing: An engine cannot do what its judge needs.
+    """
+    recorded: dict[int, RecordedEngine] = {}
+    audited = []
+    for config in configs:
+        engine = engines[config.name]
+        if id(engine) not in recorded:
+            names = [f"judge:{other.name}" for other in configs if engines[other.name] is engine]
+            recorded[id(engine)] = RecordedEngine(engine, ledger, label="+".join(names))
+        asked = ReseededEngine(recorded[id(engine)])
+        judge = build_configured_judge(
+            config,
+            engine=asked,
+            templates=templates,
+            orders="one" if orders == "one" else "both",
+            min_mass=min_mass,
+            principles=question.ids(),
+        )
+        audited.append(
+            Audited(
+                judge,
+                config.weight,
+                asked,
+                configured_fingerprint(
+                    config, judge, engine=engine, orders=orders, min_mass=min_mass
+                ),
+                calibrated=config.calibration is not None,
+            )
+        )
+    return tuple(audited)
+
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how many parts of it are done, and how many there are."""

@@ -20,7 +20,7 @@ def loop(
 ) -> None:
     """Run rounds of self-improvement. Repeat the command to go on."""
     from rlaif.loop import Round, Shown, Stage, run_loop
-    from rlaif.training.progress import progress_style
+    from rlaif.training.harness.progress import progress_style
 
     def show(done: Round) -> None:
         if json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlaif.config.ppo import GrpoFile, OnlineFile, PpoFile, RlooFile
 from rlaif.config.run import PromptsConfig
-from rlaif.pipeline.inputs import PromptSource, read_prompts
+from rlaif.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 
 

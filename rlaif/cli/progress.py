@@ -1,6 +1,7 @@
 """What a person sees while work goes on: a live line on a terminal, else a plain one now and then.
 
-With ``json`` it is JSON lines on stdout instead. Training has its own: `rlaif.training.progress`.
+With ``json`` it is JSON lines on stdout instead. Training has its own:
+`rlaif.training.harness.progress`.
 """
 
 import sys
@@ -11,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from rlaif.pipeline.budget import show_use
 from rlaif.pipeline.job import OnProgress, Progress
+from rlaif.sessions.budget import show_use
 
 OnCount = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

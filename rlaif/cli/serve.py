@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from rlaif.engines.vllm_server import OnWait, VllmServer, serve_vllm
+from rlaif.engines.vllm.server import OnWait, VllmServer, serve_vllm
 
 _EVERY_S = 10.0
 _PLAIN = re.compile(r"[A-Za-z][\w./@:-]*")

@@ -151,8 +151,8 @@ def _start_processes(strategy: str | None, processes: int | None) -> None:
 
 
 def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
-    from rlaif.training.progress import progress_style
-    from rlaif.training.settings import is_main_process
+    from rlaif.training.harness.progress import progress_style
+    from rlaif.training.harness.settings import is_main_process
 
     result = train(config=settings, force=force, style=progress_style(json=json))
     if not is_main_process():

@@ -1,13 +1,29 @@
 """The run file: what `rlaif generate run.yaml` is told."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.gate import GateConfig
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
 from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
+
+
+class GateConfig(Settings):
+    """A judge below the minimum refuses to label, unless it is overridden by name."""
+
+    audit: FilePath = Field(description="The audit.json that rlaif audit wrote.")
+    min_accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        min_length=1, description="Gold set (its file name without ending) to least accuracy."
+    )
+    by: Literal["bound", "estimate"] = Field(
+        "bound",
+        description="bound: the lower end of the 95 % interval must reach the minimum; "
+        "estimate: the point estimate must.",
+    )
+    override: tuple[str, ...] = Field(
+        (), description="Judges that may label all the same; the data card then says so."
+    )
 
 
 class SamplingConfig(Settings):

@@ -55,7 +55,7 @@ def _transformers(**arguments: Any) -> Engine:
 
 
 def _openai(**arguments: Any) -> Engine:
-    from rlaif.engines.openai import build_openai_engine
+    from rlaif.engines.openai.engine import build_openai_engine
 
     return build_openai_engine(**arguments)
 
@@ -72,7 +72,7 @@ def _reward_model(**arguments: Any) -> Engine:
 
 
 def _scripted(**arguments: Any) -> Engine:
-    from rlaif.engines.behaviours import build_scripted_engine
+    from rlaif.engines.scripted import build_scripted_engine
 
     return build_scripted_engine(**arguments)
 
@@ -84,7 +84,7 @@ def _vllm(**arguments: Any) -> Engine:
             hint="pip install 'constitutional-rlaif[vllm]', or serve the model from another "
             "environment: rlaif serve --model …",
         )
-    from rlaif.engines.vllm_engine import build_vllm_engine
+    from rlaif.engines.vllm.engine import build_vllm_engine
 
     return build_vllm_engine(**arguments)
 

@@ -9,6 +9,7 @@ Requests are frozen and JSON-compatible through `request_key`, which is what mak
 content-addressed fact: equal keys mean the same question to the same model.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -286,3 +287,11 @@ def require(engine: Engine, *needed: Capability, who: str) -> None:
             f"{who} needs {', '.join(missing)}, which its engine cannot do (it can: {can})",
             hint="choose another engine or another method for this role",
         )
+
+
+def log_sum(values: Sequence[float]) -> float | None:
+    """Return the logarithm of the summed probabilities, at most 0; None for none."""
+    if not values:
+        return None
+    top = max(values)
+    return min(0.0, top + math.log(sum(math.exp(value - top) for value in values)))

@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlaif.config import Settings, load_config
-from rlaif.embedded import model_fingerprint, quiet_transformers
 from rlaif.engines.protocol import Capability, Reply, Request, Score, Usage
 from rlaif.errors import CallFailed, EngineError, EngineMissing
+from rlaif.models import model_fingerprint, quiet_transformers
 
 Read = Callable[[list[list[int]]], list[float]]
 """From token ids of several texts to their scores."""

@@ -12,12 +12,12 @@ from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.plan import Plan
+from rlaif.inputs import PromptSource, read_prompts
 from rlaif.judging import build_configured_judge
-from rlaif.pipeline.inputs import PromptSource, read_prompts
-from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.pipeline.roles import open_once, sampling_of
 from rlaif.records import Failure, Prompt
 from rlaif.runs import Ledger
+from rlaif.sessions.engines import open_once, sampling_of
+from rlaif.sessions.recorded import RecordedEngine
 from rlaif.templates import TemplateSet
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
 from rlaif.evaluation.diversity import measure_diversity
-from rlaif.evaluation.each import each
 from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts, to_estimate
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
@@ -29,6 +28,7 @@ from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
 from rlaif.evaluation.wins import length_controlled, match_responses, measure_rule_wins
 from rlaif.generation import sample_responses
 from rlaif.records import Failure, Prompt
+from rlaif.sessions.concurrent import each
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

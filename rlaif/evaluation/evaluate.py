@@ -12,12 +12,11 @@ from rlaif.evaluation.build import Parts, open_parts
 from rlaif.evaluation.compare import OnProgress, aevaluate
 from rlaif.evaluation.results import SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
-from rlaif.pipeline.executor import Interrupted
-from rlaif.pipeline.generate import run_sync
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
+from rlaif.sessions.concurrent import Interrupted, run_sync
 
 
 def evaluate(

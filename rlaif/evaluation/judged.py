@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.constitution import Constitution, HowMany, choose_principles
-from rlaif.evaluation.each import each
 from rlaif.evaluation.measure import Measure, Measured
 from rlaif.evaluation.wins import Match
 from rlaif.judging import Judge, judge_comparison
 from rlaif.records import Choice, Comparison, Judgment
+from rlaif.sessions.concurrent import each
 
 JUDGED_WINS = Measure(
     "wins/judges",

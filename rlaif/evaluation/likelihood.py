@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from rlaif.engines import Capability, Engine, Score, require
 from rlaif.errors import CallFailed
-from rlaif.evaluation.each import each
 from rlaif.evaluation.measure import Group, Measure, Measured, per_response
 from rlaif.records import Failure, Message, Response
+from rlaif.sessions.concurrent import each
 
 PURPOSE = "likelihood"
 

@@ -9,20 +9,25 @@ from rlaif.judging.aggregate import (
 )
 from rlaif.judging.build import METHODS, build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
-from rlaif.judging.construction import CONSTRUCTION_JUDGE, ConstructionJudge
-from rlaif.judging.contrast import Contrast, ContrastJudge, contrast_logit
-from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge, read_word
+from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE, ConstructionJudge
+from rlaif.judging.methods.contrast import Contrast, ContrastJudge, contrast_logit
+from rlaif.judging.methods.pairwise import Orders, Pairwise, PairwiseJudge, read_word
+from rlaif.judging.methods.pointwise import Pointwise, PointwiseJudge
+from rlaif.judging.methods.reward import REWARD_PRINCIPLE, Reward, RewardJudge
+from rlaif.judging.methods.rubric import Rubric, RubricJudge, fit_rubric_weights
+from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
+from rlaif.judging.methods.salmon import Salmon, SalmonJudge, measure_variances
 from rlaif.judging.panel import judge_comparison, soften_disagreement
-from rlaif.judging.parse import is_refusal, parse_choice
-from rlaif.judging.pointwise import Pointwise, PointwiseJudge
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
-from rlaif.judging.reading import Expected, Reading, read_expected, read_labels
-from rlaif.judging.reward import REWARD_PRINCIPLE, Reward, RewardJudge
-from rlaif.judging.rubric import Rubric, RubricJudge
-from rlaif.judging.rubric_weights import fit_rubric_weights
-from rlaif.judging.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.salmon import Salmon, SalmonJudge, measure_variances
+from rlaif.judging.reading import (
+    Expected,
+    Reading,
+    is_refusal,
+    parse_choice,
+    read_expected,
+    read_labels,
+)
 from rlaif.judging.strengths import fit_strengths, preference_of, refit_judgments
 from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
 

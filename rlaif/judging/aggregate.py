@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlaif.constitution import Principle
+from rlaif.judging.methods.rules import RULES_JUDGE
 from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_agreeing, split_orders
-from rlaif.judging.rules import RULES_JUDGE
 from rlaif.judging.transforms import Transform
 from rlaif.records import Choice, Comparison, Judgment, Order, Verdict
 

@@ -8,26 +8,57 @@ from rlaif.config import nearest
 from rlaif.config.judge import COT_CLAMP, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, TemplateError
-from rlaif.judging import (
-    chain_of_thought,
-    contrast as contrastive,
-    pairwise,
-    pointwise,
-    rubric,
-    salmon,
-)
 from rlaif.judging.calibration import calibrate, read_calibration
-from rlaif.judging.construction import CONSTRUCTION_JUDGE
-from rlaif.judging.contrast import Contrast, ContrastJudge
-from rlaif.judging.identity import configured_fingerprint
-from rlaif.judging.pairwise import Orders, Pairwise, PairwiseJudge
-from rlaif.judging.pointwise import Pointwise, PointwiseJudge
+from rlaif.judging.methods import contrast as contrastive, pairwise, pointwise, rubric, salmon
+from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE
+from rlaif.judging.methods.contrast import Contrast, ContrastJudge
+from rlaif.judging.methods.pairwise import Orders, Pairwise, PairwiseJudge
+from rlaif.judging.methods.pointwise import Pointwise, PointwiseJudge
+from rlaif.judging.methods.reward import Reward, RewardJudge
+from rlaif.judging.methods.rubric import Rubric, RubricJudge
+from rlaif.judging.methods.rules import RULES_JUDGE
+from rlaif.judging.methods.salmon import Salmon, SalmonJudge
 from rlaif.judging.protocol import Judge, check_needs
-from rlaif.judging.reward import Reward, RewardJudge
-from rlaif.judging.rubric import Rubric, RubricJudge
-from rlaif.judging.rules import RULES_JUDGE
-from rlaif.judging.salmon import Salmon, SalmonJudge
+from rlaif.records import content_id
 from rlaif.templates import TemplateSet
+
+
+def judge_fingerprint(
+    *,
+    engine: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    templates: Mapping[str, str],
+    orders: str,
+    min_mass: float,
+) -> str:
+    """Return a hash over everything that decides what a judge says about a comparison.
+
+    Its name and its weight in a panel are no part of it, nor is a calibration, which changes how
+    sure a judge is and never which response it prefers.
+
+    Args:
+        engine: The identity of its engine: model, revision, address.
+        plan: Its method and the method's settings.
+        templates: Name to fingerprint of what it shows.
+        orders: In which orders it is asked; for a method without order, anything constant.
+        min_mass: Label mass below which it abstains.
+    """
+    said = {key: value for key, value in plan.items() if key not in ("weight", "calibration")}
+    return content_id("judge", engine, said, dict(sorted(templates.items())), orders, min_mass)
+
+
+def configured_fingerprint(
+    config: JudgeConfig, judge: Judge, *, engine: Engine, orders: str, min_mass: float
+) -> str:
+    """Return the fingerprint of a judge that was built from a file."""
+    return judge_fingerprint(
+        engine=engine.identity,
+        plan=config.plan(),
+        templates=judge.template_fingerprints,
+        orders=orders if config.shows_both else "none",
+        min_mass=min_mass if config.reads_labels else 0.0,
+    )
+
 
 Settings = Contrast | Pairwise | Pointwise | Reward | Rubric | Salmon
 """A method's own settings; every method has one such class."""
@@ -43,7 +74,7 @@ class _Common:
 
 
 def _pairwise(common: _Common, settings: Any) -> Judge:
-    name = chain_of_thought.TEMPLATE if settings.chain_of_thought else pairwise.TEMPLATE
+    name = pairwise.REASONING_TEMPLATE if settings.chain_of_thought else pairwise.TEMPLATE
     template = common.templates.get(name)
     return PairwiseJudge(
         common.name, common.engine, template, common.orders, common.min_mass, settings

@@ -36,7 +36,7 @@ class Calibration:
     """Name it had when it was audited; for people, the fingerprint decides."""
 
     fingerprint: str
-    """Of the judge, see `rlaif.judging.identity`."""
+    """Of the judge, see `rlaif.judging.build`."""
 
     method: str
     question: str

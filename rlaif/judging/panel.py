@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rlaif.constitution import Principle
 from rlaif.engines.ask import run_together
 from rlaif.judging.aggregate import Source, aggregate_verdicts, weigh_principles
+from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
 from rlaif.judging.protocol import Judge
-from rlaif.judging.rules import RULES_JUDGE, judge_rules
 from rlaif.judging.transforms import Soften, Transform, apply_transforms
 from rlaif.records import Comparison, Judgment, Prompt, Verdict
 

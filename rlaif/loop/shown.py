@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlaif.evaluation import OnProgress as OnEvaluated
 from rlaif.pipeline.job import OnProgress as OnGenerated
-from rlaif.training.progress import Style
+from rlaif.training.harness.progress import Style
 
 Stage = Literal["generate", "train", "evaluate"]
 

@@ -1,10 +1,10 @@
 """The pipeline: the work on one prompt, and the executors that spread it."""
 
+from rlaif.inputs import PromptSource, read_prompts
 from rlaif.pipeline.export import Exported, export
 from rlaif.pipeline.generate import agenerate, generate
-from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.pipeline.job import Progress
-from rlaif.pipeline.recorded import RecordedEngine
+from rlaif.sessions.recorded import RecordedEngine
 
 __all__ = [
     "Exported",

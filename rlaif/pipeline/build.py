@@ -9,15 +9,14 @@ from rlaif.config.run import JudgeConfig, KConfig
 from rlaif.constitution import Constitution, HowMany, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.generation import ContrastSampler, Reviser, contrast
+from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge, Judge, build_configured_judge
-from rlaif.pipeline.budget import Budget, check_priced
-from rlaif.pipeline.checks import check_judging
-from rlaif.pipeline.gate import gate_notices
-from rlaif.pipeline.inputs import PromptSource
+from rlaif.pipeline.checks import check_judging, gate_notices
 from rlaif.pipeline.item import Choices, Student, Work
-from rlaif.pipeline.recorded import RecordedEngine
-from rlaif.pipeline.roles import open_engines, sampling_of
 from rlaif.runs import Ledger, Manifest
+from rlaif.sessions.budget import Budget, check_priced
+from rlaif.sessions.engines import open_engines, sampling_of
+from rlaif.sessions.recorded import RecordedEngine
 from rlaif.templates import TemplateSet
 
 

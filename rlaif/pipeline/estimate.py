@@ -16,13 +16,12 @@ from rlaif.config import RunConfig, load_config
 from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage, request_key
 from rlaif.engines.ask import run_together
-from rlaif.pipeline.budget import Budget, Spend
+from rlaif.inputs import PromptSource, check_source, count_records, read_prompts
 from rlaif.pipeline.build import build_parts
-from rlaif.pipeline.executor import Interrupted, read_in_thread
-from rlaif.pipeline.generate import run_sync
-from rlaif.pipeline.inputs import PromptSource, check_source, count_records, read_prompts
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import Failure, Prompt
+from rlaif.sessions.budget import Budget, Spend
+from rlaif.sessions.concurrent import Interrupted, read_in_thread, run_sync
 
 CHARACTERS_PER_TOKEN = 4.0
 """A rule of thumb for English; other scripts take more tokens."""

@@ -1,23 +1,19 @@
 """Generate: from a run file to a finished run directory; repeating it goes on where it stopped."""
 
-import asyncio
 import os
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from rlaif.config import RunConfig, load_config, nearest
 from rlaif.errors import ConfigError, EngineMissing
+from rlaif.inputs import check_source
 from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.checks import check_batches
-from rlaif.pipeline.executor import Interrupted, read_in_thread
-from rlaif.pipeline.inputs import check_source
 from rlaif.pipeline.job import Job, OnProgress
 from rlaif.runs import Run, RunWriter, open_run
-
-ResultT = TypeVar("ResultT")
+from rlaif.sessions.concurrent import Interrupted, read_in_thread, run_sync
 
 Executor = Literal["local", "ray"]
 """Where the work is done: in this process, or in actors of a Ray cluster."""
@@ -108,36 +104,10 @@ def _import_ray() -> Callable[..., Coroutine[Any, Any, None]]:
     # down, as a worker did not answer in time, starts a new Ray, and that may end the process.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
-        from rlaif.pipeline.ray_executor import run_on_ray
+        from rlaif.pipeline.ray.executor import run_on_ray
     except ModuleNotFoundError as problem:
         raise EngineMissing(
             f"the ray executor needs {problem.name}, which is not installed",
             hint="pip install 'constitutional-rlaif[ray]'",
         ) from None
     return run_on_ray
-
-
-def run_sync(start: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
-    """Run a coroutine to its end, also where an event loop is already running.
-
-    In a running loop (a notebook) it gets a loop of its own in another thread.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(start())
-    outcome: list[ResultT] = []
-    problem: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(start()))
-        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread
-            problem.append(error)
-
-    thread = threading.Thread(target=target, name="rlaif")
-    thread.start()
-    thread.join()
-    if problem:
-        raise problem[0]
-    return outcome[0]

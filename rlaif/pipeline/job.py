@@ -11,14 +11,14 @@ from typing import Any
 
 from rlaif.config import RunConfig
 from rlaif.errors import EngineUnavailable, RlaifError, StoppedEarly
-from rlaif.pipeline.budget import Use, open_budget
+from rlaif.inputs import belongs, count_records, read_prompts
 from rlaif.pipeline.build import Parts
-from rlaif.pipeline.desk import Done
-from rlaif.pipeline.executor import Interrupted, read_in_thread, run_all
-from rlaif.pipeline.inputs import belongs, count_records, read_prompts
 from rlaif.pipeline.item import RENDER, never_rendered
+from rlaif.pipeline.ray.desk import Done
 from rlaif.records import REMOVED, Failure, Prompt, Row
 from rlaif.runs import RunWriter
+from rlaif.sessions.budget import Use, open_budget
+from rlaif.sessions.concurrent import Interrupted, read_in_thread, run_all
 
 _TICK_SECONDS = 0.5
 _UNRENDERED = 20

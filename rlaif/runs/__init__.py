@@ -1,14 +1,15 @@
 """Runs: the only door to run data on disk: ledger, shards, manifest, lock."""
 
 from rlaif.runs import tables
-from rlaif.runs.entry import Entry, Total
 from rlaif.runs.ids import IdSet
-from rlaif.runs.ledger import Ledger
+from rlaif.runs.ledger.entry import Entry, Total
+from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.manifest import Manifest
-from rlaif.runs.run import JudgmentView, PairView, Run, open_run
+from rlaif.runs.run import Run, open_run
 from rlaif.runs.schema import ROW_SCHEMA, row_from_dict, row_to_dict
 from rlaif.runs.shards import done_ids, read_rows, write_shard
 from rlaif.runs.status import RunStatus
+from rlaif.runs.views import JudgmentView, PairView
 from rlaif.runs.writer import RunWriter
 
 __all__ = [

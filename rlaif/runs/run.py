@@ -10,66 +10,20 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import nearest
 from rlaif.errors import InputError
-from rlaif.records import Failure, Judgment, Prompt, Response, Row
+from rlaif.records import Failure, Response, Row
 from rlaif.runs import tables
 from rlaif.runs.dataset import make_dataset
 from rlaif.runs.failures import standing_failures
 from rlaif.runs.layout import Layout
-from rlaif.runs.ledger import Ledger
+from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.manifest import Manifest, load_manifest
 from rlaif.runs.shards import read_rows
 from rlaif.runs.status import RunStatus, read_status
 from rlaif.runs.stores import local_copy, url_of
+from rlaif.runs.views import JudgmentView, PairView
 
 if TYPE_CHECKING:
     import datasets
-
-
-@dataclass(frozen=True, slots=True)
-class PairView:
-    """A preference pair with what it is about."""
-
-    prompt: Prompt
-    chosen: Response
-    rejected: Response
-    chosen_prob: float
-    """P(chosen is better) in [0.5, 1], after the recorded transforms."""
-
-    margin: float
-    """2·|p − ½| in [0, 1]."""
-
-    principles: tuple[str, ...]
-    judges: tuple[str, ...]
-    agreement: float
-    """Share, in [0.5, 1], of opinions on the side of the label."""
-
-    abstained: int
-    """Verdicts behind the label that abstained."""
-
-    @property
-    def prompt_id(self) -> str:
-        """Id of the prompt."""
-        return self.prompt.id
-
-    @property
-    def chosen_id(self) -> str:
-        """Id of the preferred response."""
-        return self.chosen.id
-
-    @property
-    def rejected_id(self) -> str:
-        """Id of the other response."""
-        return self.rejected.id
-
-
-@dataclass(frozen=True, slots=True)
-class JudgmentView:
-    """A judgment with what it is about."""
-
-    prompt: Prompt
-    first: Response
-    second: Response
-    judgment: Judgment
 
 
 @dataclass(frozen=True, slots=True)

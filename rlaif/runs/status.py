@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from rlaif.errors import RunError
 from rlaif.records import REMOVED, Choice, Failure
-from rlaif.runs.entry import Total
 from rlaif.runs.failures import read_failures
 from rlaif.runs.ids import IdSet
 from rlaif.runs.layout import Layout
-from rlaif.runs.ledger import Ledger
+from rlaif.runs.ledger.entry import Total
+from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.lock import is_locked
 from rlaif.runs.log import read_log
 from rlaif.runs.manifest import Manifest

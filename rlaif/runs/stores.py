@@ -21,8 +21,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from rlaif.embedded.places import cache_folder
 from rlaif.errors import InputError, RunError
+from rlaif.models.fingerprint import cache_folder
 from rlaif.records import content_id
 from rlaif.runs.files import PARTIAL, make_folder, write_whole
 

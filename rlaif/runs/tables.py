@@ -7,7 +7,7 @@ streams; nothing here writes.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,9 +15,7 @@ from rlaif.records import Message, Response, Revision, Row
 from rlaif.runs.layout import Layout
 from rlaif.runs.schema import MESSAGES, VERDICTS, judgment_to_dict
 from rlaif.runs.shards import read_rows
-
-if TYPE_CHECKING:
-    from rlaif.runs.run import Run
+from rlaif.runs.views import ReadableRun
 
 Record = dict[str, Any]
 
@@ -30,10 +28,10 @@ class Table:
     """One kind of record: its columns, and how to read them from a run."""
 
     schema: pa.Schema
-    records: Callable[["Run"], Iterator[Record]]
+    records: Callable[[ReadableRun], Iterator[Record]]
 
 
-def pair_records(run: "Run") -> Iterator[Record]:
+def pair_records(run: ReadableRun) -> Iterator[Record]:
     """Yield preference pairs in TRL's conversational format, with the soft label beside them."""
     marks = _marks(run)
     for pair in run.pairs():
@@ -54,7 +52,7 @@ def pair_records(run: "Run") -> Iterator[Record]:
         }
 
 
-def prompt_records(run: "Run") -> Iterator[Record]:
+def prompt_records(run: ReadableRun) -> Iterator[Record]:
     """Yield every prompt, for reinforcement learning; ``reference`` is its demonstration, if any.
 
     See `demonstration_records` for which response that is.
@@ -71,7 +69,7 @@ def prompt_records(run: "Run") -> Iterator[Record]:
         }
 
 
-def response_records(run: "Run") -> Iterator[Record]:
+def response_records(run: ReadableRun) -> Iterator[Record]:
     """Yield every response, revisions included."""
     marks = _marks(run)
     for row in _rows(run, "responses"):
@@ -90,7 +88,7 @@ def response_records(run: "Run") -> Iterator[Record]:
             }
 
 
-def judgment_records(run: "Run") -> Iterator[Record]:
+def judgment_records(run: ReadableRun) -> Iterator[Record]:
     """Yield every judgment with its verdicts, those without a preference included."""
     marks = _marks(run)
     for view in run.judgments():
@@ -114,7 +112,7 @@ def judgment_records(run: "Run") -> Iterator[Record]:
         }
 
 
-def demonstration_records(run: "Run") -> Iterator[Record]:
+def demonstration_records(run: ReadableRun) -> Iterator[Record]:
     """Yield the best response to each prompt, for supervised fine-tuning.
 
     Candidates are the revisions of the last round. Without any, they are the samples, unless a
@@ -143,7 +141,7 @@ def demonstration_records(run: "Run") -> Iterator[Record]:
         }
 
 
-def revision_records(run: "Run") -> Iterator[Record]:
+def revision_records(run: ReadableRun) -> Iterator[Record]:
     """Yield each draft with what the last round made of it.
 
     ``preference`` is P(revision is better) where a judge compared the two, else None: that a
@@ -216,11 +214,11 @@ def _chains(row: Row) -> Iterator[list[Revision]]:
         yield steps
 
 
-def _rows(run: "Run", *parts: str) -> Iterator[Row]:
+def _rows(run: ReadableRun, *parts: str) -> Iterator[Row]:
     return read_rows(Layout(run.path).shards, parts)
 
 
-def _marks(run: "Run") -> dict[str, str]:
+def _marks(run: ReadableRun) -> dict[str, str]:
     return {"constitution": run.manifest.constitution_label, "run": run.manifest.label}
 
 

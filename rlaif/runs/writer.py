@@ -19,7 +19,7 @@ from rlaif.runs.failures import append_failures, repair_failures, standing_failu
 from rlaif.runs.files import PARTIAL, make_folder, remove_partial, sync_folder
 from rlaif.runs.ids import IdSet
 from rlaif.runs.layout import Layout
-from rlaif.runs.ledger import Ledger, check_reuse
+from rlaif.runs.ledger.ledger import Ledger, check_reuse
 from rlaif.runs.lock import RunLock
 from rlaif.runs.log import EventLog, read_log
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest

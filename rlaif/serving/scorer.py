@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rlaif.config.judged import JudgedConfig
 from rlaif.config.ppo import LengthPenaltyConfig, RewardPartConfig
-from rlaif.pipeline.scoring import JudgedScorer, open_judged
+from rlaif.serving.judged import JudgedScorer, open_judged
 from rlaif.training.build_scorer import build_scorer
 from rlaif.training.scorers import Scorer, finish
 

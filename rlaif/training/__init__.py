@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rlaif.errors import EngineMissing
 
 if TYPE_CHECKING:
-    from rlaif.training.data import load_demonstrations, load_preferences
+    from rlaif.training.data.read import load_demonstrations, load_preferences
     from rlaif.training.dpo.train import train_dpo
-    from rlaif.training.folder import TrainResult
+    from rlaif.training.harness.folder import TrainResult
     from rlaif.training.models import LoraSettings, load_policy, load_scorer
     from rlaif.training.online import train_grpo, train_rloo
     from rlaif.training.ppo.train import train_ppo
@@ -35,10 +35,10 @@ __all__ = [
 
 _HOMES = {
     "LoraSettings": "rlaif.training.models",
-    "TrainResult": "rlaif.training.folder",
-    "load_demonstrations": "rlaif.training.data",
+    "TrainResult": "rlaif.training.harness.folder",
+    "load_demonstrations": "rlaif.training.data.read",
     "load_policy": "rlaif.training.models",
-    "load_preferences": "rlaif.training.data",
+    "load_preferences": "rlaif.training.data.read",
     "load_scorer": "rlaif.training.models",
     "train_dpo": "rlaif.training.dpo.train",
     "train_grpo": "rlaif.training.online",

@@ -23,14 +23,63 @@ from transformers import (
 )
 
 from rlaif.config.load import nearest
-from rlaif.embedded import SHIPPED, model_fingerprint, resolve_model
 from rlaif.errors import EngineMissing, InputError
+from rlaif.models import SHIPPED, model_fingerprint, resolve_model
 from rlaif.records import content_id
-from rlaif.training.chat import set_chat_template, set_pad_token
-from rlaif.training.memory import keep_freed_memory
+from rlaif.training.data.chat import set_chat_template, set_pad_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import ctypes
+import sys
+
+_PAIRS = (
+    "set gradient_checkpointing and repeat the command to go on; or lower batch_size (and raise"
+    " accumulate) or max_length, or set lora, with another out"
+)
+_GROUPS = "lower micro_batch or set gradient_checkpointing, then repeat the command to go on"
+_PPO = (
+    "lower micro_tokens (training) or generation_batch (drawing), or set gradient_checkpointing;"
+    " then repeat the command to go on"
+)
+_HINTS = {"ppo": _PPO, "rloo": _GROUPS, "grpo": _GROUPS}
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h of glibc
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed: the next step of a training will ask for the same again.
+
+    glibc gives large blocks back at once and gets them anew, page by page and zeroed, which took a
+    tenth of each step on a CPU (docs/experiments.md). From here on this process gives nothing back,
+    and needs a few hundredths more at most, for blocks are no longer packed as tightly. Elsewhere
+    than on Linux with glibc, and where a GPU computes, nothing happens.
+    """
+    if sys.platform != "linux" or torch.cuda.is_available():
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, _NEVER)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether memory ran out, of a GPU or of the machine; drivers say so in several ways."""
+    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(problem).lower()
+    return isinstance(problem, RuntimeError) and (
+        "out of memory" in said or "can't allocate memory" in said
+    )
+
+
+def memory_hint(kind: str) -> str:
+    """Say what to change; ``kind`` is that of a `TrainingFolder`."""
+    return _HINTS.get(kind, _PAIRS)
+
 
 _SMALL = 500_000_000
 """Parameters up to which bf16 log-probabilities are too coarse: importance ratios of models this
@@ -72,7 +121,7 @@ def load_policy(
             frozen or adapted.
         revision: Branch, tag or commit on the hub.
         lora: Wrap the model in new adapters; only these will be trained.
-        chat_template: See `rlaif.training.chat.set_chat_template`.
+        chat_template: See `rlaif.training.data.chat.set_chat_template`.
         frozen: The model is only read (a reference): no gradients, eval mode.
 
     Raises:

@@ -13,19 +13,19 @@ from typing import Any, TypeVar
 from rlaif.config.load import load_config
 from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
-from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.metrics import draw_curves, need_trackers, read_metrics
+from rlaif.training.data.sampler import PassSampler
+from rlaif.training.harness.card import model_card, provenance_of
+from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.harness.metrics import draw_curves, need_trackers, read_metrics
+from rlaif.training.harness.progress import Style
+from rlaif.training.harness.run import quiet_libraries, run_trainer, save_final, seed_all
+from rlaif.training.harness.settings import is_main_process, lora_settings
 from rlaif.training.models import device_kind, identify_model, load_policy, take_device
 from rlaif.training.ppo.build import computes_in_bf16
-from rlaif.training.ppo.card import model_card, provenance_of
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
 from rlaif.training.ppo.vllm import need_vllm
-from rlaif.training.progress import Style
 from rlaif.training.reward_plan import reward_plan
-from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all
-from rlaif.training.sampler import PassSampler
 from rlaif.training.scorers import Scorer, as_reward_func, name_of
-from rlaif.training.settings import is_main_process, lora_settings
 
 ConfigT = TypeVar("ConfigT", bound=GroupConfig)
 

@@ -37,7 +37,7 @@ def reward_model_scorer(
     Args:
         model: A folder or hub id of a sequence classifier with one label.
         revision: Branch, tag or commit on the hub.
-        chat_template: For tokenizers without one; see `rlaif.training.chat.set_chat_template`.
+        chat_template: For tokenizers without one; see `rlaif.training.data.chat.set_chat_template`.
         most_tokens: Padded tokens of one forward pass.
 
     Raises:
@@ -85,7 +85,7 @@ def score_tokens(
         pad_id: Any id of the vocabulary.
         most_tokens: Padded tokens of one forward pass.
     """
-    from rlaif.training.ppo.sequences import split_by_tokens
+    from rlaif.training.forward.sequences import split_by_tokens
 
     read = _reader(model)
     scores = [0.0] * len(ids)

@@ -7,7 +7,7 @@ from rlaif.config.judge import JudgeConfig
 from rlaif.config.judged import JudgedConfig
 from rlaif.config.ppo import OnlineFile, RewardPartConfig
 from rlaif.constitution.load import load_constitution
-from rlaif.embedded import resolve_model
+from rlaif.models import resolve_model
 from rlaif.records import content_id
 from rlaif.templates import TemplateSet
 from rlaif.training.models import identify_model

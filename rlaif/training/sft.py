@@ -19,24 +19,29 @@ from trl.trainer.sft_trainer import SFTTrainer
 from typing_extensions import override
 
 from rlaif.config.train import SftConfig
-from rlaif.training.card import write_card
-from rlaif.training.data import Source, read_demonstrations, split_held_out
-from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.models import load_policy, load_tokenizer
-from rlaif.training.ppo.logprobs import causal_model, find_head
-from rlaif.training.progress import Style
-from rlaif.training.reading import attach_scoring
-from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all, trainer_arguments
-from rlaif.training.sampler import LengthSampler
-from rlaif.training.samples import sample_prompts
-from rlaif.training.settings import (
+from rlaif.training.data.read import Source, read_demonstrations, split_held_out
+from rlaif.training.data.sampler import LengthSampler
+from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_demonstrations
+from rlaif.training.forward.logprobs import causal_model, find_head
+from rlaif.training.forward.reading import attach_scoring
+from rlaif.training.harness.card import write_card
+from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.harness.progress import Style, sample_prompts
+from rlaif.training.harness.run import (
+    quiet_libraries,
+    run_trainer,
+    save_final,
+    seed_all,
+    trainer_arguments,
+)
+from rlaif.training.harness.settings import (
     build_settings,
     is_main_process,
     lora_settings,
     plan_of,
     usable_length,
 )
-from rlaif.training.tokens import Tokenised, plain_strings, tokenise_demonstrations
+from rlaif.training.models import load_policy, load_tokenizer
 
 _CURVES = ("loss", "grad_norm", "learning_rate")
 
@@ -57,7 +62,7 @@ def train_sft(
     the tokenizer.
 
     Args:
-        dataset: See `rlaif.training.data.load_demonstrations`; or ``data`` in ``config``.
+        dataset: See `rlaif.training.data.read.load_demonstrations`; or ``data`` in ``config``.
         model: A shipped name, a folder or a hub id.
         out: Where the checkpoint goes; plain transformers loads it.
         config: A training file, a mapping or settings; see `rlaif.config.train.SftConfig`.

@@ -7,12 +7,12 @@ from pathlib import Path
 from timing import StepTimes, gpu_peak
 
 from rlaif.config.train import DpoConfig
-from rlaif.training.data import load_preferences
+from rlaif.training.data.read import load_preferences
+from rlaif.training.data.tokens import tokenise_pairs
 from rlaif.training.dpo.train import build_trainer
-from rlaif.training.folder import open_training
+from rlaif.training.harness.folder import open_training
+from rlaif.training.harness.run import quiet_libraries
 from rlaif.training.models import load_policy
-from rlaif.training.run import quiet_libraries
-from rlaif.training.tokens import tokenise_pairs
 
 job = json.loads(Path(sys.argv[1]).read_text())
 sizes = job["dpo"]

@@ -7,13 +7,13 @@ from pathlib import Path
 from timing import clocks, gpu_peak
 
 from rlaif.config.ppo import PpoConfig
+from rlaif.training.harness.run import quiet_libraries
 from rlaif.training.ppo.build import build_parts, build_practice, build_updater, read_inputs
 from rlaif.training.ppo.checkpoint import State
-from rlaif.training.ppo.kl import KlControl
+from rlaif.training.ppo.losses import KlControl
 from rlaif.training.ppo.trainer import PpoTrainer
 from rlaif.training.ppo.world import open_world
 from rlaif.training.reward_model_scorer import reward_model_scorer
-from rlaif.training.run import quiet_libraries
 
 job = json.loads(Path(sys.argv[1]).read_text())
 sizes = job["ppo"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rlaif.constitution import load_constitution
-from rlaif.embedded import resolve_model
+from rlaif.models import resolve_model
 from rlaif.training import load_scorer
 
 PAIRS_PER_STEP = 4

@@ -17,7 +17,7 @@ from typing import Any
 from record import HERE, ROOT, arguments, carry_out, keep, smooth
 
 from rlaif.evaluation import evaluate
-from rlaif.training.metrics import read_metrics
+from rlaif.training.harness.metrics import read_metrics
 
 SMOKE = {"rollouts": 2, "rollout_size": 8, "minibatch_size": 4, "max_new_tokens": 16}
 OWN = {"ppo": {"critic_warmup": 1}, "rloo": {"micro_batch": 4}}

@@ -24,9 +24,9 @@ from record import HERE, ROOT, arguments, carry_out, keep, smooth
 
 from rlaif import open_run
 from rlaif.training import train_dpo
-from rlaif.training.data import split_held_out
-from rlaif.training.metrics import read_metrics
-from rlaif.training.progress import progress_style
+from rlaif.training.data.read import split_held_out
+from rlaif.training.harness.metrics import read_metrics
+from rlaif.training.harness.progress import progress_style
 
 LOSSES = {"hard": "soft", "soft": "soft", "gdpo": "gdpo"}
 RELIABILITIES = (0.95, 0.75, 0.55)

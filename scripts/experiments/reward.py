@@ -10,8 +10,8 @@ import random
 from record import HERE, arguments, carry_out, keep, pairs_of, smooth, write_rows
 
 from rlaif.training import train_reward
-from rlaif.training.metrics import read_metrics
-from rlaif.training.progress import progress_style
+from rlaif.training.harness.metrics import read_metrics
+from rlaif.training.harness.progress import progress_style
 
 NAMES = ("hh_harmless", "pandalm")
 MOST_CHARACTERS = 900

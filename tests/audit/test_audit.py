@@ -15,9 +15,9 @@ from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError
 from rlaif.judging import build_judge, judge_comparison
 from rlaif.judging.calibration import read_calibration
-from rlaif.pipeline import roles
-from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
+from rlaif.sessions import engines as roles
+from rlaif.sessions.engines import open_configured
 from rlaif.templates import TemplateSet
 from tests.audit.planted import (
     LENGTH_BIAS,

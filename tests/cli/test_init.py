@@ -14,8 +14,8 @@ from rlaif.constitution import check_rule, load_constitution
 from rlaif.constitution.lint import lint_constitution
 from rlaif.errors import InputError, RunError
 from rlaif.evaluation import evaluate
+from rlaif.inputs import PromptSource, read_prompts
 from rlaif.pipeline import generate
-from rlaif.pipeline.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 from rlaif.templates import TemplateSet
 

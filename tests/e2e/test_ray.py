@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.audit.relabel import relabel, reparse
+from rlaif.audit.relabel.relabel import relabel, reparse
 from rlaif.errors import ConfigError, StoppedEarly
 from rlaif.runs import open_run
 from tests.e2e.project import COMMAND, row_bytes, write_project
@@ -243,7 +243,7 @@ def test_what_broke_in_a_worker_is_said(tmp_path: Path, cluster: str, monkeypatc
         def __call__(self, _: Any) -> Any:
             raise KeyError("lost")
 
-    monkeypatch.setattr("rlaif.pipeline.ray_executor._Actor", Broken)
+    monkeypatch.setattr("rlaif.pipeline.ray.executor._Actor", Broken)
     with pytest.raises(StoppedEarly, match=r"Ray gave the work up: KeyError: 'lost'"):
         rlaif.generate(config, executor="ray")
 

@@ -6,7 +6,7 @@ import pytest
 
 from rlaif.constitution import load_constitution
 from rlaif.engines import Capability, Engine, Generate, Sampling, open_engine
-from rlaif.engines.vllm_server import serve_vllm
+from rlaif.engines.vllm.server import serve_vllm
 from rlaif.judging import build_judge
 from rlaif.records import Comparison, Prompt, Response, Verdict
 from rlaif.templates import TemplateSet

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rlaif.engines import Generate, Reply, Sampling
-from rlaif.engines.openai import OpenAIEngine, build_openai_engine
+from rlaif.engines.openai.engine import OpenAIEngine, build_openai_engine
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from rlaif.records import Message
 from tests.engines.faults import FaultServer

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rlaif.engines import Engine, Generate, Label, Sampling, Score, open_engine
-from rlaif.engines.vllm_options import VllmOptions, engine_arguments
-from rlaif.engines.vllm_server import ServeOptions, server_flags
+from rlaif.engines.vllm.options import VllmOptions, engine_arguments
+from rlaif.engines.vllm.server import ServeOptions, server_flags
 from rlaif.errors import CallFailed, EngineError, EngineMissing
 from rlaif.records import Message
 from tests.engines import cases

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.engines.vllm_install import PYTHON_VARIABLE
+from rlaif.engines.vllm.install import PYTHON_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get(PYTHON_VARIABLE) or str(ROOT / ".venv-vllm" / "bin" / "python")

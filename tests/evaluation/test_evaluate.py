@@ -14,10 +14,10 @@ from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, EngineMissing, RunLocked, RunMismatch
 from rlaif.evaluation import evaluate, read_scorecard
-from rlaif.pipeline import roles
-from rlaif.pipeline.roles import open_configured
 from rlaif.runs import Ledger
 from rlaif.runs.lock import RunLock
+from rlaif.sessions import engines as roles
+from rlaif.sessions.engines import open_configured
 from tests.evaluation.factories import Talker
 
 FILES = {"scorecard.json", "responses.jsonl", "report.md"}

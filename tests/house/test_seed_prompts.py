@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlaif.pipeline.inputs import PromptSource, read_prompts
+from rlaif.inputs import PromptSource, read_prompts
 from rlaif.records import Prompt
 from tests.public_data import DATA
 

@@ -11,13 +11,13 @@ from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Reply
 from rlaif.errors import ConfigError
 from rlaif.judging import build_configured_judge, judge_comparison, sigmoid
+from rlaif.judging.build import configured_fingerprint
 from rlaif.judging.calibration import (
     Calibration,
     fit_temperature,
     negative_log_likelihood,
     read_calibration,
 )
-from rlaif.judging.identity import configured_fingerprint
 from rlaif.templates import TemplateSet
 from tests.judging.fake import BRIEF, COMPARISON, PROMPT, FakeEngine, always
 

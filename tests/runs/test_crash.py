@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from rlaif.runs import open_run, read_rows
-from rlaif.runs.group_commit import GROUP_ROWS
-from rlaif.runs.ledger import Ledger
+from rlaif.runs.ledger.group_commit import GROUP_ROWS
+from rlaif.runs.ledger.ledger import Ledger
 from tests.runs.crashing import (
     CALLS,
     make_made_row,

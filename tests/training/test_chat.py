@@ -1,7 +1,7 @@
 import pytest
 
 from rlaif.errors import InputError
-from rlaif.training.chat import set_chat_template, set_pad_token
+from rlaif.training.data.chat import set_chat_template, set_pad_token
 from tests.training.tiny import make_tokenizer, user
 
 

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from rlaif.errors import InputError, RecordError
-from rlaif.training.data import (
+from rlaif.training.data.read import (
     load_demonstrations,
     load_preferences,
     read_demonstrations,

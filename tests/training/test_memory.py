@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from rlaif.training.memory import is_out_of_memory, memory_hint
+from rlaif.training.models import is_out_of_memory, memory_hint
 
 FAULTS = """
 import resource
 import torch
-from rlaif.training.memory import keep_freed_memory
+from rlaif.training.models import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rlaif.training import metrics
-from rlaif.training.metrics import (
+from rlaif.training.harness import metrics
+from rlaif.training.harness.metrics import (
     MetricsLog,
     Trackers,
     draw_curves,
@@ -111,7 +111,7 @@ def test_trackers_get_finite_values_and_the_settings(monkeypatch, capsys):
 def test_without_a_tracker_nothing_is_loaded_or_sent():
     program = """
 import sys
-from rlaif.training.metrics import Trackers
+from rlaif.training.harness.metrics import Trackers
 trackers = Trackers([], "run", {})
 trackers.write(1, {"loss": 0.5})
 trackers.close()

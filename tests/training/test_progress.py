@@ -2,7 +2,7 @@ import io
 import json
 import sys
 
-from rlaif.training.progress import Sample, TrainingProgress, progress_style
+from rlaif.training.harness.progress import Sample, TrainingProgress, progress_style
 
 SAMPLE = Sample("say red\nnow", "red \x1b[2J [bold]x[/bold]")
 
@@ -27,7 +27,7 @@ def test_json_prints_one_object_per_event_and_nothing_else(monkeypatch):
 
 
 def test_plain_speaks_now_and_then_with_an_estimate(capsys, monkeypatch):
-    monkeypatch.setattr("rlaif.training.progress._PLAIN_EVERY", 0.0)
+    monkeypatch.setattr("rlaif.training.harness.progress._PLAIN_EVERY", 0.0)
     with TrainingProgress(10, done=4, style="plain") as progress:
         progress.update(7, {"loss": 0.25})
         assert 0 <= progress.seconds_left() < 60

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from torch.utils.data import BatchSampler, DataLoader
 from trl.trainer.utils import RepeatSampler
 
-from rlaif.training.sampler import LengthSampler, PassSampler, begin_epoch
+from rlaif.training.data.sampler import LengthSampler, PassSampler, begin_epoch
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=300)
 

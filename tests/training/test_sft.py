@@ -9,13 +9,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.config.train import SftConfig
 from rlaif.errors import TrainingError
-from rlaif.training import run
-from rlaif.training.folder import open_training
+from rlaif.training.data.tokens import tokenise_demonstrations
+from rlaif.training.harness import run
+from rlaif.training.harness.folder import open_training
+from rlaif.training.harness.run import quiet_libraries
+from rlaif.training.harness.watch import TrainingWatch
 from rlaif.training.models import load_policy
-from rlaif.training.run import quiet_libraries
 from rlaif.training.sft import build_trainer, train_sft
-from rlaif.training.tokens import tokenise_demonstrations
-from rlaif.training.watch import TrainingWatch
 from tests.training.tiny import COLOURS, assistant, make_tiny, user
 
 

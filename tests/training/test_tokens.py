@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from rlaif.errors import InputError
-from rlaif.training.tokens import tokenise_demonstrations, tokenise_pairs
+from rlaif.training.data.tokens import tokenise_demonstrations, tokenise_pairs
 from tests.training.tiny import assistant, make_tokenizer, user
 
 

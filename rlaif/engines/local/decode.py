@@ -13,7 +13,7 @@ from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.draw import draw_tokens
 from rlaif.engines.local.forward import Forward
 from rlaif.engines.local.jobs import Row, out_of_memory
-from rlaif.engines.local.limits import Limits
+from rlaif.engines.local.queue import Limits
 from rlaif.engines.local.rows import new_rows
 from rlaif.engines.protocol import Reply, Usage
 from rlaif.records import content_uniform

@@ -11,10 +11,8 @@ import torch
 from rlaif.engines.local.decode import Decoder
 from rlaif.engines.local.forward import Forward
 from rlaif.engines.local.jobs import Job, Reading, Row
-from rlaif.engines.local.limits import choose_limits
-from rlaif.engines.local.load import Loaded, load_model
-from rlaif.engines.local.options import TransformersOptions, read_options
-from rlaif.engines.local.queue import Queue
+from rlaif.engines.local.load import Loaded, TransformersOptions, load_model, read_options
+from rlaif.engines.local.queue import Queue, choose_limits
 from rlaif.engines.local.worker import Worker, closed, twin
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score
 from rlaif.errors import EngineMissing

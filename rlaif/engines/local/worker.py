@@ -14,11 +14,9 @@ import torch
 
 from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.decode import Decoder
-from rlaif.engines.local.forward import Forward
+from rlaif.engines.local.forward import Forward, measure
 from rlaif.engines.local.jobs import Reading, Row
-from rlaif.engines.local.limits import Limits
-from rlaif.engines.local.measure import measure
-from rlaif.engines.local.queue import Queue
+from rlaif.engines.local.queue import Limits, Queue
 from rlaif.errors import EngineError, RlaifError
 
 

@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 
 from rlaif.config import nearest
 from rlaif.errors import InputError
-from rlaif.pipeline.card import data_card
 from rlaif.pipeline.export.axolotl import AXOLOTL
+from rlaif.pipeline.export.card import data_card
 from rlaif.pipeline.export.labels import Labels
 from rlaif.pipeline.export.llama_factory import LLAMA_FACTORY
 from rlaif.pipeline.export.openrlhf import OPENRLHF
-from rlaif.pipeline.export.shape import DATA_FILE, Format, Record, Shape
-from rlaif.pipeline.export.trl import MESSAGES, TRL
+from rlaif.pipeline.export.shape import DATA_FILE, MESSAGES, TRL, Format, Record, Shape
 from rlaif.pipeline.export.verl import VERL
 from rlaif.runs import Run, open_run, tables
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlaif.runs import tables
+
 Record = dict[str, Any]
 
 DATA_FILE = "data/train-00000-of-00001.parquet"
@@ -81,3 +83,24 @@ def alternates(messages: Sequence[Mapping[str, str]]) -> bool:
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     return all(role == ("user", "assistant")[place % 2] for place, role in enumerate(turns))
+
+
+_NO_CONVERSATION = "it holds one conversation a record"
+
+
+def _as_it_is(schema: pa.Schema) -> Shape:
+    def convert(record: Record, _: int) -> Record:
+        return record
+
+    return Shape(schema, convert)
+
+
+_ALL: dict[str, Callable[[pa.Schema], Shape]] = dict.fromkeys(tables.TABLES, _as_it_is)
+
+TRL = Format("trl", _ALL)
+
+MESSAGES = Format(
+    "messages",
+    {what: conversations(what) for what in ("demonstrations", "responses", "revisions")},
+    refused=dict.fromkeys(("pairs", "judgments", "prompts"), _NO_CONVERSATION),
+)

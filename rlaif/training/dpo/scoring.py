@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlaif.training.pairs import Layout
-from rlaif.training.ppo.logprobs import causal_model, find_head
-from rlaif.training.reading import attach_scoring, shares_prompts
+from rlaif.training.data.pairs import Layout
+from rlaif.training.forward.logprobs import causal_model, find_head
+from rlaif.training.forward.reading import attach_scoring, shares_prompts
 
 
 def choose_layout(model: Any, *, own_loss: bool) -> Layout:

@@ -6,28 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config.train import DpoConfig
-from rlaif.training.card import write_card
-from rlaif.training.data import Source, read_preferences, split_held_out
+from rlaif.training.data.read import Source, read_preferences, split_held_out
+from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_pairs
 from rlaif.training.dpo.scoring import choose_layout
 from rlaif.training.dpo.trainer import PairLoss, PreferenceTrainer
-from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.losses.dpo import soft_dpo_loss
-from rlaif.training.losses.gdpo import gdpo_loss
-from rlaif.training.losses.ipo import soft_ipo_loss
-from rlaif.training.losses.regression import regression_loss
-from rlaif.training.losses.robust import robust_loss
-from rlaif.training.models import load_policy, load_tokenizer
-from rlaif.training.progress import Style
-from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all, trainer_arguments
-from rlaif.training.samples import sample_prompts
-from rlaif.training.settings import (
+from rlaif.training.harness.card import write_card
+from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.harness.progress import Style, sample_prompts
+from rlaif.training.harness.run import (
+    quiet_libraries,
+    run_trainer,
+    save_final,
+    seed_all,
+    trainer_arguments,
+)
+from rlaif.training.harness.settings import (
     build_settings,
     is_main_process,
     lora_settings,
     plan_of,
     usable_length,
 )
-from rlaif.training.tokens import Tokenised, plain_strings, tokenise_pairs
+from rlaif.training.losses import (
+    gdpo_loss,
+    regression_loss,
+    robust_loss,
+    soft_dpo_loss,
+    soft_ipo_loss,
+)
+from rlaif.training.models import load_policy, load_tokenizer
 
 _CURVES = ("loss", "rewards/margins", "rewards/agreement", "logps/chosen_per_token", "grad_norm")
 
@@ -45,7 +52,8 @@ def train_dpo(
     """Train a policy on preference pairs; repeat the call to resume.
 
     Args:
-        dataset: See `rlaif.training.data.load_preferences`; or name it as ``data`` in ``config``.
+        dataset: See `rlaif.training.data.read.load_preferences`; or name it as ``data`` in
+            ``config``.
         model: A shipped name, a folder or a hub id.
         out: Where the checkpoint goes; plain transformers loads it.
         config: A training file, a mapping or settings; see `rlaif.config.train.DpoConfig`.

@@ -18,11 +18,10 @@ from typing_extensions import override
 
 from rlaif.errors import InputError
 from rlaif.runs.files import make_folder, write_whole
+from rlaif.training.data.pairs import Layout, PairCollator, Row, pair_length
+from rlaif.training.data.sampler import LengthSampler
 from rlaif.training.dpo.scoring import score_pairs
-from rlaif.training.losses.nll import chosen_nll
-from rlaif.training.losses.ratio import log_ratio_difference
-from rlaif.training.pairs import Layout, PairCollator, Row, pair_length
-from rlaif.training.sampler import LengthSampler
+from rlaif.training.losses import chosen_nll, log_ratio_difference
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 """``(h_B, p_B) -> losses_B``; see `rlaif.training.losses`."""

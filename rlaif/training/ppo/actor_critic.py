@@ -6,7 +6,7 @@ one: a frozen base with two sets of low-rank adapters, ``default`` (the policy) 
 reference is the base with adapters off. Dropout is off everywhere: with it the same tokens would
 have other log-probabilities in every forward pass, and ratios would not start at 1.
 
-Shapes: N response tokens, flat (see `rlaif.training.ppo.sequences`).
+Shapes: N response tokens, flat (see `rlaif.training.forward.sequences`).
 """
 
 import copy
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from rlaif.errors import InputError
-from rlaif.training.ppo.logprobs import causal_model, compute_logprobs, find_head
-from rlaif.training.ppo.sequences import Sequences
-from rlaif.training.ppo.states import can_share, compute_states
+from rlaif.training.forward.logprobs import causal_model, compute_logprobs, find_head
+from rlaif.training.forward.sequences import Sequences
+from rlaif.training.forward.states import can_share, compute_states
 
 Parameters = dict[str, nn.Parameter]
 

@@ -8,7 +8,8 @@ import torch
 
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import InputError
-from rlaif.training.metrics import need_trackers
+from rlaif.training.harness.metrics import need_trackers
+from rlaif.training.harness.settings import lora_settings
 from rlaif.training.models import (
     count_parameters,
     device_kind,
@@ -26,7 +27,6 @@ from rlaif.training.ppo.trainer import Practice
 from rlaif.training.ppo.update import Objective, Split, Updater
 from rlaif.training.ppo.vllm import Lengths, VllmRollouts, need_vllm
 from rlaif.training.ppo.world import World
-from rlaif.training.settings import lora_settings
 
 OWN_CRITIC = ("auto", "policy", "shared")
 """Critics that start from the policy."""

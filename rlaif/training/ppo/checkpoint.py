@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from rlaif.errors import RunMismatch, TrainingError
-from rlaif.training.folder import TrainingFolder
-from rlaif.training.ppo.kl import KlControl
+from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.ppo.advantages import RunningMoments
+from rlaif.training.ppo.losses import KlControl
 from rlaif.training.ppo.optimiser import Optimiser
-from rlaif.training.ppo.whiten import RunningMoments
 
 _MOMENTS = {"mean": "exp_avg", "square": "exp_avg_sq"}
 

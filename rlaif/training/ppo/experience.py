@@ -9,14 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rlaif.training.forward.sequences import Sequences, Tokens, lay_out, split_by_tokens
 from rlaif.training.ppo.actor_critic import ActorCritic
-from rlaif.training.ppo.gae import compute_gae
-from rlaif.training.ppo.importance import compute_importance
-from rlaif.training.ppo.kl import compute_k1
-from rlaif.training.ppo.rewards import compute_rewards
+from rlaif.training.ppo.advantages import AddUp, compute_gae, compute_rewards, keep, whiten
+from rlaif.training.ppo.losses import compute_importance, compute_k1
 from rlaif.training.ppo.sampling import Sampled
-from rlaif.training.ppo.sequences import Sequences, Tokens, lay_out, split_by_tokens
-from rlaif.training.ppo.whiten import AddUp, keep, whiten
 
 _SAME = 1e-5
 """Largest difference of log-probabilities that counts as rounding."""

@@ -5,12 +5,17 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from rlaif.training.folder import TrainingFolder
-from rlaif.training.metrics import MetricsLog, Trackers, drop_lines_after, read_metrics
+from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.harness.metrics import MetricsLog, Trackers, drop_lines_after, read_metrics
+from rlaif.training.harness.progress import (
+    FILE as SAMPLES,
+    Sample,
+    Style,
+    TrainingProgress,
+    keep_samples,
+)
 from rlaif.training.ppo.checkpoint import State, save_checkpoint
 from rlaif.training.ppo.optimiser import Optimiser
-from rlaif.training.progress import Sample, Style, TrainingProgress
-from rlaif.training.samples import FILE as SAMPLES, keep_samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 
 from rlaif.errors import InputError
 from rlaif.records import Message, Prompt, content_id, content_seed
-from rlaif.training.chat import render_chat
+from rlaif.training.data.chat import render_chat
 from rlaif.training.models import context_length, load_tokenizer
 
 AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from rlaif.training.ppo.few_rows import turned_linears
-from rlaif.training.ppo.sequences import Tokens
+from rlaif.training.forward.head import turned_linears
+from rlaif.training.forward.sequences import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,21 @@
 
 import contextlib
 import gc
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaif.config.load import load_config
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import TrainingError
-from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.interrupts import Interrupts
-from rlaif.training.memory import is_out_of_memory, memory_hint
-from rlaif.training.models import identify_model
+from rlaif.training.harness.card import model_card, provenance_of
+from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.harness.metrics import draw_curves, read_metrics
+from rlaif.training.harness.progress import Style
+from rlaif.training.harness.run import Interrupts, quiet_libraries
+from rlaif.training.models import identify_model, is_out_of_memory, memory_hint
 from rlaif.training.ppo.build import (
     Parts,
     build_parts,
@@ -22,19 +25,61 @@ from rlaif.training.ppo.build import (
     critic_plan,
     read_inputs,
 )
-from rlaif.training.ppo.card import provenance_of
 from rlaif.training.ppo.checkpoint import State, load_checkpoint
+from rlaif.training.ppo.describe import CURVES
 from rlaif.training.ppo.journal import Habits, Journal
-from rlaif.training.ppo.kl import KlControl
+from rlaif.training.ppo.losses import KlControl
 from rlaif.training.ppo.optimiser import Diverged
-from rlaif.training.ppo.outcome import write_outcome
 from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
 from rlaif.training.ppo.trainer import PpoTrainer
 from rlaif.training.ppo.world import World, open_world
-from rlaif.training.progress import Style
 from rlaif.training.reward_plan import reward_plan
-from rlaif.training.run import quiet_libraries
 from rlaif.training.scorers import Scorer, name_of
+
+_SHOWN = ("score/mean", "objective/kl", "response/tokens", "response/ended")
+
+
+def write_outcome(out: Path, parts: Parts, state: State, *, settings: Mapping[str, Any]) -> None:
+    """Write everything into ``out``; files appear whole, the policy's weights last.
+
+    Adapters are merged into the policy that plain transformers loads, and kept in ``adapter/``. A
+    base in 4 bits cannot take them up without loss: there only the adapter is written.
+    """
+    staging = out / ".saving"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    parts.models.save_critic(staging / "critic")
+    policy = parts.models.policy
+    if hasattr(policy, "peft_config"):
+        policy.save_pretrained(staging / "adapter")
+        policy = None if getattr(policy, "is_loaded_in_4bit", False) else policy.merge_and_unload()
+    if policy is not None:
+        policy.save_pretrained(staging)
+    parts.tokenizer.save_pretrained(staging)
+    rows = read_metrics(out)
+    draw_curves(rows, CURVES, staging / "curves.png")
+    card = model_card("PPO", settings, _facts(parts, state), rows=rows, shown=_SHOWN)
+    (staging / "README.md").write_text(card, encoding="utf-8")
+    for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".safetensors"):
+        target = out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    staging.rmdir()
+
+
+def _facts(parts: Parts, state: State) -> list[str]:
+    facts = [
+        f"{state.rollout} rollouts, {state.responses} responses to "
+        f"{len(parts.prompts.prompts)} prompts",
+        f"responses left out because they were not scored: {state.unscored}",
+        f"prompts left out because they were too long: {parts.prompts.too_long}",
+        "KL is in nats per sequence, against the policy that training started from",
+    ]
+    if state.torn:
+        facts.append("an update was interrupted and made again: nothing repeats this exactly")
+    return facts
+
 
 _FREE = {
     "generation_batch",

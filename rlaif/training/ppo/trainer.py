@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlaif.errors import RlaifError, TrainingError
+from rlaif.training.harness.progress import Sample
 from rlaif.training.ppo.actor_critic import ActorCritic
+from rlaif.training.ppo.advantages import shape_scores
 from rlaif.training.ppo.checkpoint import State
 from rlaif.training.ppo.describe import describe
 from rlaif.training.ppo.experience import (
@@ -28,12 +30,10 @@ from rlaif.training.ppo.experience import (
 )
 from rlaif.training.ppo.optimiser import Diverged
 from rlaif.training.ppo.prompts import Asked, PromptSet
-from rlaif.training.ppo.rewards import shape_scores
 from rlaif.training.ppo.sampling import Sampled, sample_responses
 from rlaif.training.ppo.update import Updater
 from rlaif.training.ppo.vllm import VllmRollouts
 from rlaif.training.ppo.world import World
-from rlaif.training.progress import Sample
 from rlaif.training.scorers import Scorer, collect_scores
 
 Finished = tuple[State, dict[str, float], list[Sample]]

@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 
 from rlaif.records import content_seed
+from rlaif.training.forward.sequences import Sequences, split_by_tokens
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.experience import Experience
-from rlaif.training.ppo.kl import compute_k3
-from rlaif.training.ppo.losses import compute_policy_loss, compute_ratio, compute_value_loss
+from rlaif.training.ppo.losses import (
+    compute_k3,
+    compute_policy_loss,
+    compute_ratio,
+    compute_value_loss,
+)
 from rlaif.training.ppo.optimiser import Optimiser
-from rlaif.training.ppo.sequences import Sequences, split_by_tokens
 from rlaif.training.ppo.world import World
 
 Aggregate = Literal["token-mean", "sequence-mean", "sequence-sum"]

@@ -2,7 +2,7 @@
 
 TRL's `VLLMGeneration` holds the engine, in this process (``colocate``) or behind a server. vLLM's
 kernels round differently from the training forward pass, so its tokens come from a slightly
-different distribution; `rlaif.training.ppo.importance` corrects for that.
+different distribution; `rlaif.training.ppo.losses` corrects for that.
 """
 
 import importlib.util
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from rlaif.errors import EngineMissing, InputError
+from rlaif.training.forward.sequences import Tokens
 from rlaif.training.ppo.sampling import Sampled, cut
-from rlaif.training.ppo.sequences import Tokens
 from rlaif.training.ppo.world import World
 
 if TYPE_CHECKING:

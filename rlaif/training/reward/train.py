@@ -7,22 +7,28 @@ from typing import Any
 
 from rlaif.config.train import RewardConfig
 from rlaif.errors import InputError
-from rlaif.training.card import write_card
-from rlaif.training.data import Loaded, Source, read_preferences, split_held_out
-from rlaif.training.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.models import load_scorer, load_tokenizer
-from rlaif.training.progress import Style
-from rlaif.training.reward.measure import measure_scores
-from rlaif.training.reward.trainer import ScorerTrainer, choose_layout
-from rlaif.training.run import quiet_libraries, run_trainer, save_final, seed_all, trainer_arguments
-from rlaif.training.settings import (
+from rlaif.training.data.read import Loaded, Source, read_preferences, split_held_out
+from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_pairs
+from rlaif.training.harness.card import write_card
+from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.harness.progress import Style
+from rlaif.training.harness.run import (
+    quiet_libraries,
+    run_trainer,
+    save_final,
+    seed_all,
+    trainer_arguments,
+)
+from rlaif.training.harness.settings import (
     build_settings,
     is_main_process,
     lora_settings,
     plan_of,
     usable_length,
 )
-from rlaif.training.tokens import Tokenised, plain_strings, tokenise_pairs
+from rlaif.training.models import load_scorer, load_tokenizer
+from rlaif.training.reward.measure import measure_scores
+from rlaif.training.reward.trainer import ScorerTrainer, choose_layout
 
 _CURVES = ("loss", "accuracy", "agreement", "margin", "score/chosen", "grad_norm")
 
@@ -44,7 +50,8 @@ def train_reward(
     correlation, each with an interval; ``metrics["gold"]`` the same per gold set.
 
     Args:
-        dataset: See `rlaif.training.data.load_preferences`; or name it as ``data`` in ``config``.
+        dataset: See `rlaif.training.data.read.load_preferences`; or name it as ``data`` in
+            ``config``.
         model: A policy to start from, or a reward model to go on with.
         out: Where the checkpoint goes.
         config: A training file, a mapping or settings; see `rlaif.config.train.RewardConfig`.

@@ -13,17 +13,17 @@ from torch import Tensor
 from trl.trainer.reward_trainer import RewardTrainer
 from typing_extensions import override
 
-from rlaif.training.losses.reward import soft_reward_loss
-from rlaif.training.pairs import Layout, PairCollator, Row, pair_length
-from rlaif.training.reading import attach_reading, shares_prompts
+from rlaif.training.data.pairs import Layout, PairCollator, Row, pair_length
+from rlaif.training.data.sampler import LengthSampler
+from rlaif.training.forward.reading import attach_reading, shares_prompts
+from rlaif.training.losses import soft_reward_loss
 from rlaif.training.reward.measure import ScoredPairs
-from rlaif.training.sampler import LengthSampler
 
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_prob", "margin")
 
 
 def choose_layout(scorer: Any) -> Layout:
-    """Choose how pairs are laid out, and prepare the scorer for it; see `rlaif.training.pairs`.
+    """Choose how pairs are laid out (`rlaif.training.data.pairs`), and prepare the scorer for it.
 
     A shared prompt saves the most on a CPU. On a GPU the model's own forward is left alone.
     """

@@ -8,8 +8,7 @@ import torch
 
 from rlaif.engines import Generate, Sampling, open_engine
 from rlaif.engines.local.chat import Chat
-from rlaif.engines.local.load import load_model
-from rlaif.engines.local.options import TransformersOptions
+from rlaif.engines.local.load import TransformersOptions, load_model
 from rlaif.errors import ConfigError, EngineMissing
 from tests.engines.local.brute import Brute, user
 from tests.engines.local.conftest import Opener

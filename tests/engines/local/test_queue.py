@@ -6,8 +6,7 @@ import pytest
 
 from rlaif.engines import Sampling
 from rlaif.engines.local.jobs import Job, Reading, Row
-from rlaif.engines.local.limits import Limits
-from rlaif.engines.local.queue import Queue, Work
+from rlaif.engines.local.queue import Limits, Queue, Work
 
 
 def limits(**changes: int) -> Limits:

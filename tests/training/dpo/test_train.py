@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlaif.errors import ConfigError, EngineMissing, InputError, RunMismatch, TrainingError
 from rlaif.training.dpo import trainer as trainer_module
 from rlaif.training.dpo.train import train_dpo
-from rlaif.training.folder import TrainResult
-from rlaif.training.metrics import read_metrics
+from rlaif.training.harness.folder import TrainResult
+from rlaif.training.harness.metrics import read_metrics
 from tests.training.tiny import colour_pairs
 
 # PEFT 0.21 asks for `is_gradient_checkpointing`, which transformers 5.23 has renamed
@@ -69,7 +69,7 @@ def test_margins_grow_and_the_checkpoint_is_plain_transformers(tiny, tmp_path):
 
 
 def test_ties_move_nothing(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlaif.training.data._check_labels", lambda *_: None)
+    monkeypatch.setattr("rlaif.training.data.read._check_labels", lambda *_: None)
     train(tiny, tmp_path / "out", dataset=colour_pairs(16, p=0.5))
     assert same(tiny, tmp_path / "out")
     assert max(abs(row["rewards/margins"]) for row in read_metrics(tmp_path / "out")) < 1e-4
@@ -81,7 +81,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny, tmp_path):
     train(tiny, tmp_path / "whole")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlaif.training.watch.TrainingWatch.on_step_end", _kill_at(10))
+        patch.setattr("rlaif.training.harness.watch.TrainingWatch.on_step_end", _kill_at(10))
         with pytest.raises(LookupError, match="killed"):
             train(tiny, tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-8" / "complete.json").exists()
@@ -92,7 +92,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny, tmp_path):
 
 
 def _kill_at(step: int) -> Any:
-    from rlaif.training.watch import TrainingWatch
+    from rlaif.training.harness.watch import TrainingWatch
 
     original: Any = TrainingWatch.on_step_end
 
@@ -185,7 +185,7 @@ def test_adapters_resume_too(tiny, tmp_path):
     lora = {"r": 4, "dropout": 0.0}
     train(tiny, tmp_path / "whole", lora=lora)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlaif.training.watch.TrainingWatch.on_step_end", _kill_at(6))
+        patch.setattr("rlaif.training.harness.watch.TrainingWatch.on_step_end", _kill_at(6))
         with pytest.raises(LookupError, match="killed"):
             train(tiny, tmp_path / "cut", lora=lora)
     assert train(tiny, tmp_path / "cut", lora=lora).resumed_from == 4

@@ -9,14 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from rlaif.training.losses.dpo import soft_dpo_loss
-from rlaif.training.losses.gdpo import gdpo_loss
-from rlaif.training.losses.ipo import soft_ipo_loss
-from rlaif.training.losses.nll import chosen_nll
-from rlaif.training.losses.ratio import log_ratio_difference
-from rlaif.training.losses.regression import regression_loss
-from rlaif.training.losses.reward import soft_reward_loss
-from rlaif.training.losses.robust import robust_loss
+from rlaif.training.losses import (
+    chosen_nll,
+    gdpo_loss,
+    log_ratio_difference,
+    regression_loss,
+    robust_loss,
+    soft_dpo_loss,
+    soft_ipo_loss,
+    soft_reward_loss,
+)
 
 LN3 = math.log(3)
 H = torch.tensor([LN3 / 0.5])  # βh = ln 3 at β = ½

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlaif.training.ppo.few_rows import turned_linears
+from rlaif.training.forward.head import turned_linears
 from rlaif.training.ppo.sampling import sample_responses
 from tests.training.ppo.small import make_policy
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from rlaif.training.ppo.gae import compute_gae
+from rlaif.training.ppo.advantages import compute_gae
 
 
 def test_advantages_worked_by_hand():

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from rlaif.training.ppo import head as head_module
-from rlaif.training.ppo.head import Head, head_logprobs
-from rlaif.training.ppo.logprobs import compute_logprobs, find_head
-from rlaif.training.ppo.sequences import lay_out
+from rlaif.training.forward import head as head_module
+from rlaif.training.forward.head import Head, head_logprobs
+from rlaif.training.forward.logprobs import compute_logprobs, find_head
+from rlaif.training.forward.sequences import lay_out
 from tests.training.ppo.small import make_policy
 
 

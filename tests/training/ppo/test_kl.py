@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from rlaif.training.ppo.kl import KlControl, compute_k1, compute_k2, compute_k3
+from rlaif.training.ppo.losses import KlControl, compute_k1, compute_k2, compute_k3
 
 
 def test_the_estimators_on_numbers_worked_by_hand():

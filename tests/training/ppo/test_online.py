@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
 from rlaif.training import online
-from rlaif.training.metrics import read_metrics
+from rlaif.training.harness.metrics import read_metrics
 from rlaif.training.online import train_grpo, train_rloo
 from tests.training.ppo.small import PROMPTS, count_word, save_policy
 

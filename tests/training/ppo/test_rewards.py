@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from rlaif.training.ppo.rewards import compute_rewards, shape_scores
-from rlaif.training.ppo.whiten import RunningMoments
+from rlaif.training.ppo.advantages import RunningMoments, compute_rewards, shape_scores
 
 
 def test_the_score_lands_on_the_last_action_of_each_response():

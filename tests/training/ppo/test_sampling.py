@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 import torch
 
-from rlaif.training.ppo.logprobs import compute_logprobs, find_head
+from rlaif.training.forward.logprobs import compute_logprobs, find_head
+from rlaif.training.forward.sequences import lay_out
 from rlaif.training.ppo.sampling import Sampled, sample_responses
-from rlaif.training.ppo.sequences import lay_out
 from tests.training.ppo.small import make_policy
 
 PROMPTS = [[8, 9, 10, 11, 12], [20], [30, 31]]

@@ -1,6 +1,6 @@
 from hypothesis import given, strategies as st
 
-from rlaif.training.ppo.sequences import lay_out, split_by_tokens
+from rlaif.training.forward.sequences import lay_out, split_by_tokens
 
 tokens = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 

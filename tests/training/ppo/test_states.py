@@ -5,11 +5,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MambaConfig, MambaModel
 
+from rlaif.training.forward.logprobs import causal_model
+from rlaif.training.forward.sequences import lay_out
+from rlaif.training.forward.states import can_share, compute_states
 from rlaif.training.ppo import actor_critic
 from rlaif.training.ppo.actor_critic import SeparateCritic, SharedBase
-from rlaif.training.ppo.logprobs import causal_model
-from rlaif.training.ppo.sequences import lay_out
-from rlaif.training.ppo.states import can_share, compute_states
 from tests.training.ppo.small import make_critic, make_policy
 
 # PEFT 0.21 asks transformers 5.23 by the old name

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
-from rlaif.training.metrics import read_metrics
-from rlaif.training.ppo import outcome, train_ppo
+from rlaif.training.harness.metrics import read_metrics
+from rlaif.training.ppo import train as train_module, train_ppo
 from rlaif.training.ppo.update import Updater
 from tests.training.ppo.small import PROMPTS, count_word, save_policy, save_reward_model
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 def no_picture(monkeypatch, request):
     """Drawing takes longer than the training here; one test is enough to see that it is done."""
     if "generates" not in request.node.name:
-        monkeypatch.setattr(outcome, "draw_curves", lambda *_: False)
+        monkeypatch.setattr(train_module, "draw_curves", lambda *_: False)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 import torch
 
+from rlaif.training.forward.logprobs import compute_logprobs, find_head
+from rlaif.training.forward.sequences import lay_out
 from rlaif.training.ppo.actor_critic import SeparateCritic
 from rlaif.training.ppo.experience import Discount, Drawn, Experience, assess, measure
-from rlaif.training.ppo.logprobs import compute_logprobs, find_head
 from rlaif.training.ppo.optimiser import Optimiser, Schedule
 from rlaif.training.ppo.sampling import Sampled, sample_responses
-from rlaif.training.ppo.sequences import lay_out
 from rlaif.training.ppo.update import Objective, Split, Updater
 from rlaif.training.ppo.world import World
 from tests.training.ppo.small import make_critic, make_policy

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from rlaif.training.ppo.whiten import RunningMoments, whiten
+from rlaif.training.ppo.advantages import RunningMoments, whiten
 
 numbers = st.floats(-100, 100)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from datasets import Dataset
 
-from rlaif.training.data import load_preferences
+from rlaif.training.data.pairs import Layout
+from rlaif.training.data.read import load_preferences
+from rlaif.training.data.tokens import tokenise_pairs
+from rlaif.training.harness.run import quiet_libraries
 from rlaif.training.models import load_scorer
-from rlaif.training.pairs import Layout
 from rlaif.training.reward.trainer import ScorerTrainer, choose_layout
-from rlaif.training.run import quiet_libraries
-from rlaif.training.tokens import tokenise_pairs
 from tests.training.tiny import colour_pairs
 
 LABELS = [1.0, 0.7, 0.9, 0.55]

@@ -1,0 +1,1 @@
+"""What each principle does to the labels."""

@@ -1,0 +1,1 @@
+"""Judge a finished run again under another constitution or with other judges."""

@@ -1,0 +1,223 @@
+"""Relabel: a run's responses judged by another constitution, and what that changed.
+
+Only questions that the old run's ledger cannot answer are asked. Every flipped label is laid at the
+door of the principle whose contribution moved most towards the new side.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlaif.audit.measuring import OnProgress
+from rlaif.audit.principles.influence import Voices, contributions, side
+from rlaif.audit.relabel.rejudge import (
+    Rejudged,
+    judging_engines,
+    prepare,
+    rejudge,
+    run_settings,
+    silent_engines,
+)
+from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
+from rlaif.records import Judgment
+from rlaif.runs import JudgmentView, Run, open_run
+from rlaif.sessions.concurrent import run_sync
+
+EXAMPLES = 3
+"""Flips kept per principle, to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """One label that changed sides."""
+
+    prompt: str
+    chosen: str
+    """Text of the response that is preferred now."""
+
+    rejected: str
+    before: float
+    """P(the now preferred one is better) before, at most ½."""
+
+    after: float
+
+
+@dataclass(slots=True)
+class Flips:
+    """What changed between the labels of two runs over the same responses."""
+
+    compared: int = 0
+    """Comparisons that both runs judged."""
+
+    same: int = 0
+    """On the same side as before, or without preference as before."""
+
+    flipped: int = 0
+    """From one response to the other."""
+
+    gained: int = 0
+    """From a tie or no preference to one."""
+
+    lost: int = 0
+    """From a preference to a tie or none."""
+
+    causes: Counter[str] = field(default_factory=Counter)
+    """Principle to the flips it caused."""
+
+    examples: dict[str, list[Flip]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dictionary."""
+        return {
+            "compared": self.compared,
+            "same": self.same,
+            "flipped": self.flipped,
+            "gained": self.gained,
+            "lost": self.lost,
+            "causes": dict(self.causes.most_common()),
+            "examples": {
+                name: [
+                    {
+                        "prompt": one.prompt,
+                        "chosen": one.chosen,
+                        "rejected": one.rejected,
+                        "before": one.before,
+                        "after": one.after,
+                    }
+                    for one in some
+                ]
+                for name, some in self.examples.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """A new run and how it differs from the old one."""
+
+    rejudged: Rejudged
+    flips: Flips
+    unchanged_principles: int
+    principles: int
+
+
+def relabel(
+    run: str | Path,
+    *,
+    constitution: str,
+    out: str | Path,
+    on_progress: OnProgress | None = None,
+) -> Relabelled:
+    """Judge a run's responses by another constitution.
+
+    Args:
+        run: The run directory; it is only read.
+        constitution: A file, or the name of a shipped constitution.
+        out: The new run directory. Repeating the call goes on where it stopped.
+        on_progress: Called as rows are judged.
+
+    Raises:
+        InputError: There is no such run or constitution, or the run's judges do not fit it.
+        EngineMissing: A judge's model, extra or key is missing.
+        EngineUnavailable: A judge's model or server is down; what was asked is kept.
+    """
+    old = open_run(run)
+    settings = run_settings(old)
+    new = load_constitution(constitution)
+    parts = prepare(
+        old,
+        constitution=new,
+        engines=judging_engines(settings, old.manifest),
+        out=Path(out),
+        why={"relabels": old.manifest.constitution_label},
+        notices=(f"responses are those of the run {old.manifest.label}, judged anew",),
+    )
+    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
+    before = constitution_from_mapping(old.manifest.constitution)
+    voices = (Voices.build(before, settings.judges), Voices.build(new, settings.judges))
+    return Relabelled(
+        done,
+        compare_labels(old, done.run, *voices),
+        diff_constitutions(before, new).unchanged,
+        len(new.principles),
+    )
+
+
+def reparse(run: str | Path, *, out: str | Path, on_progress: OnProgress | None = None) -> Rejudged:
+    """Read a run's stored raw replies with the present parsers; nobody is asked.
+
+    Questions whose reply is not in the ledger (because a template changed since) become verdicts
+    that abstain with the reason ``failed``, kind ``not-recorded``.
+
+    Args:
+        run: The run directory; it is only read.
+        out: The new run directory.
+        on_progress: Called as rows are read.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    old = open_run(run)
+    parts = prepare(
+        old,
+        constitution=constitution_from_mapping(old.manifest.constitution),
+        engines=silent_engines(old.manifest),
+        out=Path(out),
+        why={"reparsed": True},
+        notices=(f"raw replies are those of the run {old.manifest.label}, read anew",),
+    )
+    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
+    return done
+
+
+def compare_labels(old: Run, new: Run, before: Voices, after: Voices) -> Flips:
+    """Compare the judgments of two runs over the same responses, comparison by comparison."""
+    known = {
+        (view.judgment.first_id, view.judgment.second_id): view.judgment for view in old.judgments()
+    }
+    flips = Flips()
+    for view in new.judgments():
+        judgment = known.get((view.judgment.first_id, view.judgment.second_id))
+        if judgment is not None:
+            _compare(flips, judgment, view, before, after)
+    return flips
+
+
+def _compare(
+    flips: Flips, old: Judgment, view: JudgmentView, before: Voices, after: Voices
+) -> None:
+    flips.compared += 1
+    was, now = side(old.preference) or 0, side(view.judgment.preference) or 0
+    if was == now:
+        flips.same += 1
+    elif was and now:
+        flips.flipped += 1
+        cause = _cause(old, view, before, after, now)
+        flips.causes[cause] += 1
+        examples = flips.examples.setdefault(cause, [])
+        if len(examples) < EXAMPLES:
+            examples.append(_example(old, view, now))
+    elif now:
+        flips.gained += 1
+    else:
+        flips.lost += 1
+
+
+def _cause(old: Judgment, view: JudgmentView, before: Voices, after: Voices, direction: int) -> str:
+    """The principle whose contribution moved most towards the new side."""
+    tags = view.prompt.tags
+    was = contributions(old, before.weights(old.verdicts, tags))
+    now = contributions(view.judgment, after.weights(view.judgment.verdicts, tags))
+    moved = {name: direction * (now.get(name, 0.0) - was.get(name, 0.0)) for name in {**was, **now}}
+    return min(moved, key=lambda name: (-moved[name], name)) if moved else "(none)"
+
+
+def _example(old: Judgment, view: JudgmentView, now: int) -> Flip:
+    assert old.preference is not None and view.judgment.preference is not None  # noqa: PT018
+    texts = (view.first.text, view.second.text)
+    chosen, rejected = texts if now > 0 else texts[::-1]
+    before, after = old.preference, view.judgment.preference
+    if now < 0:
+        before, after = 1.0 - before, 1.0 - after
+    return Flip(view.prompt.text, chosen, rejected, before, after)

@@ -1,0 +1,204 @@
+"""Endpoint: one model at its servers, which may be several that are alike.
+
+Connects at the first call, sends through `rlaif.engines.traffic.retries`, remembers what the server
+says about itself, and turns refusals into errors. Knows nothing about requests and replies.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from rlaif.engines.openai import rejections, wire
+from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
+from rlaif.engines.traffic.lanes import LaneStats, lane_to
+from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.traffic.retries import Sender
+from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport
+from rlaif.errors import CallFailed, EngineError
+
+T = TypeVar("T")
+Keep = Callable[[bytes], None]
+
+CHAT = "/chat/completions"
+CHARACTERS_PER_TOKEN = 4
+"""For the estimate that a tokens-per-minute limit needs before the server has counted."""
+
+
+class Endpoint:
+    """A model behind one or more addresses.
+
+    Args:
+        model: The name the servers know it by.
+        urls: Normalised addresses.
+        headers: Sent with every request; their values are secrets.
+        key_name: The environment variable the key came from, for messages.
+        options: How to connect and how hard to push.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        urls: Sequence[str],
+        *,
+        headers: Mapping[str, str],
+        key_name: str | None,
+        options: OpenAIOptions,
+    ) -> None:
+        self.model = model
+        self.urls = tuple(urls)
+        self._headers = dict(headers)
+        self._secrets = _secrets(headers)
+        self._key_name = key_name
+        self._options = options
+        self._fixed = {"model": model, **options.extra_body}
+        self._transport: Transport | None = None
+        self._sender: Sender | None = None
+        self._served: dict[str, str] | None = None
+        self._learning = asyncio.Lock()
+        self._worked = False
+
+    def __repr__(self) -> str:
+        return f"Endpoint(model={self.model!r}, base_url={', '.join(self.urls)!r})"
+
+    async def chat(
+        self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, tokens: int
+    ) -> T | Refused:
+        """Ask for a chat completion; ``tokens`` is the most the reply may take."""
+        sent = await self.send(CHAT, self.whole(body), read, tokens=tokens)
+        if not isinstance(sent, Refused):
+            self.worked()
+        return sent
+
+    def whole(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a chat completion's body with the model and the configured fields."""
+        return {**body, **self._fixed}
+
+    def worked(self) -> None:
+        """Note that the server has answered a call properly: key and model are right."""
+        self._worked = True
+
+    async def send(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[dict[str, Any]], T],
+        *,
+        tokens: int = 0,
+        max_attempts: int | None = None,
+    ) -> T | Refused:
+        """Post JSON, or fetch without a body; errors as `Sender.send` says."""
+        try:
+            data = b"" if body is None else orjson.dumps(body)
+        except orjson.JSONEncodeError as problem:  # text with half a surrogate pair, for one
+            raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
+        transport, sender = self._opened()
+        probe_s = self._options.connect_timeout_s
+
+        def carry(url: str) -> Awaitable[Answer]:
+            return transport.get(url, probe_s) if body is None else transport.post(url, data)
+
+        cost = len(data) / CHARACTERS_PER_TOKEN + tokens
+        return await sender.send(path, carry, read, tokens=cost, max_attempts=max_attempts)
+
+    async def upload(
+        self, path: str, file: Path, fields: Mapping[str, str], read: Callable[[dict[str, Any]], T]
+    ) -> T | Refused:
+        """Post a file as a form. Needs the transport ``batch`` or ``fast``."""
+        transport, sender = self._opened()
+        assert isinstance(transport, FastTransport)
+        return await sender.send(path, lambda url: transport.upload(url, file, fields), read)
+
+    async def download(self, path: str, start: Callable[[], Keep]) -> Refused | None:
+        """Fetch a file piece by piece. Needs the transport ``batch`` or ``fast``.
+
+        Args:
+            path: Of the file at the server.
+            start: Called at every attempt; returns what takes the pieces.
+        """
+        transport, sender = self._opened()
+        assert isinstance(transport, FastTransport)
+        return await sender.send(path, lambda url: transport.download(url, start()), lambda _: None)
+
+    async def is_vllm(self) -> bool:
+        """Return whether /models says that vLLM serves."""
+        return "vllm" in (await self.models()).values()
+
+    async def models(self) -> dict[str, str]:
+        """Return the served models with their owners, asked for once; empty if it has no list."""
+        if self._served is None:
+            async with self._learning:
+                if self._served is None:
+                    self._served = await self._ask_models()
+        return self._served
+
+    async def error_for(self, refused: Refused) -> EngineError:
+        """Return the error that a refusal means, after a look at what is served if need be."""
+        told = Refused(refused.status, self.redact(refused.words), refused.code)
+        url = self.urls[0]
+        if not self._worked and rejections.is_about_model(told):
+            served = list(await self.models())
+            missing = rejections.missing_model(told, model=self.model, base_url=url, served=served)
+            if missing:
+                return missing
+        return rejections.error_of(told, base_url=url, key_name=self._key_name, worked=self._worked)
+
+    def redact(self, words: str) -> str:
+        """Take every secret out of a server's words."""
+        for secret in self._secrets:
+            words = words.replace(secret, "***")
+        return words
+
+    def stats(self) -> tuple[LaneStats, ...]:
+        """Return what the lanes do, shared with others that ask the same model."""
+        return tuple(lane.stats() for lane in self._sender.lanes) if self._sender else ()
+
+    async def aclose(self) -> None:
+        """Close the connections. Safe to call twice; a later call opens new ones."""
+        transport, self._transport = self._transport, None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.aclose()
+        if transport is not None:
+            await transport.aclose()
+
+    async def _ask_models(self) -> dict[str, str]:
+        try:
+            sent = await self.send("/models", None, wire.read_models)
+        except CallFailed:
+            return {}
+        return {} if isinstance(sent, Refused) else sent
+
+    def _opened(self) -> tuple[Transport, Sender]:
+        """Connect; not before the first call, because connections belong to the running loop."""
+        if self._transport is not None and self._sender is not None:
+            return self._transport, self._sender
+        options = self._options
+        bounds = options.bounds(self.urls)
+        wiring = Wiring(
+            base_url=self.urls[0],
+            headers=self._headers,
+            timeout_s=options.timeout_s,
+            connect_timeout_s=options.connect_timeout_s,
+            # Lanes bound what is in flight; a few more let probes through.
+            connections=bounds.maximum * len(self.urls) + 8,
+        )
+        self._transport = open_transport(options.transport, wiring)
+        self._sender = Sender(
+            self._transport,
+            [lane_to(url, self.model, bounds) for url in self.urls],
+            max_attempts=options.max_attempts,
+            probe_timeout_s=options.connect_timeout_s,
+            redact=self.redact,
+        )
+        return self._transport, self._sender
+
+
+def _secrets(headers: Mapping[str, str]) -> list[str]:
+    """Return the header values that must never be shown, longest first."""
+    values = {
+        value.removeprefix("Bearer ") for name, value in headers.items() if name != "Content-Type"
+    }
+    return sorted(values - {NO_KEY}, key=len, reverse=True)

@@ -1,0 +1,250 @@
+"""Options of the openai engine: what stands under ``options:``, which address, which key."""
+
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from rlaif.config import Settings, load_config
+from rlaif.engines.traffic.lanes import Bounds
+from rlaif.errors import ConfigError, EngineMissing
+
+OPENAI_URL = "https://api.openai.com/v1"
+NO_KEY = "EMPTY"
+"""Sent where no key is configured; servers that want none ignore it."""
+
+
+class PriceOptions(Settings):
+    """What a million tokens cost, in the currency the user counts in."""
+
+    input_per_million: float = Field(ge=0, allow_inf_nan=False)
+    output_per_million: float = Field(ge=0, allow_inf_nan=False)
+    cached_input_per_million: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Absent: cached input costs as much as other."
+    )
+
+
+class BatchOptions(Settings):
+    """How requests are gathered into batches, with ``transport: batch``."""
+
+    max_requests: int = Field(50_000, ge=1, description="Per batch; OpenAI allows 50,000.")
+    max_bytes: int = Field(
+        200_000_000, ge=1, description="Per batch; OpenAI allows 200 MB, Together 100 MB."
+    )
+    quiet_s: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="Send when no request came for this long."
+    )
+    max_wait_s: float = Field(
+        300.0, gt=0, allow_inf_nan=False, description="Send at the latest after this long."
+    )
+    poll_s: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="First pause between looks at a batch."
+    )
+    max_poll_s: float = Field(120.0, gt=0, allow_inf_nan=False, description="Pauses grow to this.")
+    completion_window: str = "24h"
+    price_factor: float = Field(
+        0.5, gt=0, le=1, description="What a batch costs, as a share of the usual price."
+    )
+
+
+class OpenAIOptions(Settings):
+    """Everything below ``options:`` of an engine ``openai``."""
+
+    transport: Literal["sdk", "fast", "batch"] = Field(
+        "sdk",
+        description="sdk: the official client. fast: aiohttp alone, for your own servers. "
+        "batch: files of requests that are answered within a day, at half the price.",
+    )
+    batch: BatchOptions = BatchOptions()
+    base_urls: tuple[str, ...] = Field(
+        (), description="Several servers with the same model; calls go to the least loaded."
+    )
+    served_as: str | None = Field(
+        None,
+        pattern=r"^\S(.*\S)?$",
+        max_length=200,
+        description="Stands for the addresses in every record's identity, so that they may change. "
+        "You vouch that all servers under this name have the same weights.",
+    )
+    timeout_s: float = Field(600.0, gt=0, allow_inf_nan=False)
+    connect_timeout_s: float = Field(10.0, gt=0, allow_inf_nan=False)
+    max_attempts: int = Field(5, ge=1, description="Tries of one call; 429 and 503 do not count.")
+    max_concurrency: int | None = Field(
+        None, ge=1, description="Absent: 512 for a self-hosted server, 200 for any other."
+    )
+    min_concurrency: int = Field(10, ge=1)
+    start_concurrency: int = Field(20, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0, allow_inf_nan=False)
+    tokens_per_minute: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_outage_s: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Stop when the server is down for this long."
+    )
+    max_throttle_s: float = Field(
+        600.0, gt=0, allow_inf_nan=False, description="Stop after this long of nothing but 429/503."
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="Fields added to every chat completion."
+    )
+    headers_env: dict[str, str] = Field(
+        default_factory=dict, description="Header name to the environment variable with its value."
+    )
+    labels: Literal["auto", "logprob_token_ids", "top_logprobs"] = "auto"
+    top_logprobs: int = Field(20, ge=1, description="Candidates to ask for; OpenAI allows 20.")
+    structured: Literal["auto", "response_format", "structured_outputs", "none"] = "auto"
+    supports_n: bool = Field(True, description="Whether one call may draw several samples.")
+    supports_seed: bool = True
+    prefill: bool = Field(
+        False, description="The server knows continue_final_message (vLLM, SGLang)."
+    )
+    score: Literal["none", "vllm"] = Field(
+        "none", description="vllm: score continuations through prompt_logprobs."
+    )
+    max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = Field(
+        "auto", description="auto: max_completion_tokens at OpenAI, max_tokens elsewhere."
+    )
+    price: PriceOptions | None = Field(None, description="Absent: known list prices, if any.")
+
+    @model_validator(mode="after")
+    def _fields_are_ours(self) -> "OpenAIOptions":
+        ours = {"model", "messages", "n", "stream", "logprobs", "top_logprobs"}
+        taken = sorted(ours & self.extra_body.keys())
+        if taken:
+            raise ValueError(f"extra_body may not set {', '.join(taken)}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> "OpenAIOptions":
+        if self.transport != "batch":
+            if "batch" in self.model_fields_set:
+                raise ValueError("batch has no effect without transport: batch")
+            return self
+        if len(self.base_urls) > 1:
+            raise ValueError("transport: batch goes to one server, base_urls names several")
+        if self.score == "vllm" or self.labels == "logprob_token_ids":
+            raise ValueError(
+                "transport: batch can neither score nor ask for exact labels "
+                "(score: vllm, labels: logprob_token_ids)"
+            )
+        return self
+
+    def bounds(self, urls: Sequence[str]) -> Bounds:
+        """Return what the lanes to these addresses may do."""
+        default = 512 if all(is_self_hosted(url) for url in urls) else 200
+        return Bounds(
+            start=self.start_concurrency,
+            minimum=self.min_concurrency,
+            maximum=self.max_concurrency or default,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            max_outage_s=self.max_outage_s,
+            max_throttle_s=self.max_throttle_s,
+        )
+
+
+class _Holder(Settings):
+    options: OpenAIOptions = OpenAIOptions()
+
+
+def read_options(options: Mapping[str, Any]) -> OpenAIOptions:
+    """Check the options.
+
+    Raises:
+        ConfigError: Names each wrong key as ``options.…`` and the nearest valid one.
+    """
+    return load_config(_Holder, {"options": dict(options)}).options
+
+
+def read_urls(base_url: str | None, base_urls: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses, normalised and sorted, so that their order changes nothing.
+
+    Raises:
+        ConfigError: Both or no kind given twice, not http(s), or with credentials or a query.
+    """
+    if base_url is not None and base_urls:
+        raise ConfigError("base_url and options.base_urls exclude each other: give one of them")
+    given = base_urls or (OPENAI_URL if base_url is None else base_url,)
+    return tuple(sorted({_normal(url) for url in given}))
+
+
+def read_key(api_key_env: str | None, urls: Sequence[str]) -> str:
+    """Return the key from the environment, or a dummy for a server that was given none.
+
+    Raises:
+        EngineMissing: Names the variable, never its value.
+    """
+    if api_key_env is None:
+        if OPENAI_URL in urls:
+            raise EngineMissing(
+                f"{OPENAI_URL} needs a key",
+                hint="name the environment variable that holds it: api_key_env: OPENAI_API_KEY",
+            )
+        return NO_KEY
+    return _from_environment(api_key_env, "api_key_env")
+
+
+def read_headers(headers_env: Mapping[str, str], key: str) -> dict[str, str]:
+    """Return the headers of every request; the configured ones win over ours.
+
+    Raises:
+        EngineMissing: Names a variable that is not set.
+    """
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    for name, variable in headers_env.items():
+        for ours in list(headers):
+            if ours.lower() == name.lower():
+                del headers[ours]
+        headers[name] = _from_environment(variable, f"options.headers_env.{name}")
+    return headers
+
+
+def is_self_hosted(url: str) -> bool:
+    """Return whether an address looks like one's own machine or network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        own = (".local", ".localhost", ".internal", ".lan", ".svc", ".home.arpa")
+        return "." not in host or host.endswith(own)
+    return address.is_loopback or address.is_private or address.is_link_local
+
+
+def _from_environment(variable: str, where: str) -> str:
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise EngineMissing(
+            f"the environment variable {variable} is not set ({where})",
+            hint=f"export {variable}=…, or name another variable",
+        )
+    if not (value.isascii() and value.isprintable()):
+        raise EngineMissing(
+            f"the environment variable {variable} holds characters no header can carry ({where})",
+            hint="see that it holds the key and nothing else",
+        )
+    return value
+
+
+def _normal(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"base_url {url!r:.80} is not an address") from None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # The address is part of every record's identity: nothing secret may stand in it, and what
+        # is wrong with it is not shown either.
+        raise ConfigError(
+            f"a base_url at {parts.hostname} holds credentials, a query or a fragment",
+            hint="give secrets through api_key_env or options.headers_env",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"base_url {url!r:.80} is not an address",
+            hint="it looks like http://127.0.0.1:8000/v1",
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    tail = "" if port in (None, usual) else f":{port}"
+    return f"{parts.scheme}://{host}{tail}{parts.path.rstrip('/')}"

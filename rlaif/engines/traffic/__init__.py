@@ -1,0 +1,1 @@
+"""How a call survives a busy server: transport, outcomes, limits, lanes, retries."""

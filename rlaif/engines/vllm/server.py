@@ -1,0 +1,303 @@
+"""A vLLM server of one's own: started with the right flags, waited for, stopped for good.
+
+```python
+with serve_vllm("smollm2-135m-instruct") as server:
+    engine = open_engine("openai", model=server.model, base_url=server.base_url)
+```
+
+The server is bound to 127.0.0.1 and ends with this process, however that ends (see
+`rlaif.engines.vllm.guard`). What it prints goes to a log file.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from rlaif.config import load_config, nearest
+from rlaif.config.load import FilePath
+from rlaif.engines.vllm import guard
+from rlaif.engines.vllm.install import VllmInstall, find_vllm
+from rlaif.engines.vllm.options import VllmSettings, engine_arguments, find_model, served_name
+from rlaif.errors import ConfigError, EngineError, EngineMissing, InputError
+from rlaif.models import SHIPPED, cache_folder
+
+_LAST_LINES = 15
+_TAIL_BYTES = 2000
+_UNKNOWN_MODEL = re.compile(
+    r"is not a local folder and is not a valid model identifier|Repository Not Found|"
+    r"Can't load the configuration of|couldn't connect to .*huggingface|LocalEntryNotFoundError|"
+    r"HFValidationError|OfflineModeIsEnabled"
+)
+_UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
+_ERROR = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
+
+
+def last_lines(log: Path) -> str:
+    """Return the end of a log, each line marked as quoted."""
+    lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    return "\n".join(f"  | {line}" for line in lines)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that says anything; cheap however long the log is."""
+    with log.open("rb") as handle:
+        handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = handle.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def why_it_ended(
+    log: Path, *, model: str, version: str, status: int | None
+) -> EngineError | ConfigError:
+    """Return the error that tells a user why a server ended while starting."""
+    words = log.read_text(errors="replace")
+    whole = f"its whole log is {log}"
+    if _UNKNOWN_MODEL.search(words):
+        return EngineMissing(
+            f"there is no model {model!r}: neither shipped, nor a folder, nor to be had from the "
+            f"hub{nearest(model, sorted(SHIPPED))}",
+            hint=f"check the name, or the network if it is a hub id; {whole}",
+        )
+    unknown = _UNKNOWN_ARGUMENT.search(words)
+    if unknown:
+        found = version or "of this version"
+        return ConfigError(f"vLLM {found} does not know {unknown[1].strip()}", hint=whole)
+    # The first error is the cause; the later ones are who noticed it.
+    first = _ERROR.search(words)
+    cause = f": {first[1]}: {first[2].strip()}" if first else ""
+    return EngineError(
+        f"the vLLM server ended while starting (exit status {status}){cause}\n"
+        f"the last lines of its log:\n{last_lines(log)}",
+        hint=whole,
+    )
+
+
+HOST = "127.0.0.1"
+_MODULE = "vllm.entrypoints.openai.api_server"
+_POLL_S = 0.3
+_OURS = ("--model", "--port", "--served-model-name")
+
+OnWait = Callable[[float, str], None]
+"""Called while the server starts, with the seconds gone by and the last line of its log."""
+
+
+class ServeOptions(VllmSettings):
+    """How a server is started."""
+
+    model: str = Field(min_length=1, description="A shipped name, a folder, a GGUF file, a hub id.")
+    revision: str | None = Field(None, description="Of a hub id: branch, tag or commit.")
+    name: str | None = Field(
+        None, description="What requests call the model; absent: its name, for a folder with hash."
+    )
+    port: int = Field(0, ge=0, le=65535, description="0: any free one.")
+    python: str | None = Field(None, description="An interpreter that has vLLM.")
+    log: FilePath | None = Field(
+        None, description="Where the server's own words go; absent: in the cache folder."
+    )
+    start_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
+    arguments: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
+
+    @model_validator(mode="after")
+    def _arguments_are_others(self) -> "ServeOptions":
+        for argument in self.arguments:
+            flag = argument.partition("=")[0].replace("_", "-")
+            if flag in _OURS:
+                raise ValueError(f"{flag} is given to rlaif itself, not to vLLM")
+        return self
+
+
+@dataclass(slots=True)
+class VllmServer:
+    """A server that is up. `serve_vllm` makes it."""
+
+    model: str
+    """What requests call the model."""
+
+    base_url: str
+    log: Path
+    install: VllmInstall
+    flags: tuple[str, ...]
+    """Everything vLLM was told."""
+
+    started_s: float = 0.0
+    """Seconds it took to be healthy."""
+
+    _process: "subprocess.Popen[bytes]" = field(repr=False, kw_only=True)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that watches over the server."""
+        return self._process.pid
+
+    @property
+    def engine_config(self) -> dict[str, Any]:
+        """What a run file says to ask this server."""
+        config: dict[str, Any] = {
+            "engine": "openai",
+            "model": self.model,
+            "base_url": self.base_url,
+            "options": {"transport": "fast", "prefill": True, "score": "vllm"},
+        }
+        if os.environ.get("VLLM_API_KEY"):  # vLLM asks for it when it is set
+            config["api_key_env"] = "VLLM_API_KEY"
+        return config
+
+    def wait(self) -> None:
+        """Wait until the server ends by itself, which it should not.
+
+        Raises:
+            EngineError: It ended; with the last lines of its log.
+        """
+        status = self._process.wait()
+        raise EngineError(f"the vLLM server ended (exit status {status})\n{last_lines(self.log)}")
+
+
+@contextlib.contextmanager
+def serve_vllm(
+    model: str, *, on_wait: OnWait | None = None, **options: Any
+) -> Iterator[VllmServer]:
+    """Start a vLLM server, wait until it is healthy, stop it at the end.
+
+    Args:
+        model: A shipped name, a folder, a GGUF file or a hub id.
+        on_wait: Called a few times a second until the server is healthy.
+        options: See `ServeOptions`.
+
+    Raises:
+        ConfigError: A wrong option, or an argument that vLLM does not know.
+        EngineMissing: There is no vLLM, or no such model.
+        InputError: The port is taken, or there is no such folder.
+        EngineError: The server ended while starting, or took too long; with the end of its log.
+    """
+    settings = load_config(ServeOptions, {"model": model, **options})
+    install = find_vllm(settings.python)
+    place = find_model(settings.model)
+    port = _free_port(settings.port)
+    name = settings.name or served_name(settings.model, place)
+    flags = server_flags(settings, place=place, name=name, port=port, cpu=install.cpu)
+    log = settings.log or cache_folder() / "logs" / f"vllm-{port}.log"
+    server = VllmServer(
+        name, f"http://{HOST}:{port}/v1", log, install, flags, _process=_start(install, flags, log)
+    )
+    try:
+        _wait_until_healthy(server, port, settings, on_wait)
+        yield server
+    finally:
+        _stop(server._process)
+
+
+def server_flags(
+    settings: ServeOptions, *, place: str, name: str, port: int, cpu: bool
+) -> tuple[str, ...]:
+    """Return the arguments of vLLM's server; the user's own come last and win."""
+    arguments: dict[str, Any] = {
+        "model": place,
+        "served_model_name": name,
+        "host": HOST,
+        "port": port,
+        # Replies then say how much of a prompt came from the prefix cache.
+        "enable_prompt_tokens_details": True,
+        **engine_arguments(settings, cpu=cpu),
+    }
+    if settings.revision is not None:
+        arguments["revision"] = settings.revision
+    if settings.chat_template is not None:
+        arguments["chat_template"] = str(settings.chat_template)
+    flags: list[str] = []
+    for argument, value in arguments.items():
+        flags.append(f"--{argument.replace('_', '-')}")
+        if value is not True:
+            flags.append(str(value))
+    return (*flags, *settings.arguments)
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as problem:
+            raise InputError(
+                f"port {port} of {HOST} cannot be had: {problem.strerror}",
+                hint="name another with --port, or 0 for any free one; if the server behind it is "
+                "the one you want, name its base_url in the run file",
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _start(install: VllmInstall, flags: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
+    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    except OSError as problem:
+        raise InputError(f"{log}: cannot be written: {problem.strerror}") from None
+    with output:
+        return subprocess.Popen(
+            [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _wait_until_healthy(
+    server: VllmServer, port: int, settings: ServeOptions, on_wait: OnWait | None
+) -> None:
+    start = time.monotonic()
+    while not _is_healthy(port):
+        server.started_s = time.monotonic() - start
+        if server._process.poll() is not None:
+            raise why_it_ended(
+                server.log,
+                model=settings.model,
+                version=server.install.version,
+                status=server._process.returncode,
+            )
+        if server.started_s > settings.start_timeout_s:
+            raise EngineError(
+                f"the vLLM server was not up after {settings.start_timeout_s:g} s\n"
+                f"{last_lines(server.log)}",
+                hint=f"its whole log is {server.log}",
+            )
+        if on_wait is not None:
+            on_wait(server.started_s, last_line(server.log))
+        time.sleep(_POLL_S)
+    server.started_s = time.monotonic() - start
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Close the pipe, which makes the guard end the server, and wait for that."""
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
+    try:
+        process.wait(timeout=guard.GRACE_S + 10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,1 @@
+"""The judge methods, one file each."""

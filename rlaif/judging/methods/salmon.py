@@ -1,0 +1,119 @@
+"""Principle-wise scores in the manner of SALMON.
+
+Sun et al. 2023 (arXiv 2310.05910): for every pair and every principle d, the judge's
+log-odds of A against B in both orders; their mean where both orders prefer the same response, else
+0; divided by the variance of the principle's scores, so that no principle speaks louder than the
+others only because the judge is surer there.
+
+It asks what `pairwise` asks, with the principle and its opposite side by side, and differs in what
+it makes of the replies:
+
+- orders that contradict each other make an opinion of exactly ½ (`split_agreeing`), where pairwise
+  averages their log-odds and lets the surer order win;
+- log-odds are divided by the principle's variance, on record as a temperature.
+
+Deviations: opinions are pooled by the principles' weights, as for every method, where the paper's
+reward model is trained on the sign of the principle with the largest score among a drawn few; and
+variances are given (see `measure_variances`), because a run must not depend on how far it has come.
+
+Cost: two next-token calls per comparison and principle.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rlaif.constitution import Principle
+from rlaif.engines import Engine
+from rlaif.judging.methods.pairwise import PairwiseJudge
+from rlaif.judging.position import split_agreeing
+from rlaif.judging.protocol import Cost, Needs
+from rlaif.judging.transforms import Temperature, Transform
+from rlaif.records import Comparison, Judgment, Order, Prompt, Verdict
+from rlaif.templates import Template
+
+TEMPLATE = "judge/salmon"
+
+
+@dataclass(frozen=True, slots=True)
+class Salmon:
+    """What principles are divided by."""
+
+    variances: Mapping[str, float] = field(default_factory=dict)
+    """Principle id to the variance of its log-odds, > 0; 1 where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class SalmonJudge:
+    """Asks for A or B along one principle at a time, in both orders. Build with `build_judge`."""
+
+    name: str
+    engine: Engine
+    template: Template
+    min_mass: float = 0.0
+    settings: Salmon = field(default_factory=Salmon)
+    method: str = "salmon"
+
+    @property
+    def needs(self) -> Needs:
+        """As a pairwise judge with this template."""
+        return self._asker.needs
+
+    @property
+    def template_fingerprints(self) -> Mapping[str, str]:
+        """The one template it shows."""
+        return self._asker.template_fingerprints
+
+    @property
+    def cost(self) -> Cost:
+        """One label per order."""
+        return self._asker.cost
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:
+        """Division by the principle's variance, where one is given."""
+        variance = self.settings.variances.get(principle)
+        return () if variance is None else (Temperature(variance),)
+
+    async def judge(
+        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
+    ) -> tuple[Verdict, ...]:
+        """One verdict per principle and order, with log-odds as the judge gave them."""
+        return await self._asker.judge(prompt, comparison, principles)
+
+    @property
+    def _asker(self) -> PairwiseJudge:
+        return PairwiseJudge(
+            self.name, self.engine, self.template, min_mass=self.min_mass, method=self.method
+        )
+
+
+def measure_variances(judgments: Sequence[Judgment], *, judge: str) -> dict[str, float]:
+    """Return the variance of each principle's combined log-odds over judgments.
+
+    What ``salmon: {variances: …}`` of a later run can be given. Around 0 and not around the mean:
+    which of two responses is first carries no meaning, so the mean says nothing. Principles whose
+    log-odds are all 0, or that have none, are left out.
+
+    Args:
+        judgments: Of a finished run.
+        judge: Name of the judge, of method ``salmon``.
+    """
+    squares: dict[str, list[float]] = {}
+    for judgment in judgments:
+        for principle, content in _contents(judgment, judge).items():
+            squares.setdefault(principle, []).append(content**2)
+    means = {principle: sum(some) / len(some) for principle, some in squares.items()}
+    return {principle: mean for principle, mean in sorted(means.items()) if mean > 0.0}
+
+
+def _contents(judgment: Judgment, judge: str) -> dict[str, float]:
+    """Principle to combined log-odds, for principles with a number in both orders."""
+    orders: dict[str, dict[Order, float]] = {}
+    for verdict in judgment.verdicts:
+        logit = verdict.content_logit()
+        if verdict.judge == judge and logit is not None:
+            orders.setdefault(verdict.principle, {})[verdict.order] = logit
+    return {
+        principle: split_agreeing(known[Order.AB], known[Order.BA]).content
+        for principle, known in orders.items()
+        if Order.AB in known and Order.BA in known
+    }

@@ -1,0 +1,1 @@
+"""The work on prompts, spread over machines by Ray."""

@@ -1,0 +1,1 @@
+"""The ledger: every model call as a content-addressed fact."""

@@ -1,0 +1,74 @@
+"""What readers of a run see: a pair or a judgment together with what it is about."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rlaif.records import Judgment, Prompt, Response
+from rlaif.runs.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class PairView:
+    """A preference pair with what it is about."""
+
+    prompt: Prompt
+    chosen: Response
+    rejected: Response
+    chosen_prob: float
+    """P(chosen is better) in [0.5, 1], after the recorded transforms."""
+
+    margin: float
+    """2·|p − ½| in [0, 1]."""
+
+    principles: tuple[str, ...]
+    judges: tuple[str, ...]
+    agreement: float
+    """Share, in [0.5, 1], of opinions on the side of the label."""
+
+    abstained: int
+    """Verdicts behind the label that abstained."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Id of the prompt."""
+        return self.prompt.id
+
+    @property
+    def chosen_id(self) -> str:
+        """Id of the preferred response."""
+        return self.chosen.id
+
+    @property
+    def rejected_id(self) -> str:
+        """Id of the other response."""
+        return self.rejected.id
+
+
+@dataclass(frozen=True, slots=True)
+class JudgmentView:
+    """A judgment with what it is about."""
+
+    prompt: Prompt
+    first: Response
+    second: Response
+    judgment: Judgment
+
+
+class ReadableRun(Protocol):
+    """A run directory as `rlaif.runs.Run` reads it; records are made from one."""
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was asked for."""
+
+    def pairs(self) -> Iterator[PairView]:
+        """Stream the preference pairs."""
+
+    def judgments(self) -> Iterator[JudgmentView]:
+        """Stream the judgments, those without a preference included."""

@@ -1,0 +1,291 @@
+"""Judges as a scorer: one number per response, for PPO, RLOO, GRPO and trainers elsewhere.
+
+Two ways, by what the judges can be asked:
+
+- *against nothing* (pointwise, rubric and reward judges): a response's **strength** in log-odds,
+  so that the difference of two strengths is what the judge thinks of the pair,
+
+      P(a better than b) = σ(s_a − s_b),      s = scale · score / T
+
+  with the method's own scale and, for a calibrated judge, its temperature. Principles and judges
+  are averaged by their weights. Direct RLAIF (Lee et al. 2023, arXiv 2309.00267) with a unit.
+- *against a reference* (every method, a whole panel in both orders): P(better than the reference),
+  in [0, 1], as in any judgment.
+
+All responses to a prompt are measured by the same principles: which ones speak is drawn by prompt.
+A response of which one opinion is missing is unscored, because a mean without that opinion would be
+on another scale; why is said in the column ``why`` where the caller gives one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlaif.config.judged import JudgedConfig
+from rlaif.config.run import KConfig
+from rlaif.constitution import HowMany, Principle, choose_principles, load_constitution
+from rlaif.engines import Engine
+from rlaif.engines.ask import run_together
+from rlaif.errors import ConfigError
+from rlaif.judging import (
+    Judge,
+    Pointwise,
+    Reward,
+    Rubric,
+    Temperature,
+    build_configured_judge,
+    judge_comparison,
+    weigh_principles,
+)
+from rlaif.judging.calibration import CalibratedJudge
+from rlaif.records import Comparison, Message, Prompt, Response, Verdict
+from rlaif.runs import Ledger
+from rlaif.runs.files import make_folder
+from rlaif.runs.layout import Layout
+from rlaif.runs.lock import RunLock
+from rlaif.sessions.engines import open_judges
+from rlaif.sessions.recorded import RecordedEngine
+from rlaif.templates import TemplateSet
+
+Scored = tuple[float | None, str]
+"""A score, or None and why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Judges with their weights, and what they are asked."""
+
+    judges: tuple[tuple[Judge, float], ...]
+    candidates: tuple[Principle, ...]
+    how_many: HowMany = "all"
+    seed: int = 0
+    against_reference: bool = False
+
+    async def score(self, prompt: Prompt, text: str, reference: str | None) -> Scored:
+        """Score one response.
+
+        Raises:
+            EngineUnavailable: A judge's model or server is down.
+        """
+        applicable = [one for one in self.candidates if one.applies(prompt.tags)]
+        drawn = choose_principles(
+            applicable,
+            how_many=self.how_many,
+            seed=self.seed,
+            subject=prompt.id,
+        )
+        if not drawn:
+            return None, "no principle of the constitution applies to this prompt"
+        response = Response.build(prompt.id, text, index=0)
+        if not self.against_reference:
+            return await self._strength(prompt, response, drawn, applicable)
+        if reference is None:
+            return None, "no reference to compare with: the column 'reference' is empty"
+        if reference == text:
+            return 0.5, ""
+        return await self._preference(prompt, response, reference, drawn, applicable)
+
+    async def _strength(
+        self,
+        prompt: Prompt,
+        response: Response,
+        drawn: Sequence[Principle],
+        applicable: Sequence[Principle],
+    ) -> Scored:
+        # A judge speaks of two responses; both are this one, and the ledger asks once.
+        twice = Comparison(response, response)
+        said = await run_together([judge.judge(prompt, twice, drawn) for judge, _ in self.judges])
+        own = weigh_principles(drawn, applicable)
+        together = sum(own.values())
+        total = weights = 0.0
+        for verdicts, (judge, judge_weight) in zip(said, self.judges, strict=True):
+            for verdict in verdicts:
+                if verdict.scores is None:
+                    return None, _missing(verdict)
+                weight = judge_weight * own.get(verdict.principle, together)
+                total += weight * strength(judge, verdict.principle, verdict.scores[0])
+                weights += weight
+        return total / weights, ""
+
+    async def _preference(
+        self,
+        prompt: Prompt,
+        response: Response,
+        reference: str,
+        drawn: Sequence[Principle],
+        applicable: Sequence[Principle],
+    ) -> Scored:
+        judgment = await judge_comparison(
+            prompt,
+            Comparison(response, Response.build(prompt.id, reference, index=1)),
+            judges=self.judges,
+            drawn=drawn,
+            candidates=applicable,
+        )
+        silent = [one for one in judgment.verdicts if one.reason]
+        if silent or judgment.preference is None:
+            return None, _missing(silent[0]) if silent else "every verdict abstained"
+        return judgment.preference, ""
+
+
+def strength(judge: Judge, principle: str, score: float) -> float:
+    """Return the log-odds strength behind a judge's own score of a response.
+
+    Raises:
+        ValueError: The judge's method does not score responses by themselves.
+    """
+    judged = judge.judged if isinstance(judge, CalibratedJudge) else judge
+    settings = getattr(judged, "settings", None)
+    if not isinstance(settings, Pointwise | Reward | Rubric):
+        raise ValueError(f"{judge.method} does not score a response by itself")
+    value = settings.scale * score
+    if isinstance(settings, Rubric):
+        value *= settings.weights.get(principle, 1.0)
+    for transform in judge.transforms(principle):
+        if isinstance(transform, Temperature):
+            value /= transform.t
+    return value
+
+
+class JudgedScorer:
+    """A panel behind its ledger, as a scorer. Open with `open_judged`; close with `aclose`.
+
+    Attributes:
+        panel: The judges.
+        recorded: Their engines, each behind the ledger; they count what was asked.
+        ledger: Every reply of a judge.
+    """
+
+    __name__ = "judged"
+
+    def __init__(
+        self,
+        panel: Panel,
+        recorded: Sequence[RecordedEngine],
+        ledger: Ledger,
+        *,
+        concurrency: int,
+        opened: ExitStack,
+    ) -> None:
+        self.panel = panel
+        self.recorded = tuple(recorded)
+        self.ledger = ledger
+        self._free = asyncio.Semaphore(concurrency)
+        self._opened = opened
+
+    async def __call__(
+        self, prompts: list[list[Message]], responses: list[str], **columns: list[Any]
+    ) -> list[float | None]:
+        """Score responses side by side.
+
+        Args:
+            prompts: Conversations that end with a user turn.
+            responses: One text each.
+            columns: ``tags`` choose principles, ``reference`` is compared with, and to each list of
+                ``why`` the reason is added for which a response stays unscored.
+        """
+        empty: list[Any] = [None] * len(responses)
+        tags = columns.get("tags") or empty
+        references = columns.get("reference") or empty
+        found = await run_together(
+            [
+                self._one(prompt, text, tuple(own or ()), reference)
+                for prompt, text, own, reference in zip(
+                    prompts, responses, tags, references, strict=True
+                )
+            ]
+        )
+        for place, (score, why) in enumerate(found):
+            if score is None and "why" in columns:
+                columns["why"][place].append(why)
+        return [score for score, _ in found]
+
+    async def _one(
+        self, messages: list[Message], text: str, tags: tuple[str, ...], reference: str | None
+    ) -> Scored:
+        try:
+            prompt = Prompt.build(messages, tags=tags)
+        except ValueError as problem:
+            return None, str(problem)
+        async with self._free:
+            return await self.panel.score(prompt, text, reference)
+
+    async def aclose(self) -> None:
+        """Write what is left to the ledger and close it and the engines."""
+        with self._opened:
+            for engine in self.recorded:
+                await engine.aclose()
+
+
+def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
+    """Open the judges and their ledger.
+
+    Args:
+        config: What a training or server file says under ``judged``.
+        rank: Of this process among several that train together; others than 0 keep a ledger of
+            their own, because only one may write.
+
+    Raises:
+        InputError: Constitution, templates or settings cannot be used.
+        EngineMissing: A model, extra, key or capability is missing.
+        RunLocked: Another process writes to this ledger.
+    """
+    constitution = load_constitution(config.constitution)
+    candidates = tuple(one for one in constitution.judged() if one.weight > 0.0)
+    if not candidates:
+        raise ConfigError(
+            f"constitution {constitution.name!r}: none of its principles needs a judge, so there "
+            "is nothing to ask",
+            hint="score its rules with `rules` in place of `judged`",
+        )
+    templates = TemplateSet.open(config.templates)
+    templates.check_all()
+    engines = open_judges(config.judges)
+    folder = config.out if rank == 0 else config.out / f"rank-{rank}"
+    with ExitStack() as opened:
+        ledger = _open_ledger(folder, config.reuse, opened)
+        recorded: dict[int, RecordedEngine] = {}
+        judges = []
+        for one in config.judges:
+            engine: Engine = engines[one.name]
+            if id(engine) not in recorded:
+                recorded[id(engine)] = RecordedEngine(engine, ledger, label=f"judge:{one.name}")
+            judge = build_configured_judge(
+                one,
+                engine=recorded[id(engine)],
+                templates=templates,
+                orders=config.orders,
+                min_mass=config.min_mass,
+                principles=[principle.id for principle in candidates],
+            )
+            judges.append((judge, one.weight))
+        choose = config.principles.choose
+        panel = Panel(
+            tuple(judges),
+            candidates,
+            how_many=choose.k if isinstance(choose, KConfig) else choose,
+            seed=config.seed,
+            against_reference=config.against == "reference",
+        )
+        return JudgedScorer(
+            panel,
+            tuple(recorded.values()),
+            ledger,
+            concurrency=config.concurrency,
+            opened=opened.pop_all(),
+        )
+
+
+def _open_ledger(folder: Path, reuse: Sequence[Path], opened: ExitStack) -> Ledger:
+    make_folder(folder)
+    lock = RunLock(folder)
+    opened.callback(lock.release)
+    return opened.enter_context(Ledger.open(Layout(folder).ledger, reuse=tuple(reuse)))
+
+
+def _missing(verdict: Verdict) -> str:
+    why = f"{verdict.reason}: {verdict.raw}" if verdict.raw else verdict.reason
+    return f"the judge {verdict.judge!r} abstained under {verdict.principle!r} ({why:.300})"

@@ -1,0 +1,1 @@
+"""What commands that ask models share: engines, recorded calls, budgets, concurrency."""

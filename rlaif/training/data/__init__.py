@@ -1,0 +1,1 @@
+"""What trainers read: data sets, chat templates, tokens."""

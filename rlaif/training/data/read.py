@@ -1,0 +1,268 @@
+"""Data sets for training: read from wherever they are, checked before anything is loaded on top.
+
+A preference row has ``prompt``, ``chosen`` and ``rejected`` (chat messages or strings; the prompt
+may also be the common start of the two), and ``chosen_prob``, the judge's probability in [0.5, 1]
+that chosen is better; or, as in labelled sets, ``response_a``, ``response_b`` and a ``label`` of a,
+b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also
+called ``response``). What is left out is counted by reason, and what was assumed is said.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from rlaif.errors import InputError, RecordError
+from rlaif.records import content_uniform
+from rlaif.training.data.messages import check_texts, take_prompts_off
+
+Source: TypeAlias = str | Path | Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Rows fit for training, and what happened on the way."""
+
+    dataset: Dataset
+    notes: tuple[str, ...] = ()
+    """What was assumed, for the log and the model card."""
+
+    left_out: Mapping[str, int] | None = None
+    """Rows left out, by reason."""
+
+    name: str = ""
+    """Where they came from."""
+
+
+def load_preferences(source: Source) -> Dataset:
+    """Return preference rows: prompt, chosen, rejected, chosen_prob and whatever else is there.
+
+    Args:
+        source: A folder written by ``rlaif export``, a Parquet, JSONL or JSON file, a folder of
+            such files, a saved or loaded ``datasets.Dataset``, or a hub id (its train split).
+
+    Raises:
+        InputError: Empty, columns missing, a label outside [0.5, 1], or nothing but ties.
+    """
+    return read_preferences(source).dataset
+
+
+def load_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last") -> Dataset:
+    """Return demonstrations as ``prompt`` and ``completion`` rows; other columns are kept.
+
+    Args:
+        source: As for `load_preferences`.
+        turns: Of a conversation, learn the last assistant turn, or each one as a row of its own.
+
+    Raises:
+        InputError: Empty, columns missing, or no assistant turn anywhere.
+    """
+    return read_demonstrations(source, turns=turns).dataset
+
+
+def read_preferences(source: Source) -> Loaded:
+    """The same as `load_preferences`, with what was assumed and left out."""
+    name, dataset = _open(source)
+    left_out: dict[str, int] = {}
+    if {"response_a", "response_b", "label"} <= set(dataset.column_names):
+        check_texts(name, dataset, "response_a", "response_b")
+        dataset, left_out["tie"] = _from_comparisons(name, dataset)
+    _require(name, dataset, "chosen", "rejected")
+    asked = [column for column in ("prompt",) if column in dataset.column_names]
+    check_texts(name, dataset, *asked, "chosen", "rejected")
+    notes = []
+    if asked:
+        dataset, taken_off = take_prompts_off(name, dataset, ("chosen", "rejected"))
+        if taken_off:
+            notes.append("chosen and rejected began with the prompt: it was taken off")
+    else:
+        dataset = _with_prompts(name, dataset)
+        notes.append("no prompt column: the common start of chosen and rejected is the prompt")
+    if "chosen_prob" not in dataset.column_names:
+        dataset = dataset.add_column("chosen_prob", [1.0] * len(dataset))
+        notes.append("no chosen_prob column: every label is taken as certain (1.0)")
+    _check_labels(name, dataset)
+    dataset, left_out["identical"] = _without_identical(name, dataset)
+    return Loaded(dataset, tuple(notes), {k: n for k, n in left_out.items() if n}, name)
+
+
+def read_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last") -> Loaded:
+    """The same as `load_demonstrations`, with what was assumed and left out."""
+    name, dataset = _open(source)
+    columns = dataset.column_names
+    if "messages" in columns:
+        return _from_conversations(name, dataset, turns)
+    if "completion" not in columns and "response" in columns:
+        dataset = dataset.rename_column("response", "completion")
+    _require(name, dataset, "prompt", "completion")
+    check_texts(name, dataset, "prompt", "completion")
+    dataset, taken_off = take_prompts_off(name, dataset, ("completion",))
+    notes = ("completions began with the prompt: it was taken off",) if taken_off else ()
+    return Loaded(dataset, notes, {}, name)
+
+
+def split_held_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Split by prompt: every row of a prompt falls on the same side, whatever else is there.
+
+    The draw belongs to the prompt's content, so a row never moves when the data set grows.
+
+    Raises:
+        InputError: The share leaves one side empty.
+    """
+    if share == 0:
+        return dataset, None
+    held = [content_uniform(seed, "held-out", prompt) < share for prompt in dataset["prompt"]]
+    if all(held) or not any(held):
+        raise InputError(
+            f"held_out {share}: of {len(held)} rows, {sum(held)} would be held out",
+            hint="change held_out or seed, or give more prompts",
+        )
+    train = dataset.select([i for i, out in enumerate(held) if not out])
+    return train, dataset.select([i for i, out in enumerate(held) if out])
+
+
+def _open(source: Source) -> tuple[str, Dataset]:
+    if isinstance(source, Dataset):
+        name, dataset = "the data set", source
+    else:
+        name, dataset = str(source), _read(str(source))
+    if len(dataset) == 0:
+        raise InputError(f"{name}: holds no rows", hint="there is nothing to train on")
+    return name, dataset
+
+
+def _read(source: str) -> Dataset:
+    path = Path(source)
+    if not path.exists():
+        return _from_hub(source)
+    if path.is_file():
+        return _from_files([path])
+    if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+        saved = load_from_disk(str(path))
+        return saved["train"] if isinstance(saved, DatasetDict) else saved
+    for pattern in ("data/*.parquet", "*.parquet", "*.jsonl"):
+        found = sorted(path.glob(pattern))
+        if found:
+            return _from_files(found)
+    raise InputError(
+        f"{path}: no Parquet or JSONL file in this folder",
+        hint="give a folder written by rlaif export",
+    )
+
+
+def _from_files(paths: Sequence[Path]) -> Dataset:
+    try:
+        if paths[0].suffix == ".parquet":
+            tables = [pq.read_table(path) for path in paths]
+        elif paths[0].suffix in (".jsonl", ".json"):
+            import pyarrow.json as pa_json
+
+            tables = [pa_json.read_json(path) for path in paths]
+        else:
+            raise InputError(f"{paths[0]}: unknown kind of file", hint="use .parquet or .jsonl")
+        return Dataset(pa.concat_tables(tables, promote_options="default"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as problem:
+        first = str(problem).splitlines()[0]
+        raise RecordError(f"{paths[0]}: cannot be read as a data set: {first}") from problem
+
+
+def _from_hub(name: str) -> Dataset:
+    is_path = name.count("/") != 1 or name.startswith((".", "~"))
+    if is_path or Path(name).suffix in (".parquet", ".jsonl", ".json", ".csv"):
+        raise InputError(f"{name}: no such file or folder")
+    try:
+        return load_dataset(name, split="train")
+    except Exception as problem:
+        first = (str(problem) or type(problem).__name__).splitlines()[0]
+        raise InputError(
+            f"{name}: neither a file here nor loadable from the hub: {first}"
+        ) from problem
+
+
+def _require(name: str, dataset: Dataset, *needed: str) -> None:
+    missing = [column for column in needed if column not in dataset.column_names]
+    if missing:
+        raise InputError(
+            f"{name}: no column {' and no column '.join(missing)}",
+            hint=f"the columns there are {', '.join(dataset.column_names)}",
+        )
+
+
+def _from_comparisons(name: str, dataset: Dataset) -> tuple[Dataset, int]:
+    """Turn labels a and b into chosen and rejected; a tie names neither and is left out."""
+    rows: list[dict[str, Any]] = []
+    for place, row in enumerate(dataset, start=1):
+        label = row.pop("label")
+        if label not in ("a", "b", "tie"):
+            raise InputError(f"{name}: row {place}: label is {label!r:.40}, not a, b or tie")
+        first, second = row.pop("response_a"), row.pop("response_b")
+        chosen, rejected = (second, first) if label == "b" else (first, second)
+        if label != "tie":
+            rows.append({**row, "chosen": chosen, "rejected": rejected})
+    if not rows:
+        raise InputError(f"{name}: all {len(dataset)} labels are ties: there is nothing to learn")
+    return Dataset.from_list(rows), len(dataset) - len(rows)
+
+
+def _with_prompts(name: str, dataset: Dataset) -> Dataset:
+    from trl.data_utils import extract_prompt
+
+    rows = [extract_prompt(row) for row in dataset]
+    if not all(row["prompt"] for row in rows):
+        raise InputError(
+            f"{name}: no column prompt, and chosen and rejected do not start alike",
+            hint="add a prompt column",
+        )
+    return Dataset.from_list(rows)
+
+
+def _check_labels(name: str, dataset: Dataset) -> None:
+    ties = 0
+    for place, p in enumerate(dataset["chosen_prob"], start=1):
+        if p is None or not math.isfinite(p) or not 0.5 <= p <= 1.0:
+            hint = "below 0.5, swap chosen and rejected and use 1 − p"
+            raise InputError(f"{name}: row {place}: chosen_prob is {p}, not in [0.5, 1]", hint=hint)
+        ties += p == 0.5
+    if ties == len(dataset):
+        raise InputError(
+            f"{name}: all {ties} pairs have chosen_prob 0.5: there is nothing to learn",
+            hint="a judge that never prefers anything cannot teach; look at its audit",
+        )
+
+
+def _without_identical(name: str, dataset: Dataset) -> tuple[Dataset, int]:
+    """Pairs of twice the same response have no gradient; they only cost time."""
+    columns = zip(dataset["chosen"], dataset["rejected"], strict=True)
+    keep = [place for place, (chosen, rejected) in enumerate(columns) if chosen != rejected]
+    if not keep:
+        raise InputError(f"{name}: chosen and rejected are identical in every row")
+    left_out = len(dataset) - len(keep)
+    return (dataset.select(keep) if left_out else dataset), left_out
+
+
+def _from_conversations(name: str, dataset: Dataset, turns: str) -> Loaded:
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    check_texts(name, dataset, "messages", optional=True)
+    for row in dataset:
+        rest = {key: value for key, value in row.items() if key != "messages"}
+        found = list(_assistant_turns(row["messages"] or ()))
+        if not found:
+            left_out["no-assistant-turn"] += 1
+        for place in found if turns == "all" else found[-1:]:
+            prompt, completion = row["messages"][:place], row["messages"][place : place + 1]
+            rows.append({"prompt": prompt, "completion": completion, **rest})
+    if not rows:
+        raise InputError(f"{name}: no conversation has a reply of the assistant after a prompt")
+    return Loaded(Dataset.from_list(rows), (), dict(left_out), name)
+
+
+def _assistant_turns(messages: Sequence[Mapping[str, Any]]) -> Iterable[int]:
+    """Places of assistant messages that answer something."""
+    return (i for i, message in enumerate(messages) if i and message["role"] == "assistant")

@@ -1,0 +1,1 @@
+"""Forward passes: layouts, states, log-probabilities, the value head."""

@@ -1,0 +1,219 @@
+"""What a person sees while a policy trains: one live line, samples, and how long it will take.
+
+On a terminal a Rich bar on stderr; elsewhere a plain line every half minute; with ``json`` one
+object per event on stdout and nothing else there. Model-written text is escaped before it is shown.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import orjson
+import torch
+
+from rlaif.runs.text import one_line
+
+Style = Literal["terminal", "plain", "json", "quiet"]
+
+_PLAIN_EVERY = 30.0
+"""Seconds between plain lines: a log file should stay readable after a night."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A reply of the policy while it trains."""
+
+    prompt: str
+    """The last user message."""
+
+    response: str
+
+
+def progress_style(*, json: bool = False, quiet: bool = False) -> Style:
+    """Choose how progress is shown from where stderr goes."""
+    if quiet:
+        return "quiet"
+    if json:
+        return "json"
+    return "terminal" if sys.stderr.isatty() else "plain"
+
+
+class TrainingProgress:
+    """Shows the progress of one training. A context manager; safe to update before entering."""
+
+    def __init__(self, total: int, *, done: int = 0, style: Style = "quiet") -> None:
+        """Prepare the display.
+
+        Args:
+            total: Optimiser steps of the whole training.
+            done: Steps finished before this process started (a resume).
+            style: See `progress_style`.
+        """
+        self._total = total
+        self._done = self._start = done
+        self._style = style
+        self._began = self._spoke = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._began = self._spoke = time.monotonic()
+        if self._style == "terminal":
+            self._bar = _make_bar()
+            self._task = self._bar.add_task(
+                "steps", total=self._total, completed=self._done, detail=""
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Show that a step is finished and what was measured."""
+        self._done = step
+        if self._style == "json":
+            _print_json({"event": "step", "step": step, "total": self._total, **values})
+        elif self._bar is not None:
+            self._bar.update(self._task, completed=step, detail=_brief(values))
+        elif self._style == "plain" and time.monotonic() - self._spoke >= _PLAIN_EVERY:
+            self._spoke = time.monotonic()
+            left = f", about {_duration(self.seconds_left())} left"
+            self.say(f"step {step}/{self._total}: {_brief(values)}{left}")
+
+    def seconds_left(self) -> float:
+        """Estimate from the pace since this process started; infinite before the first step."""
+        made = self._done - self._start
+        if made <= 0:
+            return float("inf")
+        return (time.monotonic() - self._began) / made * (self._total - self._done)
+
+    def say(self, text: str) -> None:
+        """Show a line of our own words."""
+        if self._style == "json":
+            _print_json({"event": "note", "text": text})
+        elif self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif self._style != "quiet":
+            print(text, file=sys.stderr)  # noqa: T201 - the plain form of the display
+
+    def show_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Show replies of the policy, shortened to a line each."""
+        if self._style == "json":
+            shown = [{"prompt": s.prompt, "response": s.response} for s in samples]
+            _print_json({"event": "samples", "step": step, "samples": shown})
+            return
+        for sample in samples:
+            prompt, response = one_line(sample.prompt, 60), one_line(sample.response, 160)
+            self.say(f"[{step}] {prompt} → {response}")
+
+
+def _make_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=Console(stderr=True),
+    )
+
+
+def _brief(values: Mapping[str, float]) -> str:
+    """The first four values: trainers put what matters first."""
+    return " · ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:4])
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "an unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"
+
+
+def _print_json(event: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(event) + b"\n")
+    sys.stdout.flush()
+
+
+FILE = "samples.jsonl"
+
+
+def sample_prompts(rows: Sequence[Mapping[str, Any]], count: int) -> list[Any]:
+    """Return the first ``count`` different prompts, as strings or message lists."""
+    found: list[Any] = []
+    for row in rows:
+        if row["prompt"] not in found:
+            found.append(row["prompt"])
+        if len(found) == count:
+            break
+    return found
+
+
+def sample_replies(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Any],
+    *,
+    max_tokens: int,
+) -> list[Sample]:
+    """Answer each prompt greedily; the model's mode is put back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        return [_reply(model, tokenizer, prompt, max_tokens) for prompt in prompts]
+    finally:
+        model.train(training)
+
+
+def keep_samples(out: Path, step: int, samples: Sequence[Sample]) -> None:
+    """Append samples to ``samples.jsonl``."""
+    with (out / FILE).open("ab") as file:
+        for sample in samples:
+            row = {"step": step, "prompt": sample.prompt, "response": sample.response}
+            file.write(orjson.dumps(row) + b"\n")
+
+
+@torch.no_grad()
+def _reply(model: Any, tokenizer: Any, prompt: Any, max_tokens: int) -> Sample:
+    if isinstance(prompt, str):
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        shown = prompt
+    else:
+        ids = tokenizer.apply_chat_template(
+            prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
+        shown = str(prompt[-1]["content"])
+    ids = ids.to(model.device)
+    made = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=max_tokens,
+        use_cache=True,
+    )
+    text = tokenizer.decode(made[0, ids.size(1) :], skip_special_tokens=True)
+    return Sample(shown, str(text))

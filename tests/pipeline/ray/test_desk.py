@@ -1,0 +1,119 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from rlaif.config.run import BudgetConfig
+from rlaif.errors import EngineUnavailable
+from rlaif.pipeline.ray.desk import Desk, Done, describe_problem, is_known
+from rlaif.records import Failure
+from rlaif.runs import Ledger
+from rlaif.sessions.budget import NOTHING, Spend
+from tests.runs.ledger.test_replies import entry
+
+ONE = Spend(calls=1)
+
+
+def desk(*, calls: int | None = None, ledger: Path | None = None) -> Desk:
+    budget = None if calls is None else BudgetConfig(max_calls=calls)
+    return Desk(ledger=ledger, reuse=(), budget=budget, spent=NOTHING)
+
+
+def test_results_arrive_as_they_were_sent():
+    sent = Done(
+        failures=[Failure("sample", "p1", "http-500", "half a character: \ud800")],
+        left=2,
+        asked={"sample": 3},
+        spent=Spend(0.5, 3, 40),
+        problem=describe_problem(EngineUnavailable("down", hint="start it"), ""),
+    )
+    got = Done.decode(*sent.encode())
+    assert (got.left, got.asked, got.spent) == (2, {"sample": 3}, Spend(0.5, 3, 40))
+    assert got.failures[0].kind == "http-500"
+    error = got.error()
+    assert isinstance(error, EngineUnavailable)
+    assert (error.message, error.hint) == ("down", "start it")
+
+
+def test_a_program_error_keeps_its_trace():
+    error = Done(problem=describe_problem(KeyError("x"), "Traceback: line 7")).error()
+    assert isinstance(error, RuntimeError)
+    assert "line 7" in str(error)
+
+
+async def test_the_budget_is_one_for_all_workers():
+    shared = desk(calls=3)
+    assert await shared.reserve("a", ONE) is None
+    assert await shared.reserve("b", ONE) is None
+    await shared.settle("a", ONE, ONE)
+    await shared.settle("b", ONE, ONE)
+    assert await shared.reserve("a", ONE) is None
+    await shared.settle("a", ONE, ONE)
+    refused = await shared.reserve("b", ONE)
+    assert refused is not None
+    assert "calls 3 of 3" in refused[0]
+
+
+async def test_what_a_dead_worker_had_set_aside_counts_as_spent_when_it_comes_back():
+    shared = desk(calls=2)
+    await shared.hello("a")
+    await shared.reserve("a", ONE)
+    waiting = asyncio.create_task(shared.reserve("b", Spend(calls=2)))
+    await asyncio.sleep(0)
+    assert not waiting.done()  # it may fit once the call in flight has landed
+    await shared.hello("a")
+    refused = await waiting
+    assert refused is not None
+    assert "calls 1 of 2" in refused[0]
+
+
+async def test_stopping_waits_until_every_worker_has_drained():
+    shared = desk()
+    await shared.hello("a")
+    await shared.hello("b")
+    told = asyncio.create_task(shared.stopping())
+    stop = asyncio.create_task(shared.stop(5.0))
+    assert await told == 5.0
+    await shared.drained("a")
+    await asyncio.sleep(0)
+    assert not stop.done()
+    await shared.drained("b")
+    await stop
+
+
+async def test_a_worker_that_only_dies_is_told_apart_from_one_that_works():
+    shared = desk()
+    assert [await shared.hello("a") for _ in range(3)] == [1, 2, 3]
+    await shared.progressed("a")
+    assert await shared.hello("a") == 1
+
+
+async def test_earlier_replies_are_known_and_found(tmp_path: Path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put(entry(7))
+    shared = desk(ledger=tmp_path / "ledger.sqlite")
+    known = await shared.known()
+    assert is_known(known, entry(7).key)
+    assert not is_known(known, entry(8).key)
+    assert await shared.find([entry(7).key, entry(8).key]) == [(entry(7), True), (None, False)]
+
+
+async def test_replies_of_other_runs_are_found_before_the_run_has_any(tmp_path: Path):
+    (tmp_path / "old").mkdir()
+    with Ledger.open(tmp_path / "old" / "ledger.sqlite") as ledger:
+        ledger.put(entry(7))
+    # A run in an object store has no ledger file, and no reply shard before the first reply.
+    ledger_path = tmp_path / "new" / "ledger.sqlite"
+    shared = Desk(ledger=ledger_path, reuse=[tmp_path / "old"], budget=None, spent=NOTHING)
+    assert is_known(await shared.known(), entry(7).key)
+    ((found, ours),) = await shared.find([entry(7).key])
+    assert found is not None
+    assert found.reused
+    assert not ours
+
+
+@pytest.mark.parametrize("number", [0, 2**128 - 1, 256])
+async def test_keys_with_zero_bytes_are_known_like_others(tmp_path: Path, number: int):
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put(entry(number))
+    assert is_known(await desk(ledger=tmp_path / "ledger.sqlite").known(), entry(number).key)
