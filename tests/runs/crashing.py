@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.records import Response, Row
-from rlaif.runs import RunWriter, ledger, writer as writer_module
+from rlaif.runs import RunWriter, writer as writer_module
+from rlaif.runs.ledger import ledger
 from tests.runs.made import make_entry, make_key, make_manifest, make_row
 
 CALLS = 3
