@@ -14,20 +14,15 @@ from rlaif.audit.result import Audit, JudgeResult, SetResult, measure_set
 from rlaif.audit.statistics.accuracy import measure_longer
 from rlaif.audit.statistics.agreement import measure_alpha
 from rlaif.audit.statistics.consistency import measure_stability
+from rlaif.audit.statistics.figure import Figure
 from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
-from rlaif.config.run import KConfig
-from rlaif.engines import Engine, Lasting
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
 from rlaif.records import Judgment, content_id
 from rlaif.runs import Ledger
-from rlaif.runs.files import make_folder
-from rlaif.runs.layout import Layout
-from rlaif.runs.lock import RunLock
-from rlaif.sessions.concurrent import Interrupted, run_sync
-from rlaif.sessions.engines import open_judges
-from rlaif.templates import TemplateSet
+from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.session import Session
 
 OnEstimate = Callable[[Sequence[Estimate]], None]
 
@@ -62,6 +57,30 @@ def audit_judge(
         EngineUnavailable: A model or server is down; what was asked is kept.
         KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
+    return run_sync(
+        lambda: aaudit_judge(
+            config,
+            gold,
+            limit=limit,
+            out=out,
+            overrides=overrides,
+            on_estimate=on_estimate,
+            on_progress=on_progress,
+        )
+    )
+
+
+async def aaudit_judge(
+    config: str | Path | Mapping[str, Any],
+    gold: Sequence[str | Path],
+    *,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    on_estimate: OnEstimate | None = None,
+    on_progress: OnProgress | None = None,
+) -> Audit:
+    """The same as `audit_judge`, to be awaited."""
     changed = dict(overrides or {})
     if out is not None:
         changed["out"] = str(Path(out).absolute())
@@ -72,18 +91,34 @@ def audit_judge(
         raise ConfigError("an audit needs gold", hint="give --gold FILE")
     check_extra(len(settings.judges))
     sets = read_all_gold([Path(path) for path in gold], limit=limit, seed=settings.seed)
-    choose = settings.principles.choose
     question = build_question(
         constitution=settings.constitution,
         principle=settings.principle,
-        how_many=choose.k if isinstance(choose, KConfig) else choose,
+        how_many=settings.principles.how_many,
         seed=settings.seed,
     )
-    templates = TemplateSet.open(settings.templates)
-    templates.check_all()
-    work = _Work(settings, sets, question, templates, limit)
-    found: Audit = run_sync(lambda: work.run(settings.out or Path(), on_estimate, on_progress))
-    return found
+    async with Session(settings.templates) as session:
+        judges = build_judges(
+            session,
+            settings.judges,
+            question,
+            orders=settings.orders,
+            min_mass=settings.min_mass,
+        )
+        ledger = session.open(settings.out, reuse=settings.reuse)
+        asker = Asker(
+            question,
+            ledger,
+            concurrency=settings.concurrency,
+            on_progress=on_progress or _ignore,
+        )
+        work = _Work(settings, sets, question, limit, asker, judges)
+        if on_estimate is not None:
+            on_estimate(await work.estimate())
+        audit, calibrations = await work.measure(ledger)
+        session.settle()
+        write_audit(settings.out, audit, calibrations)
+        return audit
 
 
 class _Work:
@@ -94,104 +129,40 @@ class _Work:
         settings: AuditConfig,
         sets: Sequence[GoldSet],
         question: Question,
-        templates: TemplateSet,
         limit: int | None,
+        asker: Asker,
+        judges: Sequence[Audited],
     ) -> None:
         self._settings = settings
         self._sets = sets
         self._question = question
-        self._templates = templates
         self._limit = limit
+        self._asker = asker
+        self._judges = judges
 
-    async def run(
-        self, out: Path, on_estimate: OnEstimate | None, on_progress: OnProgress | None
-    ) -> Audit:
-        engines = open_judges(self._settings.judges)
-        try:
-            return await self._locked(out, engines, on_estimate, on_progress or _ignore)
-        except Interrupted:
-            raise KeyboardInterrupt from None
-        finally:
-            for engine in {id(engine): engine for engine in engines.values()}.values():
-                await engine.aclose()
-
-    async def _locked(
-        self,
-        out: Path,
-        engines: Mapping[str, Engine],
-        on_estimate: OnEstimate | None,
-        on_progress: OnProgress,
-    ) -> Audit:
-        make_folder(out)
-        lock = RunLock(out)
-        try:
-            with Ledger.open(Layout(out).ledger, reuse=self._settings.reuse) as ledger:
-                judges = self._judges(engines, ledger)
-                asker = Asker(
-                    self._question,
-                    ledger,
-                    concurrency=self._settings.concurrency,
-                    on_progress=on_progress,
-                )
-                await self._estimate(asker, judges, on_estimate)
-                audit, calibrations = await self._measure(asker, judges, engines, ledger)
-                ledger.flush()
-                for engine in engines.values():
-                    if isinstance(engine, Lasting):
-                        engine.settle()
-                write_audit(out, audit, calibrations)
-                return audit
-        finally:
-            lock.release()
-
-    def _judges(self, engines: Mapping[str, Engine], ledger: Ledger) -> tuple[Audited, ...]:
-        return build_judges(
-            self._settings.judges,
-            engines,
-            ledger=ledger,
-            templates=self._templates,
-            question=self._question,
-            orders=self._settings.orders,
-            min_mass=self._settings.min_mass,
-        )
-
-    async def _estimate(
-        self, asker: Asker, judges: Sequence[Audited], on_estimate: OnEstimate | None
-    ) -> None:
-        """Time a trial where somebody wants to know; its calls are the audit's own first ones."""
-        if on_estimate is None:
-            return
+    async def estimate(self) -> list[Estimate]:
+        """Time a trial; its calls are the audit's own first ones."""
         settings = self._settings
-        on_estimate(
-            [
-                await asker.trial(
-                    judge,
-                    self._sets,
-                    repeats=settings.repeats,
-                    repeat_pairs=settings.repeat_pairs,
-                )
-                for judge in judges
-            ]
-        )
+        return [
+            await self._asker.trial(
+                judge, self._sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
+            )
+            for judge in self._judges
+        ]
 
-    async def _measure(
-        self,
-        asker: Asker,
-        judges: Sequence[Audited],
-        engines: Mapping[str, Engine],
-        ledger: Ledger,
-    ) -> tuple[Audit, Mapping[str, Calibration]]:
+    async def measure(self, ledger: Ledger) -> tuple[Audit, Mapping[str, Calibration]]:
+        """Put all pairs before every judge, and say what that judge is worth."""
         seed = self._settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
         spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
-        for judge in judges:
+        for judge in self._judges:
             sets: dict[str, SetResult] = {}
             judged: list[tuple[GoldPair, Judgment]] = []
             for gold in self._sets:
                 what = f"{judge.name} on {gold.name}"
-                judgments = await asker.judge([judge], gold.pairs, what)
-                stability = await self._stability(asker, judge, gold, judgments)
+                judgments = await self._asker.judge([judge], gold.pairs, what)
+                stability = await self._stability(judge, gold, judgments)
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
                 spoken[gold.name][judge.name] = outcomes
@@ -200,9 +171,9 @@ class _Work:
             if isinstance(calibration, Calibration):
                 calibrations[judge.name] = calibration
             results[judge.name] = JudgeResult(
-                fingerprint=judge.fingerprint,
+                fingerprint=judge.opened.fingerprint,
                 method=judge.judge.method,
-                engine=engines[judge.name].identity,
+                engine=judge.engine.identity,
                 templates=judge.judge.template_fingerprints,
                 sets=sets,
                 calibration=calibration
@@ -210,8 +181,8 @@ class _Work:
                 else {**calibration.to_json(), "file": f"calibration-{judge.name}.json"},
             )
         alpha = {}
-        if len(judges) > 1:
-            results[PANEL] = await self._panel(asker, judges, ledger)
+        if len(self._judges) > 1:
+            results[PANEL] = await self._panel(ledger)
             alpha = {name: measure_alpha(panel, seed=seed) for name, panel in spoken.items()}
         audit = Audit(
             question=self._question.label,
@@ -231,25 +202,27 @@ class _Work:
         return audit, calibrations
 
     async def _stability(
-        self, asker: Asker, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
-    ) -> Any:
+        self, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
+    ) -> Figure | None:
         settings = self._settings
         if not judge.engine.sampled or settings.repeats < 2:
             return None
-        clusters, choices = await asker.repeat(
+        clusters, choices = await self._asker.repeat(
             judge, gold, first, repeats=settings.repeats, pairs=settings.repeat_pairs
         )
         return measure_stability(clusters, choices, seed=settings.seed)
 
-    async def _panel(self, asker: Asker, judges: Sequence[Audited], ledger: Ledger) -> JudgeResult:
+    async def _panel(self, ledger: Ledger) -> JudgeResult:
         """All judges together, with their weights; every reply is in the ledger by now."""
         sets = {}
         for gold in self._sets:
-            judgments = await asker.judge(judges, gold.pairs, f"panel on {gold.name}")
+            judgments = await self._asker.judge(self._judges, gold.pairs, f"panel on {gold.name}")
             outcomes = _outcomes(gold, judgments)
             sets[gold.name] = measure_set(outcomes, ledger.get, seed=self._settings.seed)
         return JudgeResult(
-            fingerprint=content_id("panel", [[j.fingerprint, j.weight] for j in judges]),
+            fingerprint=content_id(
+                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self._judges]
+            ),
             method="panel",
             engine={},
             templates={},
@@ -260,12 +233,12 @@ class _Work:
     def _calibration(
         self, judge: Audited, judged: Sequence[tuple[GoldPair, Judgment]]
     ) -> Calibration | str:
-        if judge.calibrated:
+        if judge.opened.config.calibration is not None:
             return "no calibration: the judge is calibrated already"
         return fit_calibration(
             judge.judge,
             judged,
-            fingerprint=judge.fingerprint,
+            fingerprint=judge.opened.fingerprint,
             question=self._question.label,
             gold={gold.name: gold.fingerprint for gold in self._sets},
             seed=self._settings.seed,

@@ -13,13 +13,11 @@ from rlaif.audit.outcome import choice_of
 from rlaif.audit.question import Question
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
-from rlaif.judging import Judge, build_configured_judge, judge_comparison
-from rlaif.judging.build import configured_fingerprint
+from rlaif.judging import Judge, Orders, judge_comparison
 from rlaif.records import Choice, Judgment, content_seed, content_uniform
 from rlaif.runs import Entry, Ledger
 from rlaif.sessions.concurrent import run_all
-from rlaif.sessions.recorded import RecordedEngine
-from rlaif.templates import TemplateSet
+from rlaif.sessions.session import OpenedJudge, Session
 
 _REPETITION: ContextVar[int] = ContextVar("repetition", default=0)
 
@@ -75,11 +73,13 @@ class ReseededEngine:
 class Audited:
     """One judge as it is audited."""
 
-    judge: Judge
-    weight: float
+    opened: OpenedJudge
     engine: ReseededEngine
-    fingerprint: str
-    calibrated: bool = False
+
+    @property
+    def judge(self) -> Judge:
+        """What is asked."""
+        return self.opened.judge
 
     @property
     def name(self) -> str:
@@ -88,49 +88,29 @@ class Audited:
 
 
 def build_judges(
+    session: Session,
     configs: Sequence[JudgeConfig],
-    engines: Mapping[str, Engine],
-    *,
-    ledger: Ledger,
-    templates: TemplateSet,
     question: Question,
-    orders: str,
+    *,
+    orders: Orders,
     min_mass: float,
 ) -> tuple[Audited, ...]:
-    """Put every engine behind the ledger and build the judges.
+    """Build judges whose sampled requests can be repeated with other seeds.
 
     Raises:
         InputError: A template or a setting cannot be used.
-        EngineMissing: An engine cannot do what its judge needs.
+        EngineMissing: A model is missing, or cannot do what its judge needs.
     """
-    recorded: dict[int, RecordedEngine] = {}
-    audited = []
-    for config in configs:
-        engine = engines[config.name]
-        if id(engine) not in recorded:
-            names = [f"judge:{other.name}" for other in configs if engines[other.name] is engine]
-            recorded[id(engine)] = RecordedEngine(engine, ledger, label="+".join(names))
-        asked = ReseededEngine(recorded[id(engine)])
-        judge = build_configured_judge(
-            config,
-            engine=asked,
-            templates=templates,
-            orders="one" if orders == "one" else "both",
-            min_mass=min_mass,
-            principles=question.ids(),
+    engines = [ReseededEngine(session.judge_engine(config)) for config in configs]
+    return tuple(
+        Audited(
+            session.judge(
+                config, engine, orders=orders, min_mass=min_mass, principles=question.ids()
+            ),
+            engine,
         )
-        audited.append(
-            Audited(
-                judge,
-                config.weight,
-                asked,
-                configured_fingerprint(
-                    config, judge, engine=engine, orders=orders, min_mass=min_mass
-                ),
-                calibrated=config.calibration is not None,
-            )
-        )
-    return tuple(audited)
+        for config, engine in zip(configs, engines, strict=True)
+    )
 
 
 OnProgress = Callable[[str, int, int], None]
@@ -183,7 +163,7 @@ class Asker:
             EngineUnavailable: A model or server is down.
         """
         found: dict[int, Judgment] = {}
-        panel = [(one.judge, one.weight) for one in judges]
+        panel = [one.opened.weighted for one in judges]
 
         async def one(item: tuple[int, GoldPair]) -> None:
             place, pair = item

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from rlaif.pipeline.job import OnProgress, Progress
+from rlaif.pipeline.tally import OnProgress, Progress
 from rlaif.sessions.budget import show_use
 
 OnCount = Callable[[str, int, int], None]

@@ -85,6 +85,11 @@ class PrinciplesConfig(Settings):
 
     choose: Literal["one", "all"] | KConfig = "one"
 
+    @property
+    def how_many(self) -> Literal["one", "all"] | int:
+        """One, all, or how many of them are drawn."""
+        return self.choose.k if isinstance(self.choose, KConfig) else self.choose
+
 
 class CanaryConfig(Settings):
     """Known pairs, the principles' own examples, mixed in to watch the judges."""

@@ -1,7 +1,7 @@
 """Evaluation: what a policy is worth, measured beside its baseline, with intervals."""
 
-from rlaif.evaluation.compare import Evaluation, OnProgress, aevaluate
-from rlaif.evaluation.evaluate import evaluate
+from rlaif.evaluation.compare import Evaluation, OnProgress, evaluate_models
+from rlaif.evaluation.evaluate import aevaluate, evaluate
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.measure import Group, Measure, Measured
 from rlaif.evaluation.plan import Plan
@@ -24,6 +24,7 @@ __all__ = [
     "aevaluate",
     "detect_refusal",
     "evaluate",
+    "evaluate_models",
     "read_scorecard",
     "render_markdown",
     "render_table",

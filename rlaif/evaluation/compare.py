@@ -56,7 +56,7 @@ class _Findings:
     failures: list[Failure] = field(default_factory=list)
 
 
-async def aevaluate(
+async def evaluate_models(
     plan: Plan,
     prompts: Iterable[Prompt],
     models: Mapping[str, Engine],

@@ -8,15 +8,12 @@ from typing import Any
 from rlaif.config import load_config
 from rlaif.config.evaluate import EvaluateConfig
 from rlaif.errors import RecordError, RunMismatch
-from rlaif.evaluation.build import Parts, open_parts
-from rlaif.evaluation.compare import OnProgress, aevaluate
+from rlaif.evaluation.build import Parts, build_parts
+from rlaif.evaluation.compare import OnProgress, evaluate_models
 from rlaif.evaluation.results import SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
-from rlaif.runs import Ledger
-from rlaif.runs.files import make_folder
-from rlaif.runs.layout import Layout
-from rlaif.runs.lock import RunLock
-from rlaif.sessions.concurrent import Interrupted, run_sync
+from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.session import Session
 
 
 def evaluate(
@@ -45,20 +42,34 @@ def evaluate(
         EngineUnavailable: A model or server is down; what was done is kept.
         KeyboardInterrupt: Stopped by a signal; what was done is kept.
     """
-    settings = load_config(EvaluateConfig, config, overrides)
-    card: Scorecard = run_sync(lambda: _evaluate(settings, again, on_progress))
-    return card
+    return run_sync(
+        lambda: aevaluate(config, overrides=overrides, again=again, on_progress=on_progress)
+    )
 
 
-async def _evaluate(
-    settings: EvaluateConfig, again: bool, on_progress: OnProgress | None
+async def aevaluate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    again: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Scorecard:
-    parts = await open_parts(settings)
-    try:
+    """The same as `evaluate`, to be awaited."""
+    settings = load_config(EvaluateConfig, config, overrides)
+    async with Session(settings.templates) as session:
+        parts = build_parts(session, settings)
         done = None if again else _finished(settings.out, parts)
-        return done or await _measure(settings, parts, on_progress)
-    finally:
-        await parts.aclose()
+        if done is not None:
+            return done
+        session.open(settings.out, reuse=settings.reuse)
+        evaluation = await evaluate_models(
+            parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
+        )
+        card = evaluation.scorecard
+        card = replace(card, notices=(*parts.notices, *card.notices))
+        write_results(replace(evaluation, scorecard=card), settings.out)
+        session.settle()
+        return card
 
 
 def _finished(out: Path, parts: Parts) -> Scorecard | None:
@@ -72,35 +83,9 @@ def _finished(out: Path, parts: Parts) -> Scorecard | None:
         raise RunMismatch(
             problem.message, hint="choose another out, or replace it: --again"
         ) from None
-    if card.fingerprint != parts.plan().fingerprint(parts.prompts, parts.models):
+    if card.fingerprint != parts.plan.fingerprint(parts.prompts, parts.models):
         raise RunMismatch(
             f"{out} holds another evaluation ({card.name}: other models, prompts or settings)",
             hint="choose another out, or replace it: --again",
         )
     return card
-
-
-async def _measure(
-    settings: EvaluateConfig, parts: Parts, on_progress: OnProgress | None
-) -> Scorecard:
-    make_folder(settings.out)
-    lock = RunLock(settings.out)
-    try:
-        with Ledger.open(Layout(settings.out).ledger, reuse=settings.reuse) as ledger:
-            recorded = parts.recorded(ledger)
-            evaluation = await aevaluate(
-                recorded.plan(),
-                recorded.prompts,
-                recorded.models,
-                name=settings.name,
-                on_progress=on_progress,
-            )
-            card = evaluation.scorecard
-            card = replace(card, notices=(*recorded.notices(), *card.notices))
-            write_results(replace(evaluation, scorecard=card), settings.out)
-            recorded.settle()
-            return card
-    except Interrupted:
-        raise KeyboardInterrupt from None
-    finally:
-        lock.release()

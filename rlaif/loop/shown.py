@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlaif.evaluation import OnProgress as OnEvaluated
-from rlaif.pipeline.job import OnProgress as OnGenerated
+from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.training.harness.progress import Style
 
 Stage = Literal["generate", "train", "evaluate"]

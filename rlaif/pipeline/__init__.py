@@ -3,7 +3,7 @@
 from rlaif.inputs import PromptSource, read_prompts
 from rlaif.pipeline.export import Exported, export
 from rlaif.pipeline.generate import agenerate, generate
-from rlaif.pipeline.job import Progress
+from rlaif.pipeline.tally import Progress
 from rlaif.sessions.recorded import RecordedEngine
 
 __all__ = [

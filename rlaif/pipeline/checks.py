@@ -1,25 +1,19 @@
-"""Checks of a run file against its constitution, before anything is opened."""
+"""Checks of a run file before anything is written: constitution, gate, batches."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from rlaif.config import RunConfig
 from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.constitution import Constitution
-from rlaif.engines import Engine
 from rlaif.errors import ConfigError
-from rlaif.judging import build_configured_judge
-from rlaif.judging.build import configured_fingerprint
 from rlaif.judging.calibration import read_calibration
 from rlaif.judging.gate import check_gate
 from rlaif.runs.stores import url_of
-from rlaif.templates import TemplateSet
+from rlaif.sessions.session import OpenedJudge
 
 
 def gate_notices(
-    settings: RunConfig,
-    constitution: Constitution,
-    templates: TemplateSet,
-    engines: Mapping[str, Engine],
+    settings: RunConfig, constitution: Constitution, judges: Sequence[OpenedJudge]
 ) -> tuple[str, ...]:
     """Check the gate, and return what readers must know about judges that label.
 
@@ -30,25 +24,8 @@ def gate_notices(
         ConfigError: The audit or a calibration cannot be used.
         GateRefused: A judge does not pass and is not overridden.
     """
-    fingerprints: dict[str, str] = {}
     elsewhere: list[str] = []
     for config in settings.judges:
-        engine = engines[f"judge:{config.name}"]
-        judge = build_configured_judge(
-            config,
-            engine=engine,
-            templates=templates,
-            orders=settings.judging.orders,
-            min_mass=settings.judging.min_mass,
-            principles=[principle.id for principle in constitution.judged()],
-        )
-        fingerprints[config.name] = configured_fingerprint(
-            config,
-            judge,
-            engine=engine,
-            orders=settings.judging.orders,
-            min_mass=settings.judging.min_mass,
-        )
         if config.calibration is not None:
             question = read_calibration(config.calibration).question
             if question != constitution.label:
@@ -62,7 +39,7 @@ def gate_notices(
     overridden = check_gate(
         audit=gate.audit,
         min_accuracy=gate.min_accuracy,
-        judges=fingerprints,
+        judges={judge.config.name: judge.fingerprint for judge in judges},
         by=gate.by,
         override=gate.override,
     )

@@ -17,11 +17,12 @@ from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage, request_key
 from rlaif.engines.ask import run_together
 from rlaif.inputs import PromptSource, check_source, count_records, read_prompts
-from rlaif.pipeline.build import build_parts
+from rlaif.pipeline.build import build_parts, prompt_source
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.budget import Budget, Spend
-from rlaif.sessions.concurrent import Interrupted, read_in_thread, run_sync
+from rlaif.sessions.concurrent import read_in_thread, run_sync
+from rlaif.sessions.session import Session
 
 CHARACTERS_PER_TOKEN = 4.0
 """A rule of thumb for English; other scripts take more tokens."""
@@ -83,23 +84,20 @@ def estimate(
 
 
 async def _estimate(settings: RunConfig) -> Estimate:
-    parts = build_parts(settings)
     counters: list[CountingEngine] = []
 
     def count(role: str, engine: Engine) -> Engine:
         counters.append(CountingEngine(engine, role))
         return counters[-1]
 
-    try:
-        await read_in_thread(partial(check_source, parts.source))
-        work = parts.work_with(count)
-        sample = await read_in_thread(partial(_sample, parts.source))
+    async with Session(settings.templates) as session:
+        work = build_parts(session, settings).work
+        session.connect(count)
+        source = prompt_source(settings)
+        await read_in_thread(partial(check_source, source))
+        sample = await read_in_thread(partial(_sample, source))
         outcomes = await run_together([work.row(prompt) for prompt in sample])
-        total = await read_in_thread(partial(count_records, parts.source))
-    except Interrupted:
-        raise KeyboardInterrupt from None
-    finally:
-        await parts.aclose()
+        total = await read_in_thread(partial(count_records, source))
     unrendered = [one for one in outcomes if isinstance(one, Failure) and one.stage == RENDER]
     if len(unrendered) == len(sample):
         raise never_rendered(unrendered)

@@ -9,11 +9,15 @@ from typing import Any, Literal, get_args
 from rlaif.config import RunConfig, load_config, nearest
 from rlaif.errors import ConfigError, EngineMissing
 from rlaif.inputs import check_source
-from rlaif.pipeline.build import build_parts
+from rlaif.pipeline.build import build_parts, prompt_source
 from rlaif.pipeline.checks import check_batches
-from rlaif.pipeline.job import Job, OnProgress
+from rlaif.pipeline.job import Job
+from rlaif.pipeline.left import PromptsLeft
+from rlaif.pipeline.tally import OnProgress
 from rlaif.runs import Run, RunWriter, open_run
-from rlaif.sessions.concurrent import Interrupted, read_in_thread, run_sync
+from rlaif.sessions.budget import open_budget
+from rlaif.sessions.concurrent import read_in_thread, run_sync
+from rlaif.sessions.session import Session
 
 Executor = Literal["local", "ray"]
 """Where the work is done: in this process, or in actors of a Ray cluster."""
@@ -74,20 +78,20 @@ async def agenerate(
     spread = None if _check_executor(executor, address) == "local" else _import_ray()
     settings = load_config(RunConfig, config, overrides)
     check_batches(settings, spread=spread is not None)
-    parts = build_parts(settings)
-    try:
-        await read_in_thread(partial(check_source, parts.source))
+    async with Session(settings.templates) as session:
+        parts = build_parts(session, settings)
+        source = prompt_source(settings)
+        await read_in_thread(partial(check_source, source))
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
-            job = Job(settings, parts, writer, retry_failed, on_progress)
+            budget = open_budget(settings.budget, writer.ledger.totals())
+            session.record(writer.ledger, budget)
+            left = PromptsLeft(source, writer, parts.work.row_id, retry_failed=retry_failed)
+            job = Job(session, parts, writer, left, budget=budget, on_progress=on_progress)
             if spread is not None:
                 job.spread = partial(spread, settings, writer=writer, address=address)
             await job.run()
-    except Interrupted:
-        raise KeyboardInterrupt from None
-    finally:
-        await parts.aclose()
     return open_run(settings.out)
 
 

@@ -78,7 +78,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PromptWork:
     """Everything one prompt needs. Call `row` once per prompt, concurrently as you like."""
 
     plan_id: str
@@ -96,6 +96,10 @@ class Work:
     def row_id(self, prompt: Prompt) -> str:
         """The id of this prompt's row: prompt and plan, nothing else."""
         return content_id("row", self.plan_id, prompt.id, prompt.messages, prompt.tags)
+
+    async def carry(self, item: Prompt | Row) -> Row | Failure:
+        """Carry a prompt through all stages, or a finished row through judging and pairing."""
+        return await (self.rejudge(item) if isinstance(item, Row) else self.row(item))
 
     async def row(self, prompt: Prompt) -> Row | Failure:
         """Carry one prompt through all stages.

@@ -19,15 +19,11 @@ on another scale; why is said in the column ``why`` where the caller gives one.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rlaif.config.judged import JudgedConfig
-from rlaif.config.run import KConfig
 from rlaif.constitution import HowMany, Principle, choose_principles, load_constitution
-from rlaif.engines import Engine
 from rlaif.engines.ask import run_together
 from rlaif.errors import ConfigError
 from rlaif.judging import (
@@ -36,19 +32,13 @@ from rlaif.judging import (
     Reward,
     Rubric,
     Temperature,
-    build_configured_judge,
     judge_comparison,
     weigh_principles,
 )
 from rlaif.judging.calibration import CalibratedJudge
 from rlaif.records import Comparison, Message, Prompt, Response, Verdict
 from rlaif.runs import Ledger
-from rlaif.runs.files import make_folder
-from rlaif.runs.layout import Layout
-from rlaif.runs.lock import RunLock
-from rlaif.sessions.engines import open_judges
-from rlaif.sessions.recorded import RecordedEngine
-from rlaif.templates import TemplateSet
+from rlaif.sessions.session import Session
 
 Scored = tuple[float | None, str]
 """A score, or None and why there is none."""
@@ -164,17 +154,16 @@ class JudgedScorer:
     def __init__(
         self,
         panel: Panel,
-        recorded: Sequence[RecordedEngine],
+        session: Session,
         ledger: Ledger,
         *,
         concurrency: int,
-        opened: ExitStack,
     ) -> None:
         self.panel = panel
-        self.recorded = tuple(recorded)
+        self.recorded = session.recorded
         self.ledger = ledger
         self._free = asyncio.Semaphore(concurrency)
-        self._opened = opened
+        self._session = session
 
     async def __call__(
         self, prompts: list[list[Message]], responses: list[str], **columns: list[Any]
@@ -215,9 +204,7 @@ class JudgedScorer:
 
     async def aclose(self) -> None:
         """Write what is left to the ledger and close it and the engines."""
-        with self._opened:
-            for engine in self.recorded:
-                await engine.aclose()
+        await self._session.aclose()
 
 
 def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
@@ -241,49 +228,23 @@ def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
             "is nothing to ask",
             hint="score its rules with `rules` in place of `judged`",
         )
-    templates = TemplateSet.open(config.templates)
-    templates.check_all()
-    engines = open_judges(config.judges)
+    session = Session(config.templates)
+    judges = session.judges(
+        config.judges,
+        orders=config.orders,
+        min_mass=config.min_mass,
+        principles=[principle.id for principle in candidates],
+    )
+    panel = Panel(
+        tuple(judge.weighted for judge in judges),
+        candidates,
+        how_many=config.principles.how_many,
+        seed=config.seed,
+        against_reference=config.against == "reference",
+    )
     folder = config.out if rank == 0 else config.out / f"rank-{rank}"
-    with ExitStack() as opened:
-        ledger = _open_ledger(folder, config.reuse, opened)
-        recorded: dict[int, RecordedEngine] = {}
-        judges = []
-        for one in config.judges:
-            engine: Engine = engines[one.name]
-            if id(engine) not in recorded:
-                recorded[id(engine)] = RecordedEngine(engine, ledger, label=f"judge:{one.name}")
-            judge = build_configured_judge(
-                one,
-                engine=recorded[id(engine)],
-                templates=templates,
-                orders=config.orders,
-                min_mass=config.min_mass,
-                principles=[principle.id for principle in candidates],
-            )
-            judges.append((judge, one.weight))
-        choose = config.principles.choose
-        panel = Panel(
-            tuple(judges),
-            candidates,
-            how_many=choose.k if isinstance(choose, KConfig) else choose,
-            seed=config.seed,
-            against_reference=config.against == "reference",
-        )
-        return JudgedScorer(
-            panel,
-            tuple(recorded.values()),
-            ledger,
-            concurrency=config.concurrency,
-            opened=opened.pop_all(),
-        )
-
-
-def _open_ledger(folder: Path, reuse: Sequence[Path], opened: ExitStack) -> Ledger:
-    make_folder(folder)
-    lock = RunLock(folder)
-    opened.callback(lock.release)
-    return opened.enter_context(Ledger.open(Layout(folder).ledger, reuse=tuple(reuse)))
+    ledger = session.open(folder, reuse=config.reuse)
+    return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
 
 
 def _missing(verdict: Verdict) -> str:

@@ -1,8 +1,5 @@
-"""Who plays which role: engines opened from settings, one per distinct model."""
+"""From settings to an open engine and its sampling."""
 
-from collections.abc import Sequence
-
-from rlaif.config import RunConfig
 from rlaif.config.run import EngineConfig, JudgeConfig, SamplingConfig
 from rlaif.engines import Engine, Sampling, open_engine
 from rlaif.errors import ConfigError
@@ -37,33 +34,6 @@ def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
     )
 
 
-def open_once(config: EngineConfig | JudgeConfig, opened: dict[str, Engine]) -> Engine:
-    """Open the engine a config names, or take it from ``opened`` when it is there already."""
-    key = content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))
-    if key not in opened:
-        opened[key] = open_configured(config)
-    return opened[key]
-
-
-def open_engines(settings: RunConfig) -> dict[str, Engine]:
-    """Open one engine per distinct model; roles that name the same one share it."""
-    opened: dict[str, Engine] = {}
-    roles = {"student": open_once(settings.student, opened)}
-    for judge in settings.judges:
-        own = judge.model != SAME_AS_STUDENT
-        roles[f"judge:{judge.name}"] = open_once(judge, opened) if own else roles["student"]
-    if settings.revise.rounds > 0:
-        critic = settings.revise.critic
-        roles["critic"] = roles["student"] if isinstance(critic, str) else open_once(critic, opened)
-    return roles
-
-
-def open_judges(configs: Sequence[JudgeConfig]) -> dict[str, Engine]:
-    """Open the judges' engines, by judge name; judges that name the same model share one.
-
-    Raises:
-        EngineMissing: A model, extra or key is missing. Engines opened before are left to
-            whoever ends the process: none has been asked anything.
-    """
-    opened: dict[str, Engine] = {}
-    return {config.name: open_once(config, opened) for config in configs}
+def engine_key(config: EngineConfig | JudgeConfig) -> str:
+    """Return what is equal for configs that name the same model behind the same engine."""
+    return content_id("engine", config.model_dump(mode="json", include=_ENGINE_KEYS))

@@ -16,7 +16,7 @@ from rlaif.errors import ConfigError, RecordError
 from rlaif.judging import build_judge, judge_comparison
 from rlaif.judging.calibration import read_calibration
 from rlaif.runs import Ledger
-from rlaif.sessions import engines as roles
+from rlaif.sessions import session
 from rlaif.sessions.engines import open_configured
 from rlaif.templates import TemplateSet
 from tests.audit.planted import (
@@ -42,7 +42,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, PlantedEngine]:
     def open_planted(config: EngineConfig | JudgeConfig) -> Engine:
         return planted.get(config.model) or open_configured(config)
 
-    monkeypatch.setattr(roles, "open_configured", open_planted)
+    monkeypatch.setattr(session, "open_configured", open_planted)
     return planted
 
 

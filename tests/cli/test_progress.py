@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from rlaif.cli.progress import shown_counts, shown_progress
-from rlaif.pipeline.job import Progress
+from rlaif.pipeline.tally import Progress
 
 HALF = Progress(total=10, rows=4, failures=1, asked=7, remembered=0, price=None, rate=2.0)
 

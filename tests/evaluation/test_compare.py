@@ -9,7 +9,7 @@ import pytest
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Sampling
 from rlaif.errors import ConfigError, EngineMissing, EngineUnavailable, RecordError
-from rlaif.evaluation import Evaluation, Panel, Plan, aevaluate
+from rlaif.evaluation import Evaluation, Panel, Plan, evaluate_models
 from rlaif.judging import Transform
 from rlaif.judging.protocol import Cost, Needs
 from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
@@ -34,7 +34,7 @@ def long_or_short(share: int) -> Talker:
 async def evaluation(**changes: object) -> Evaluation:
     plan = Plan(constitution(), "base", sampling=Sampling(), n=3, likelihood_under="base")
     models = {"base": long_or_short(1), "policy": long_or_short(2)}
-    return await aevaluate(replace(plan, **changes), PROMPTS, models)  # type: ignore[arg-type]
+    return await evaluate_models(replace(plan, **changes), PROMPTS, models)  # type: ignore[arg-type]
 
 
 async def test_a_policy_that_keeps_the_rule_is_seen_to_gain() -> None:
@@ -68,7 +68,7 @@ async def test_collapse_shows_beside_the_gain() -> None:
 async def test_the_likelihood_is_asked_of_the_named_model_only() -> None:
     base, policy = long_or_short(1), long_or_short(2)
     plan = Plan(constitution(), "base", n=2, likelihood_under="base")
-    card = (await aevaluate(plan, PROMPTS[:5], {"base": base, "policy": policy})).scorecard
+    card = (await evaluate_models(plan, PROMPTS[:5], {"base": base, "policy": policy})).scorecard
     assert card.estimate("policy", "likelihood").estimate == -1.0
     assert len(base.asked) == 5 + 20
     assert len(policy.asked) == 5
@@ -76,15 +76,17 @@ async def test_the_likelihood_is_asked_of_the_named_model_only() -> None:
 
 async def test_all_models_are_sampled_with_the_same_seeds() -> None:
     base, policy = long_or_short(1), long_or_short(2)
-    await aevaluate(Plan(constitution(), "base", n=2), PROMPTS[:5], {"a": policy, "base": base})
+    await evaluate_models(
+        Plan(constitution(), "base", n=2), PROMPTS[:5], {"a": policy, "base": base}
+    )
     assert sorted(map(str, base.asked)) == sorted(map(str, policy.asked))
 
 
 async def test_order_and_concurrency_of_prompts_change_no_number() -> None:
     plan = Plan(constitution(), "base", n=2)
     models = {"base": long_or_short(1), "policy": long_or_short(2)}
-    one = await aevaluate(plan, PROMPTS, models)
-    other = await aevaluate(replace(plan, concurrency=1), PROMPTS[::-1], models)
+    one = await evaluate_models(plan, PROMPTS, models)
+    other = await evaluate_models(replace(plan, concurrency=1), PROMPTS[::-1], models)
     assert one.scorecard.estimates == other.scorecard.estimates
     assert one.scorecard.changes == other.scorecard.changes
 
@@ -92,7 +94,9 @@ async def test_order_and_concurrency_of_prompts_change_no_number() -> None:
 async def test_failed_samples_are_unscored_counted_and_mentioned() -> None:
     sick = Talker("sick", lambda text, _: None if text.endswith(("3", "7")) else "fine")
     plan = Plan(constitution(), "base", n=2)
-    card = (await aevaluate(plan, PROMPTS, {"base": long_or_short(2), "sick": sick})).scorecard
+    card = (
+        await evaluate_models(plan, PROMPTS, {"base": long_or_short(2), "sick": sick})
+    ).scorecard
     rules = card.estimate("sick", "rules")
     assert (rules.estimate, rules.n, rules.scored, rules.unscored) == (1.0, 32, 64, 16)
     assert card.change("sick", "rules").n == 32
@@ -104,7 +108,9 @@ async def test_failed_samples_are_unscored_counted_and_mentioned() -> None:
 async def test_a_model_that_never_answers_has_no_numbers() -> None:
     mute = Talker("mute", lambda *_: None)
     plan = Plan(constitution(), "base")
-    card = (await aevaluate(plan, PROMPTS, {"base": long_or_short(1), "mute": mute})).scorecard
+    card = (
+        await evaluate_models(plan, PROMPTS, {"base": long_or_short(1), "mute": mute})
+    ).scorecard
     assert card.estimate("mute", "rules").estimate is None
     assert card.change("mute", "rules").estimate is None
 
@@ -198,16 +204,16 @@ async def test_a_role_without_a_model_is_named(role: str) -> None:
 async def test_prompts_must_be_there_and_differ() -> None:
     plan, models = Plan(constitution(), "base"), {"base": long_or_short(1)}
     with pytest.raises(RecordError, match="no prompt"):
-        await aevaluate(plan, [], models)
+        await evaluate_models(plan, [], models)
     with pytest.raises(RecordError, match="'p1' is given more than once"):
-        await aevaluate(plan, [PROMPTS[1], PROMPTS[1]], models)
+        await evaluate_models(plan, [PROMPTS[1], PROMPTS[1]], models)
 
 
 async def test_what_an_engine_cannot_do_is_found_before_anything_is_asked() -> None:
     base = Talker("b", lambda *_: "x", can=frozenset({Capability.GENERATE}))
     plan = Plan(constitution(), "base", likelihood_under="base")
     with pytest.raises(EngineMissing, match="likelihood"):
-        await aevaluate(plan, PROMPTS, {"base": base})
+        await evaluate_models(plan, PROMPTS, {"base": base})
     assert base.asked == []
 
 
@@ -216,7 +222,7 @@ async def test_a_server_that_goes_down_ends_it_with_its_own_error() -> None:
         raise EngineUnavailable("gone")
 
     with pytest.raises(EngineUnavailable, match="gone"):
-        await aevaluate(Plan(constitution(), "base"), PROMPTS, {"base": Talker("b", say)})
+        await evaluate_models(Plan(constitution(), "base"), PROMPTS, {"base": Talker("b", say)})
 
 
 async def test_progress_tells_each_stage_from_nothing_to_all() -> None:
@@ -226,7 +232,7 @@ async def test_progress_tells_each_stage_from_nothing_to_all() -> None:
         seen.setdefault(stage, []).append((done, total))
 
     plan = Plan(constitution(), "base", n=2, likelihood_under="base")
-    await aevaluate(plan, PROMPTS[:4], {"base": long_or_short(1)}, on_progress=watch)
+    await evaluate_models(plan, PROMPTS[:4], {"base": long_or_short(1)}, on_progress=watch)
     assert seen["sample base"] == [(i, 4) for i in range(5)]
     assert seen["likelihood of base"] == [(i, 8) for i in range(9)]
 

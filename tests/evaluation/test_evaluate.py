@@ -16,7 +16,7 @@ from rlaif.errors import ConfigError, EngineMissing, RunLocked, RunMismatch
 from rlaif.evaluation import evaluate, read_scorecard
 from rlaif.runs import Ledger
 from rlaif.runs.lock import RunLock
-from rlaif.sessions import engines as roles
+from rlaif.sessions import session
 from rlaif.sessions.engines import open_configured
 from tests.evaluation.factories import Talker
 
@@ -41,7 +41,7 @@ def open_or_talk(config: EngineConfig | JudgeConfig) -> Engine:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Two models that differ, ten prompts, and one record that is none."""
-    monkeypatch.setattr(roles, "open_configured", open_or_talk)
+    monkeypatch.setattr(session, "open_configured", open_or_talk)
     Closing.closed = 0
     prompts = [{"id": f"p{i}", "text": f"Tell me about {i}.", "tags": ["t"]} for i in range(10)]
     lines = [*map(json.dumps, prompts), "{broken"]

@@ -20,13 +20,8 @@ from rlaif.errors import GateRefused, InputError
 from rlaif.evaluation.intervals import wilson
 from rlaif.judging import judge_comparison
 from rlaif.records import Choice, Comparison, Order, Prompt, Response
-from rlaif.runs import Ledger
-from rlaif.runs.files import make_folder
-from rlaif.runs.layout import Layout
-from rlaif.runs.lock import RunLock
 from rlaif.sessions.concurrent import run_sync
-from rlaif.sessions.engines import open_judges
-from rlaif.templates import TemplateSet
+from rlaif.sessions.session import Session
 
 RULE = "(rule)"
 """In place of a judge's name: nobody needs to be asked."""
@@ -167,27 +162,14 @@ async def _ask(
 ) -> list[Tested]:
     judged = tuple(p for p in constitution.judged() if p.examples)
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
-    templates = TemplateSet.open(settings.templates)
-    templates.check_all()
-    engines = open_judges(settings.judges)
-    make_folder(out)
-    lock = RunLock(out)
-    try:
-        with Ledger.open(Layout(out).ledger, reuse=settings.reuse) as ledger:
-            judges = build_judges(
-                settings.judges,
-                engines,
-                ledger=ledger,
-                templates=templates,
-                question=question,
-                orders="both",
-                min_mass=settings.min_mass,
-            )
-            return [one for judge in judges for one in await _try_all(judge, judged, on_progress)]
-    finally:
-        lock.release()
-        for engine in {id(engine): engine for engine in engines.values()}.values():
-            await engine.aclose()
+    async with Session(settings.templates) as session:
+        judges = build_judges(
+            session, settings.judges, question, orders="both", min_mass=settings.min_mass
+        )
+        session.open(out, reuse=settings.reuse)
+        tested = [one for judge in judges for one in await _try_all(judge, judged, on_progress)]
+        session.settle()
+        return tested
 
 
 async def _try_all(

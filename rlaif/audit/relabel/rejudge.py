@@ -1,68 +1,33 @@
-"""Judging a run's responses anew: under another constitution, or with a newer parser.
+"""Judging a run's responses anew: the ordinary job, over rows in place of prompts.
 
 Nothing is sampled: the responses are the rows'. Replies come from the old run's ledger wherever the
 question is the same, so only what changed is asked.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlaif.audit.measuring import OnProgress
+from rlaif.audit.relabel.replay import ReplayOnlyEngine
 from rlaif.config import RunConfig
-from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution
-from rlaif.engines import Capability, Engine, Reply, Request
-from rlaif.errors import CallFailed, ConfigError
-from rlaif.judging import build_configured_judge
-from rlaif.pipeline.build import Parts, prompt_source
-from rlaif.pipeline.item import never_rendered
-from rlaif.records import Failure, Row
-from rlaif.runs import Manifest, Run, RunWriter, open_run
+from rlaif.errors import ConfigError
+from rlaif.pipeline.build import (
+    Parts,
+    build_manifest,
+    build_work,
+    open_engines,
+    open_judges,
+    templates_shown,
+)
+from rlaif.pipeline.job import Job
+from rlaif.pipeline.left import RowsLeft
+from rlaif.pipeline.tally import Progress
+from rlaif.runs import Run, RunWriter, done_ids, open_run
 from rlaif.runs.layout import Layout
-from rlaif.runs.shards import done_ids
-from rlaif.sessions.concurrent import Interrupted, run_all
-from rlaif.sessions.engines import SAME_AS_STUDENT, open_once
-from rlaif.templates import TemplateSet
-
-NOT_RECORDED = "not-recorded"
-"""The kind of a call that a `SilentEngine` was asked for."""
-
-
-class SilentEngine:
-    """An engine that refuses to be asked: whatever it is asked for must be in a ledger.
-
-    Args:
-        identity: Of the engine whose replies the ledger holds; it is part of their keys.
-    """
-
-    def __init__(self, identity: Mapping[str, Any]) -> None:
-        self._identity = dict(identity)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What it was given."""
-        return self._identity
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """All: what could be asked was asked already."""
-        return frozenset(Capability)
-
-    async def ask(self, request: Request) -> Sequence[Reply]:
-        """Refuse.
-
-        Raises:
-            CallFailed: Always.
-        """
-        raise CallFailed(
-            f"the ledger holds no reply to this {type(request).__name__.lower()} request",
-            kind=NOT_RECORDED,
-        )
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
+from rlaif.sessions.session import Session, judge_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,152 +46,54 @@ class Rejudged:
     """Rows of the old run that a template could not be filled in with, and so not judged."""
 
 
-def silent_engines(manifest: Manifest) -> dict[str, Engine]:
-    """For every role of a run, an engine that answers from the ledger or not at all."""
-    return {role: SilentEngine(identity) for role, identity in manifest.engines.items()}
-
-
-def judging_engines(settings: RunConfig, manifest: Manifest) -> dict[str, Engine]:
-    """Open the judges' engines; student and critic stay silent, their words are in the rows.
-
-    Raises:
-        EngineMissing: A model, extra or key is missing.
-    """
-    engines = silent_engines(manifest)
-    opened: dict[str, Engine] = {}
-    for judge in settings.judges:
-        config = settings.student if judge.model == SAME_AS_STUDENT else judge
-        engines[f"judge:{judge.name}"] = open_once(config, opened)
-    return engines
-
-
-def prepare(
+async def rejudge(
     run: Run,
-    *,
     constitution: Constitution,
-    engines: Mapping[str, Engine],
+    *,
     out: Path,
     why: Mapping[str, Any],
-    notices: Sequence[str] = (),
-) -> Parts:
-    """Put together what judging a run's responses anew needs; nothing is written.
+    notice: str,
+    replay_only: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Rejudged:
+    """Judge every row of a run anew and write the new run; repeating it resumes.
 
     Args:
         run: The run whose responses are judged.
         constitution: What they are judged by.
-        engines: Role to engine.
         out: The new run.
         why: What the plan says besides, so that such a run is told from one that sampled.
-        notices: What every reader of the new run must know besides the old run's notices.
+        notice: What every reader of the new run must know besides the old run's notices.
+        replay_only: Ask no judge: what the ledger does not hold is an abstention.
+        on_progress: Called about twice a second.
 
     Raises:
         ConfigError: ``out`` is the run itself, or no judge fits the constitution.
-    """
-    if out.resolve() == run.path.resolve():
-        raise ConfigError(f"{out}: is the run itself", hint="choose another folder for the new run")
-    settings = run_settings(run).model_copy(update={"out": out, "reuse": (run.path,)})
-    if constitution.judged() and not settings.judges:
-        raise ConfigError(
-            f"the run {run.manifest.name!r} has no judge, and the constitution "
-            f"{constitution.name!r} has principles that need one"
-        )
-    templates = TemplateSet.open(settings.templates)
-    templates.check_all()
-    shown: dict[str, str] = {}
-    judges: dict[str, Any] = {}
-    for config in settings.judges:
-        engine = engines[f"judge:{config.name}"]
-        judge = _judge(config, settings, constitution, templates, engine)
-        shown |= judge.template_fingerprints
-        judges[config.name] = {"engine": dict(engine.identity), **config.plan()}
-    old = run.manifest
-    plan = {
-        **old.plan,
-        **why,
-        "responses": old.label,
-        "constitution": {p.id: p.fingerprint for p in constitution.principles},
-        "templates": dict(sorted(shown.items())),
-        "judges": judges,
-    }
-    manifest = Manifest.build(
-        name=settings.name,
-        plan=plan,
-        config=settings.model_dump(mode="json"),
-        constitution_label=constitution.label,
-        constitution=constitution.model_dump(mode="json"),
-        engines={role: dict(engine.identity) for role, engine in engines.items()},
-        notices=(*old.notices, *notices),
-    )
-    return Parts(
-        settings=settings,
-        constitution=constitution,
-        templates=templates,
-        source=prompt_source(settings),
-        engines=dict(engines),
-        manifest=manifest,
-    )
-
-
-async def rejudge(run: Run, parts: Parts, on_progress: OnProgress | None = None) -> Rejudged:
-    """Judge every row of a run anew and write the new run; repeating it goes on.
-
-    Raises:
         RunMismatch: The folder holds something else.
         RenderError: A template could be filled in with no row at all.
         EngineUnavailable: A judge's model or server is down; what was asked is kept.
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
-    settings = parts.settings
-    try:
+    settings = _settings(run, constitution, out)
+    async with Session(settings.templates) as session:
+        parts = _build(session, run, settings, constitution, why, notice, replay_only)
         with RunWriter(
-            settings.out,
-            parts.manifest,
-            reuse=settings.reuse,
-            rows_per_shard=settings.shard_rows,
+            settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
-            work = parts.work(writer.ledger)
-            done = writer.done_ids()
-            known, standing = writer.failed_ids(), set[str]()
-            for failure in run.failures():
-                standing.add(failure.record_id)
-                if failure.record_id not in known:
-                    writer.add_failure(failure)
-            writer.mend(writer.misread_ids() - standing)
-
-            def missing() -> Iterator[Row]:
-                return (
-                    row for row in run.rows() if bytes.fromhex(work.row_id(row.prompt)) not in done
-                )
-
-            total = len(done_ids(Layout(run.path).shards))
-
-            unrendered: list[Failure] = []
-
-            async def one(row: Row) -> None:
-                rejudged = await work.rejudge(row)
-                if isinstance(rejudged, Row):
-                    writer.add_row(rejudged)
-                else:
-                    unrendered.append(rejudged)
-                    writer.add_failure(rejudged)
-                if on_progress is not None:
-                    on_progress("rows judged anew", len(done) + len(unrendered), total)
-
-            writer.log("started", rejudges=str(run.path))
-            await run_all(missing(), one, concurrency=settings.concurrency)
-            writer.flush()
-            for engine in parts.recorded:
-                engine.settle()
-            writer.log("finished")
-        if unrendered and not len(done):
-            raise never_rendered(unrendered)
-    except Interrupted:
-        raise KeyboardInterrupt from None
-    finally:
-        await parts.aclose()
-    asked = sum(engine.asked.total() for engine in parts.recorded)
-    remembered = sum(engine.remembered.total() for engine in parts.recorded)
-    return Rejudged(open_run(settings.out), asked, remembered, len(done), len(unrendered))
+            session.record(writer.ledger)
+            left = RowsLeft(run, writer, parts.work.row_id)
+            shown = None if on_progress is None else _show(on_progress)
+            job = Job(session, parts, writer, left, on_progress=shown)
+            await job.run()
+    counts = job.tally.counts(session.recorded)
+    rows = job.tally.rows
+    return Rejudged(
+        open_run(settings.out),
+        asked=sum(counts["asked"].values()),
+        remembered=sum(counts["remembered"].values()),
+        rows=rows,
+        failed=len(done_ids(Layout(run.path).shards)) - rows,
+    )
 
 
 def run_settings(run: Run) -> RunConfig:
@@ -243,18 +110,54 @@ def run_settings(run: Run) -> RunConfig:
         ) from None
 
 
-def _judge(
-    config: JudgeConfig,
+def _settings(run: Run, constitution: Constitution, out: Path) -> RunConfig:
+    if out.resolve() == run.path.resolve():
+        raise ConfigError(f"{out}: is the run itself", hint="choose another folder for the new run")
+    settings = run_settings(run).model_copy(update={"out": out, "reuse": (run.path,)})
+    if constitution.judged() and not settings.judges:
+        raise ConfigError(
+            f"the run {run.manifest.name!r} has no judge, and the constitution "
+            f"{constitution.name!r} has principles that need one"
+        )
+    return settings
+
+
+def _build(
+    session: Session,
+    run: Run,
     settings: RunConfig,
     constitution: Constitution,
-    templates: TemplateSet,
-    engine: Engine,
-) -> Any:
-    return build_configured_judge(
-        config,
-        engine=engine,
-        templates=templates,
-        orders=settings.judging.orders,
-        min_mass=settings.judging.min_mass,
-        principles=[principle.id for principle in constitution.judged()],
-    )
+    why: Mapping[str, Any],
+    notice: str,
+    replay_only: bool,
+) -> Parts:
+    """Build the parts of the old run with another constitution and engines; nothing is written."""
+    old = run.manifest
+    judging = {judge_role(judge.name): judge for judge in settings.judges}
+    for role, identity in old.engines.items():
+        if role in judging and not replay_only:
+            session.judge_engine(judging[role], settings.student)
+        else:  # the words of student and critic are in the rows
+            session.use(ReplayOnlyEngine(identity), role)
+    open_engines(session, settings)
+    judges = open_judges(session, settings, constitution)
+    plan = {
+        **old.plan,
+        **why,
+        "responses": old.label,
+        "constitution": {p.id: p.fingerprint for p in constitution.principles},
+        "templates": templates_shown(judges),
+        "judges": {judge.config.name: judge.plan() for judge in judges},
+    }
+    notices = (*old.notices, notice)
+    manifest = build_manifest(session, settings, constitution, plan=plan, notices=notices)
+    return Parts(settings, manifest, build_work(session, manifest, settings, constitution, judges))
+
+
+def _show(on_progress: OnProgress) -> Any:
+    def show(progress: Progress) -> None:
+        if progress.total is not None:
+            done = progress.rows + progress.failures
+            on_progress("rows judged anew", done, progress.total)
+
+    return show

@@ -11,14 +11,7 @@ from typing import Any
 
 from rlaif.audit.measuring import OnProgress
 from rlaif.audit.principles.influence import Voices, contributions, side
-from rlaif.audit.relabel.rejudge import (
-    Rejudged,
-    judging_engines,
-    prepare,
-    rejudge,
-    run_settings,
-    silent_engines,
-)
+from rlaif.audit.relabel.rejudge import Rejudged, rejudge, run_settings
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
 from rlaif.records import Judgment
 from rlaif.runs import JudgmentView, Run, open_run
@@ -105,35 +98,50 @@ class Relabelled:
 def relabel(
     run: str | Path,
     *,
-    constitution: str,
+    constitution: str | Path,
     out: str | Path,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """Judge a run's responses by another constitution.
 
+    Works in scripts and in notebooks (where an event loop is already running).
+
     Args:
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
-        out: The new run directory. Repeating the call goes on where it stopped.
-        on_progress: Called as rows are judged.
+        out: The new run directory. Repeating the call resumes.
+        on_progress: Called about twice a second.
 
     Raises:
         InputError: There is no such run or constitution, or the run's judges do not fit it.
         EngineMissing: A judge's model, extra or key is missing.
         EngineUnavailable: A judge's model or server is down; what was asked is kept.
+        KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
+    return run_sync(
+        lambda: arelabel(run, constitution=constitution, out=out, on_progress=on_progress)
+    )
+
+
+async def arelabel(
+    run: str | Path,
+    *,
+    constitution: str | Path,
+    out: str | Path,
+    on_progress: OnProgress | None = None,
+) -> Relabelled:
+    """The same as `relabel`, to be awaited."""
     old = open_run(run)
     settings = run_settings(old)
     new = load_constitution(constitution)
-    parts = prepare(
+    done = await rejudge(
         old,
-        constitution=new,
-        engines=judging_engines(settings, old.manifest),
+        new,
         out=Path(out),
         why={"relabels": old.manifest.constitution_label},
-        notices=(f"responses are those of the run {old.manifest.label}, judged anew",),
+        notice=f"responses are those of the run {old.manifest.label}, judged anew",
+        on_progress=on_progress,
     )
-    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
     before = constitution_from_mapping(old.manifest.constitution)
     voices = (Voices.build(before, settings.judges), Voices.build(new, settings.judges))
     return Relabelled(
@@ -145,7 +153,9 @@ def relabel(
 
 
 def reparse(run: str | Path, *, out: str | Path, on_progress: OnProgress | None = None) -> Rejudged:
-    """Read a run's stored raw replies with the present parsers; nobody is asked.
+    """Read a run's stored raw replies with the present parsers; no model is asked.
+
+    Works in scripts and in notebooks (where an event loop is already running).
 
     Questions whose reply is not in the ledger (because a template changed since) become verdicts
     that abstain with the reason ``failed``, kind ``not-recorded``.
@@ -153,22 +163,29 @@ def reparse(run: str | Path, *, out: str | Path, on_progress: OnProgress | None 
     Args:
         run: The run directory; it is only read.
         out: The new run directory.
-        on_progress: Called as rows are read.
+        on_progress: Called about twice a second.
 
     Raises:
         InputError: There is no such run.
+        KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
+    return run_sync(lambda: areparse(run, out=out, on_progress=on_progress))
+
+
+async def areparse(
+    run: str | Path, *, out: str | Path, on_progress: OnProgress | None = None
+) -> Rejudged:
+    """The same as `reparse`, to be awaited."""
     old = open_run(run)
-    parts = prepare(
+    return await rejudge(
         old,
-        constitution=constitution_from_mapping(old.manifest.constitution),
-        engines=silent_engines(old.manifest),
+        constitution_from_mapping(old.manifest.constitution),
         out=Path(out),
         why={"reparsed": True},
-        notices=(f"raw replies are those of the run {old.manifest.label}, read anew",),
+        notice=f"raw replies are those of the run {old.manifest.label}, read anew",
+        replay_only=True,
+        on_progress=on_progress,
     )
-    done: Rejudged = run_sync(lambda: rejudge(old, parts, on_progress))
-    return done
 
 
 def compare_labels(old: Run, new: Run, before: Voices, after: Voices) -> Flips:

@@ -1,4 +1,4 @@
-"""Ray itself: connected to or started here, what it has room for, and its end."""
+"""Ray itself: connected to or started here, what it has room for, its coordinator, its end."""
 
 import gc
 import logging
@@ -8,13 +8,22 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlaif.config import RunConfig
 from rlaif.errors import ConfigError
+from rlaif.pipeline.ray.coordinator import Coordinator
 from rlaif.pipeline.ray.shares import runs_models
+from rlaif.runs import Entry, RunWriter
+from rlaif.runs.layout import Layout
+from rlaif.runs.ledger.ledger import has_ledger
+from rlaif.sessions.budget import Spend, spend_of
 
 CONSUMER = "rlaif-ray"
 """Name of the thread that takes results from Ray Data."""
@@ -86,6 +95,67 @@ def plan_workers(settings: RunConfig) -> tuple[int, float]:
             "ray.cpus: 0.25",
         )
     return count, each
+
+
+def start_coordinator(settings: RunConfig, writer: RunWriter) -> Any:
+    """Start the actor that all workers share, on this machine, where the run directory is."""
+    here = ray.get_runtime_context().get_node_id()
+    coordinator = ray.remote(Coordinator).options(
+        num_cpus=0,
+        max_concurrency=10_000,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+    )
+    ledger = Layout(writer.directory).ledger
+    return coordinator.remote(
+        ledger=ledger if settings.reuse or has_ledger(writer.directory) else None,
+        reuse=settings.reuse,
+        budget=settings.budget,
+        spent=spend_of(writer.ledger.totals()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RayClient:
+    """The way to the coordinator, from a worker."""
+
+    coordinator: Any
+
+    def known(self) -> npt.NDArray[np.bytes_]:
+        """As `Coordinator.known`; waits."""
+        found: npt.NDArray[np.bytes_] = ray.get(self.coordinator.known.remote())
+        return found
+
+    async def find(self, keys: Sequence[str]) -> list[tuple[Entry | None, bool]]:
+        """As `Coordinator.find`."""
+        found: list[tuple[Entry | None, bool]] = await self.coordinator.find.remote(keys)
+        return found
+
+    async def hello(self, worker: str) -> int:
+        """As `Coordinator.hello`."""
+        starts: int = await self.coordinator.hello.remote(worker)
+        return starts
+
+    def progressed(self, worker: str) -> None:
+        """As `Coordinator.progressed`; nothing waits for it."""
+        self.coordinator.progressed.remote(worker)
+
+    async def reserve(self, worker: str, most: Spend) -> tuple[str, str] | None:
+        """As `Coordinator.reserve`."""
+        refused: tuple[str, str] | None = await self.coordinator.reserve.remote(worker, most)
+        return refused
+
+    def settle(self, worker: str, most: Spend, real: Spend) -> None:
+        """As `Coordinator.settle`; nothing waits for it."""
+        self.coordinator.settle.remote(worker, most, real)
+
+    async def stopping(self) -> float:
+        """As `Coordinator.stopping`."""
+        patience: float = await self.coordinator.stopping.remote()
+        return patience
+
+    async def drained(self, worker: str) -> None:
+        """As `Coordinator.drained`."""
+        await self.coordinator.drained.remote(worker)
 
 
 def let_go(before: Sequence[threading.Thread], seconds: float) -> None:

@@ -12,33 +12,33 @@ import asyncio
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlaif.config import RunConfig
 from rlaif.errors import StoppedEarly
-from rlaif.pipeline.ray.cluster import CONSUMER, cluster, let_go, plan_workers
-from rlaif.pipeline.ray.desk import Desk, Done
+from rlaif.pipeline.ray.cluster import (
+    CONSUMER,
+    RayClient,
+    cluster,
+    let_go,
+    plan_workers,
+    start_coordinator,
+)
+from rlaif.pipeline.ray.coordinator import Done
 from rlaif.pipeline.ray.shares import share_settings
 from rlaif.pipeline.ray.staging import staged
-from rlaif.pipeline.ray.worker import Order, Worker
+from rlaif.pipeline.ray.worker import Worker, WorkerTask
 from rlaif.records import Prompt
-from rlaif.runs import Entry, RunWriter
-from rlaif.runs.layout import Layout
-from rlaif.runs.ledger.ledger import has_ledger
-from rlaif.sessions.budget import Spend, spend_of
+from rlaif.runs import RunWriter
 from rlaif.sessions.concurrent import DRAIN_SECONDS, Interrupted, stop_signals
 
 _CALM_DRAIN_SECONDS = 600.0
@@ -82,49 +82,13 @@ async def run_on_ray(
                 await _Spread(settings, writer, take, where, stop).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """The way to the desk, from a worker."""
-
-    desk: Any
-
-    def known(self) -> npt.NDArray[np.bytes_]:
-        found: npt.NDArray[np.bytes_] = ray.get(self.desk.known.remote())
-        return found
-
-    async def find(self, keys: Sequence[str]) -> list[tuple[Entry | None, bool]]:
-        found: list[tuple[Entry | None, bool]] = await self.desk.find.remote(keys)
-        return found
-
-    async def hello(self, worker: str) -> int:
-        starts: int = await self.desk.hello.remote(worker)
-        return starts
-
-    def progressed(self, worker: str) -> None:
-        self.desk.progressed.remote(worker)
-
-    async def reserve(self, worker: str, most: Spend) -> tuple[str, str] | None:
-        refused: tuple[str, str] | None = await self.desk.reserve.remote(worker, most)
-        return refused
-
-    def settle(self, worker: str, most: Spend, real: Spend) -> None:
-        self.desk.settle.remote(worker, most, real)
-
-    async def stopping(self) -> float:
-        patience: float = await self.desk.stopping.remote()
-        return patience
-
-    async def drained(self, worker: str) -> None:
-        await self.desk.drained.remote(worker)
-
-
 class _Actor:
     """What Ray Data makes of the worker: Arrow in, Arrow out."""
 
-    def __init__(self, order: Order, link: _Link) -> None:
+    def __init__(self, task: WorkerTask, link: RayClient) -> None:
         # Under one name also after a restart: it then finds the replies it wrote before.
         name = ray.get_runtime_context().get_actor_id()
-        self._worker = Worker(order, link, name[:16] if name else secrets.token_hex(8))
+        self._worker = Worker(task, link, name[:16] if name else secrets.token_hex(8))
 
     def __call__(self, block: pa.Table) -> dict[str, list[bytes]]:
         prompts = [
@@ -170,32 +134,16 @@ class _Spread:
         self._staged = staged
         self._interrupted = stop
         self._workers, self._gpus = plan_workers(settings)
-        self._order = Order(
+        self._task = WorkerTask(
             share_settings(settings, self._workers).model_copy(update={"reuse": ()}),
             writer.manifest.fingerprint,
         )
-        self._desk = self._open_desk()
+        self._coordinator = start_coordinator(settings, writer)
         self._loop = asyncio.get_running_loop()
         self._problem: Exception | None = None
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._enough = threading.Event()
-
-    def _open_desk(self) -> Any:
-        settings, writer = self._settings, self._writer
-        here = ray.get_runtime_context().get_node_id()
-        desk = ray.remote(Desk).options(
-            num_cpus=0,
-            max_concurrency=10_000,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
-        )
-        ledger = Layout(writer.directory).ledger
-        return desk.remote(
-            ledger=ledger if settings.reuse or has_ledger(writer.directory) else None,
-            reuse=settings.reuse,
-            budget=settings.budget,
-            spent=spend_of(writer.ledger.totals()),
-        )
 
     async def run(self) -> None:
         before = threading.enumerate()
@@ -221,7 +169,7 @@ class _Spread:
         """Let workers finish what they have begun, and take what comes of it."""
         hurry = self._interrupted.is_set()
         patience = DRAIN_SECONDS / 2 if hurry else _CALM_DRAIN_SECONDS
-        drained = asyncio.ensure_future(_finished(self._desk.stop.remote(patience)))
+        drained = asyncio.ensure_future(_finished(self._coordinator.stop.remote(patience)))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait(
             {drained, ended} if hurry else {drained, ended, interrupted},
@@ -252,7 +200,7 @@ class _Spread:
         path, files = self._staged
         settings = self._settings.ray
         # Enough portions for one in work and one ahead of every slot, and those being written.
-        ahead = 3 * self._order.settings.concurrency // settings.portion + 2
+        ahead = 3 * self._task.settings.concurrency // settings.portion + 2
         context = ray.data.DataContext.get_current().copy()
         context.custom_execution_callback_classes += [_End]  # the context is a copy
         context.enable_progress_bars = False
@@ -266,7 +214,7 @@ class _Spread:
                 .repartition(target_num_rows_per_block=settings.portion)
                 .map_batches(
                     _Actor,
-                    fn_constructor_args=(self._order, _Link(self._desk)),
+                    fn_constructor_args=(self._task, RayClient(self._coordinator)),
                     batch_size=None,
                     batch_format="pyarrow",
                     compute=ray.data.ActorPoolStrategy(

@@ -18,13 +18,20 @@ from rlaif.config import RunConfig
 from rlaif.engines import Engine, Generate, Reply, Request
 from rlaif.errors import RunMismatch, StoppedEarly
 from rlaif.pipeline.build import build_parts
-from rlaif.pipeline.ray.desk import DeskLink, Done, SharedBudget, describe_problem, is_known
+from rlaif.pipeline.ray.coordinator import (
+    CoordinatorClient,
+    Done,
+    SharedBudget,
+    describe_problem,
+    is_known,
+)
 from rlaif.records import Failure, Prompt, Row
 from rlaif.runs import Entry, Ledger
 from rlaif.runs.layout import Layout
 from rlaif.runs.stores import Store, url_of
 from rlaif.sessions.budget import Spend, spend_of
 from rlaif.sessions.recorded import RecordedEngine
+from rlaif.sessions.session import Session
 
 ResultT = TypeVar("ResultT")
 
@@ -36,8 +43,8 @@ _FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a worker is told."""
+class WorkerTask:
+    """What a worker is started with."""
 
     settings: RunConfig
     """With this worker's share of all limits."""
@@ -46,8 +53,8 @@ class Order:
     """Of the plan, as whoever spreads the work has it."""
 
 
-class Recall:
-    """What a worker remembers: its own replies, and those just fetched from the desk."""
+class WorkerCache:
+    """What a worker remembers: its own replies, and those just fetched from the coordinator."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -66,8 +73,8 @@ class Recall:
         """Wait until every reply so far is durable."""
         self._ledger.flush()
 
-    async def fetch(self, keys: Sequence[str], link: DeskLink) -> None:
-        """Fetch replies from the desk. Those of other runs are copied, as a ledger does."""
+    async def fetch(self, keys: Sequence[str], link: CoordinatorClient) -> None:
+        """Fetch replies from the coordinator. Those of other runs are copied, as a ledger does."""
         missing = [key for key in keys if self._ledger.get(key) is None]
         for key, (entry, ours) in zip(missing, await link.find(missing), strict=True):
             if entry is None:
@@ -78,25 +85,25 @@ class Recall:
                 self._ledger.put(entry)
 
 
-class RecallingEngine(RecordedEngine):
-    """A recorder that asks the desk for what earlier starts and other runs have."""
+class CachedEngine(RecordedEngine):
+    """A recorder that asks the coordinator for what earlier starts and other runs have."""
 
     def __init__(
-        self, engine: Engine, recall: Recall, link: DeskLink, label: str, budget: Any
+        self, engine: Engine, cache: WorkerCache, link: CoordinatorClient, label: str, budget: Any
     ) -> None:
-        super().__init__(engine, recall, label=label, budget=budget)
-        self._recall = recall
+        super().__init__(engine, cache, label=label, budget=budget)
+        self._cache = cache
         self._link = link
         self._known = link.known()
 
     async def ask(self, request: Request) -> Sequence[Reply]:
-        """Answer from here or the desk where possible, else ask the engine."""
+        """Answer from here or the coordinator where possible, else ask the engine."""
         if len(self._known):
             seeds = request.seeds if isinstance(request, Generate) else (None,)
             keys = [self.key(request, seed) for seed in seeds]
             known = [key for key in keys if is_known(self._known, key)]
             if known:
-                await self._recall.fetch(known, self._link)
+                await self._cache.fetch(known, self._link)
         return await super().ask(request)
 
 
@@ -104,12 +111,12 @@ class Worker:
     """One process of a run. `work` may be called from many threads.
 
     Args:
-        order: What to do.
-        link: The way to the desk.
+        task: What to do.
+        link: The way to the coordinator.
         name: Letters and digits that no other worker has; the same after it died and came back.
     """
 
-    def __init__(self, order: Order, link: DeskLink, name: str) -> None:
+    def __init__(self, task: WorkerTask, link: CoordinatorClient, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rlaif-worker", daemon=True).start()
         self._name = name
@@ -117,12 +124,12 @@ class Worker:
         self._problem: tuple[str, str, str] | None = None
         self._stopping = self._progressed = False
         self._running: set[asyncio.Task[Row | Failure]] = set()
-        self._slots = asyncio.Semaphore(order.settings.concurrency)
-        self._share = order.settings.concurrency
+        self._slots = asyncio.Semaphore(task.settings.concurrency)
+        self._share = task.settings.concurrency
         self._flushing: asyncio.Task[None] | None = None
         self._recorded: list[RecordedEngine] = []
         try:
-            self._open(order)
+            self._open(task)
         except Exception as problem:  # noqa: BLE001 - said with the first portion, as data
             self._stop_for(problem)
             return
@@ -134,10 +141,11 @@ class Worker:
             self._problem = (StoppedEarly.__name__, message, hint)
         asyncio.run_coroutine_threadsafe(self._stop_when_told(), self._loop)
 
-    def _open(self, order: Order) -> None:
-        settings = order.settings
-        parts = build_parts(settings)
-        if parts.manifest.fingerprint != order.fingerprint:
+    def _open(self, task: WorkerTask) -> None:
+        settings = task.settings
+        session = Session(settings.templates)
+        parts = build_parts(session, settings)
+        if parts.manifest.fingerprint != task.fingerprint:
             raise RunMismatch(
                 "a worker finds other settings than the command that started the run: templates, "
                 "constitution, models or versions differ between machines",
@@ -154,15 +162,16 @@ class Worker:
             only_own=True,
             upload=None if store is None else store.upload,
         )
-        recall, budget = Recall(self._ledger), None
+        cache, budget = WorkerCache(self._ledger), None
         if settings.budget is not None:
             budget = SharedBudget(self._link, self._name, settings.budget)
 
-        def record(role: str, engine: Engine) -> Engine:
-            self._recorded.append(RecallingEngine(engine, recall, self._link, role, budget))
+        def through(label: str, engine: Engine) -> Engine:
+            self._recorded.append(CachedEngine(engine, cache, self._link, label, budget))
             return self._recorded[-1]
 
-        self._work = parts.work_with(record)
+        session.connect(through)
+        self._work = parts.work
 
     def work(self, prompts: Sequence[Prompt]) -> Done:
         """Carry prompts through all stages; return when their replies are durable."""

@@ -7,6 +7,7 @@ from rlaif.engines.openai.options import read_options
 from rlaif.errors import ConfigError
 from rlaif.pipeline.build import build_parts
 from rlaif.pipeline.ray.shares import runs_models, share_settings
+from rlaif.sessions.session import Session
 
 
 def settings(**options: Any) -> RunConfig:
@@ -47,7 +48,8 @@ def test_a_given_maximum_is_divided_and_never_exceeded_in_sum():
 def test_shares_change_no_plan():
     one = settings()
     fingerprints = {
-        build_parts(given).manifest.fingerprint for given in (one, share_settings(one, 7))
+        build_parts(Session(), given).manifest.fingerprint
+        for given in (one, share_settings(one, 7))
     }
     assert len(fingerprints) == 1
 

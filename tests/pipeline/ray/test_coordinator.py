@@ -5,7 +5,7 @@ import pytest
 
 from rlaif.config.run import BudgetConfig
 from rlaif.errors import EngineUnavailable
-from rlaif.pipeline.ray.desk import Desk, Done, describe_problem, is_known
+from rlaif.pipeline.ray.coordinator import Coordinator, Done, describe_problem, is_known
 from rlaif.records import Failure
 from rlaif.runs import Ledger
 from rlaif.sessions.budget import NOTHING, Spend
@@ -14,9 +14,9 @@ from tests.runs.ledger.test_replies import entry
 ONE = Spend(calls=1)
 
 
-def desk(*, calls: int | None = None, ledger: Path | None = None) -> Desk:
+def coordinator(*, calls: int | None = None, ledger: Path | None = None) -> Coordinator:
     budget = None if calls is None else BudgetConfig(max_calls=calls)
-    return Desk(ledger=ledger, reuse=(), budget=budget, spent=NOTHING)
+    return Coordinator(ledger=ledger, reuse=(), budget=budget, spent=NOTHING)
 
 
 def test_results_arrive_as_they_were_sent():
@@ -42,7 +42,7 @@ def test_a_program_error_keeps_its_trace():
 
 
 async def test_the_budget_is_one_for_all_workers():
-    shared = desk(calls=3)
+    shared = coordinator(calls=3)
     assert await shared.reserve("a", ONE) is None
     assert await shared.reserve("b", ONE) is None
     await shared.settle("a", ONE, ONE)
@@ -55,7 +55,7 @@ async def test_the_budget_is_one_for_all_workers():
 
 
 async def test_what_a_dead_worker_had_set_aside_counts_as_spent_when_it_comes_back():
-    shared = desk(calls=2)
+    shared = coordinator(calls=2)
     await shared.hello("a")
     await shared.reserve("a", ONE)
     waiting = asyncio.create_task(shared.reserve("b", Spend(calls=2)))
@@ -68,7 +68,7 @@ async def test_what_a_dead_worker_had_set_aside_counts_as_spent_when_it_comes_ba
 
 
 async def test_stopping_waits_until_every_worker_has_drained():
-    shared = desk()
+    shared = coordinator()
     await shared.hello("a")
     await shared.hello("b")
     told = asyncio.create_task(shared.stopping())
@@ -82,7 +82,7 @@ async def test_stopping_waits_until_every_worker_has_drained():
 
 
 async def test_a_worker_that_only_dies_is_told_apart_from_one_that_works():
-    shared = desk()
+    shared = coordinator()
     assert [await shared.hello("a") for _ in range(3)] == [1, 2, 3]
     await shared.progressed("a")
     assert await shared.hello("a") == 1
@@ -91,7 +91,7 @@ async def test_a_worker_that_only_dies_is_told_apart_from_one_that_works():
 async def test_earlier_replies_are_known_and_found(tmp_path: Path):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         ledger.put(entry(7))
-    shared = desk(ledger=tmp_path / "ledger.sqlite")
+    shared = coordinator(ledger=tmp_path / "ledger.sqlite")
     known = await shared.known()
     assert is_known(known, entry(7).key)
     assert not is_known(known, entry(8).key)
@@ -104,7 +104,7 @@ async def test_replies_of_other_runs_are_found_before_the_run_has_any(tmp_path: 
         ledger.put(entry(7))
     # A run in an object store has no ledger file, and no reply shard before the first reply.
     ledger_path = tmp_path / "new" / "ledger.sqlite"
-    shared = Desk(ledger=ledger_path, reuse=[tmp_path / "old"], budget=None, spent=NOTHING)
+    shared = Coordinator(ledger=ledger_path, reuse=[tmp_path / "old"], budget=None, spent=NOTHING)
     assert is_known(await shared.known(), entry(7).key)
     ((found, ours),) = await shared.find([entry(7).key])
     assert found is not None
@@ -116,4 +116,4 @@ async def test_replies_of_other_runs_are_found_before_the_run_has_any(tmp_path: 
 async def test_keys_with_zero_bytes_are_known_like_others(tmp_path: Path, number: int):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         ledger.put(entry(number))
-    assert is_known(await desk(ledger=tmp_path / "ledger.sqlite").known(), entry(number).key)
+    assert is_known(await coordinator(ledger=tmp_path / "ledger.sqlite").known(), entry(number).key)

@@ -1,4 +1,4 @@
-"""The desk: the one place that workers of a run share, and what they send each other.
+"""The coordinator: the one place that workers of a run share, and what they send each other.
 
 It holds what must not be divided: replies of earlier starts and of runs to reuse, the budget, and
 the wish to stop. Workers write to no file of the run but their own reply shards.
@@ -74,43 +74,43 @@ class Done:
         return RuntimeError(f"a worker failed:\n{message}")
 
 
-class DeskLink(Protocol):
-    """How a worker reaches the desk."""
+class CoordinatorClient(Protocol):
+    """How a worker reaches the coordinator."""
 
     def known(self) -> npt.NDArray[np.bytes_]:
-        """As `Desk.known`; waits."""
+        """As `Coordinator.known`; waits."""
         ...
 
     async def find(self, keys: Sequence[str]) -> list[tuple[Entry | None, bool]]:
-        """As `Desk.find`."""
+        """As `Coordinator.find`."""
         ...
 
     async def hello(self, worker: str) -> int:
-        """As `Desk.hello`."""
+        """As `Coordinator.hello`."""
         ...
 
     def progressed(self, worker: str) -> None:
-        """As `Desk.progressed`; nobody waits for it."""
+        """As `Coordinator.progressed`; nobody waits for it."""
         ...
 
     async def reserve(self, worker: str, most: Spend) -> tuple[str, str] | None:
-        """As `Desk.reserve`."""
+        """As `Coordinator.reserve`."""
         ...
 
     def settle(self, worker: str, most: Spend, real: Spend) -> None:
-        """As `Desk.settle`; nobody waits for it."""
+        """As `Coordinator.settle`; nobody waits for it."""
         ...
 
     async def stopping(self) -> float:
-        """As `Desk.stopping`."""
+        """As `Coordinator.stopping`."""
         ...
 
     async def drained(self, worker: str) -> None:
-        """As `Desk.drained`."""
+        """As `Coordinator.drained`."""
         ...
 
 
-class Desk:
+class Coordinator:
     """Lives where the run directory is, in one event loop.
 
     Args:
@@ -205,9 +205,9 @@ class Desk:
 
 
 class SharedBudget(Budget):
-    """The budget at the desk, as a worker's engines see it."""
+    """The budget at the coordinator, as a worker's engines see it."""
 
-    def __init__(self, link: DeskLink, worker: str, limits: BudgetConfig) -> None:
+    def __init__(self, link: CoordinatorClient, worker: str, limits: BudgetConfig) -> None:
         super().__init__(**limits.model_dump())
         self._link = link
         self._worker = worker

@@ -1,0 +1,156 @@
+"""What a run has left to do: what it is made from, less what it holds already."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from rlaif.inputs import PromptSource, belongs, count_records, read_prompts
+from rlaif.records import Failure, Prompt, Row
+from rlaif.runs import Run, RunWriter, done_ids
+from rlaif.runs.layout import Layout
+
+RowId = Callable[[Prompt], str]
+"""From a prompt to the id of its row under the plan of the run."""
+
+
+class Left(Protocol):
+    """What one start of a run has to do. Made when the run is open for writing."""
+
+    failed: set[str]
+    """Record ids of failures in the run that are not tried again."""
+
+    origin: Mapping[str, Any]
+    """Where it comes from, for the log."""
+
+    def count(self) -> int | None:
+        """Count what the whole run is made from; None when it cannot be counted. May take long."""
+        ...
+
+    def read(self, stop: Callable[[], bool]) -> Iterator[Prompt | Row | Failure]:
+        """Yield what is neither a row nor a failure yet, until ``stop``. For a reader thread."""
+        ...
+
+    def meet(self, failure: Failure) -> None:
+        """Take note of a failure that this start came upon."""
+        ...
+
+    def finish(self) -> int:
+        """After a whole pass: take back failures that it did not come upon again.
+
+        Returns:
+            How many of ``failed`` these were.
+        """
+        ...
+
+
+class PromptsLeft:
+    """Prompts of a source that are neither a row nor a failure yet.
+
+    Args:
+        source: Where prompts come from.
+        writer: The run, open for writing.
+        row_id: From a prompt to the id of its row.
+        retry_failed: Try prompts again that failed before.
+    """
+
+    origin: Mapping[str, Any] = {}
+
+    def __init__(
+        self, source: PromptSource, writer: RunWriter, row_id: RowId, *, retry_failed: bool
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._row_id = row_id
+        self._done = writer.done_ids()
+        self.failed = set() if retry_failed else writer.failed_ids()
+        self._misread = writer.misread_ids()
+        """Failures of the input, as earlier starts found them, that this one has not met yet."""
+
+        self._count = 0
+
+    def count(self) -> int | None:
+        """Count the records of the source."""
+        return count_records(self._source)
+
+    def read(self, stop: Callable[[], bool]) -> Iterator[Prompt | Failure]:
+        """Yield prompts to work on, and failures of the input that are new."""
+        for item in read_prompts(self._source):
+            if stop():
+                return
+            self._count += 1
+            if isinstance(item, Failure):
+                self.meet(item)
+                if item.record_id not in self.failed:
+                    yield item
+            elif bytes.fromhex(self._row_id(item)) not in self._done and (
+                item.id not in self.failed or item.id in self._misread
+            ):
+                yield item
+
+    def meet(self, failure: Failure) -> None:
+        """Take note that a record still fails."""
+        self._misread.discard(failure.record_id)
+
+    def finish(self) -> int:
+        """Take back failures of the input that a whole pass did not come upon again."""
+        fixed = self._fixed()
+        if fixed:
+            self._writer.mend(fixed)
+            self._writer.log("mended", failures=len(fixed))
+        self._writer.log("input", prompts=self._count)
+        return len(fixed & self.failed)
+
+    def _fixed(self) -> set[str]:
+        source = self._source
+        cut_off = source.limit is not None and (
+            self._count >= source.limit or source.partition is not None
+        )
+        if not self._misread or (cut_off and self._count < self._writer.most_read()):
+            return set()  # an earlier start saw more of the input
+        return {one for one in self._misread if belongs(one, source.partition)}
+
+
+class RowsLeft:
+    """Rows of a finished run that are to be judged anew, and its failures, which stay failures.
+
+    A row that could not be judged by an earlier start is tried again.
+
+    Args:
+        run: The run with the responses; it is only read.
+        writer: The new run, open for writing.
+        row_id: From a prompt to the id of its row in the new run.
+    """
+
+    def __init__(self, run: Run, writer: RunWriter, row_id: RowId) -> None:
+        self._run = run
+        self._writer = writer
+        self._row_id = row_id
+        self._done = writer.done_ids()
+        self._misread = writer.misread_ids()
+        self.failed = writer.failed_ids()
+        self.origin: Mapping[str, Any] = {"rejudges": str(run.path)}
+
+    def count(self) -> int:
+        """Count the rows and failures of the old run."""
+        return len(done_ids(Layout(self._run.path).shards)) + sum(1 for _ in self._run.failures())
+
+    def read(self, stop: Callable[[], bool]) -> Iterator[Row | Failure]:
+        """Yield failures that the new run does not have yet, then rows to judge."""
+        for failure in self._run.failures():
+            self.meet(failure)
+            if failure.record_id not in self.failed:
+                yield failure
+        for row in self._run.rows():
+            if stop():
+                return
+            if bytes.fromhex(self._row_id(row.prompt)) not in self._done:
+                yield row
+
+    def meet(self, failure: Failure) -> None:
+        """Take note that a record still fails."""
+        self._misread.discard(failure.record_id)
+
+    def finish(self) -> int:
+        """Take back failures of the input that the old run no longer has."""
+        if self._misread:
+            self._writer.mend(self._misread)
+        return len(self._misread & self.failed)

@@ -1,0 +1,291 @@
+"""A session: what every command that asks models needs, opened once and closed in order.
+
+    async with Session(settings.templates) as session:
+        student = session.engine(settings.student, "student")
+        judges = session.judges(settings.judges, orders="both", min_mass=0.0, principles=ids)
+        ...  # check everything: nothing is written and nothing can be asked yet
+        session.open(settings.out, reuse=settings.reuse)  # the folder, its lock, its ledger
+        ...  # ask
+        session.settle()
+
+Engines are opened before the ledger, because the plan and the judges need their identities. So
+whoever asks holds a `SessionEngine`, and the session decides where its calls go: through a recorder
+(`open`, `record`), or through anything else that speaks the engine protocol (`connect`).
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rlaif.config.judge import JudgeConfig
+from rlaif.config.run import EngineConfig
+from rlaif.engines import Capability, Engine, Reply, Request
+from rlaif.judging import Judge, Orders, build_configured_judge
+from rlaif.judging.build import configured_fingerprint
+from rlaif.runs import Ledger
+from rlaif.runs.files import make_folder
+from rlaif.runs.layout import Layout
+from rlaif.runs.ledger.ledger import check_reuse
+from rlaif.runs.lock import RunLock
+from rlaif.sessions.budget import Budget
+from rlaif.sessions.concurrent import Interrupted
+from rlaif.sessions.engines import SAME_AS_STUDENT, engine_key, open_configured
+from rlaif.sessions.recorded import Memory, RecordedEngine
+from rlaif.templates import TemplateSet
+
+_JUDGE = "judge:"
+
+
+def judge_role(name: str) -> str:
+    """Return the role of the judge of this name."""
+    return f"{_JUDGE}{name}"
+
+
+class SessionEngine:
+    """An open engine and the roles it plays; its session decides where its calls go.
+
+    Attributes:
+        engine: The engine itself.
+        identity: Its identity when it was opened.
+        roles: In the order in which they were given, such as ``student`` or ``judge:main``.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.identity: Mapping[str, Any] = dict(engine.identity)
+        self.roles: list[str] = []
+        self._through: Engine | None = None
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The engine's own."""
+        return self.engine.capabilities
+
+    @property
+    def label(self) -> str:
+        """Its name in the account: its first role; engines of judges alone name all of them."""
+        first = self.roles[0]
+        return "+".join(self.roles) if first.startswith(_JUDGE) else first
+
+    def send_through(self, through: Engine) -> None:
+        """Let calls from now on go through this."""
+        self._through = through
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Ask through what the session connected it to."""
+        if self._through is None:
+            raise RuntimeError(f"{self.label} was asked before its session was connected")
+        return await self._through.ask(request)
+
+    async def aclose(self) -> None:
+        """Close the engine."""
+        await self.engine.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedJudge:
+    """A judge as its file describes it, ready to be asked."""
+
+    config: JudgeConfig
+    judge: Judge
+    engine: Engine
+    fingerprint: str
+    """Of everything that decides what it says; audits and calibrations know it by this."""
+
+    @property
+    def weighted(self) -> tuple[Judge, float]:
+        """The judge with its weight in a panel."""
+        return self.judge, self.config.weight
+
+    def plan(self) -> dict[str, Any]:
+        """What of it belongs to a plan: the model, the method and its settings."""
+        return {"engine": dict(self.engine.identity), **self.config.plan()}
+
+
+class Session:
+    """Engines, judges and the ledger of one command. Leaving it closes everything.
+
+    A signal that stops the work (`Interrupted`) leaves it as a KeyboardInterrupt.
+
+    Args:
+        templates: A folder whose files override shipped templates one by one.
+
+    Attributes:
+        templates: The templates, all of them checked.
+        engines: Role to engine; roles that name the same model share one.
+        recorded: The recorders, one an engine, once there is a ledger.
+
+    Raises:
+        TemplateError: A template cannot be used.
+    """
+
+    def __init__(self, templates: Path | None = None) -> None:
+        self.templates = TemplateSet.open(templates)
+        self.templates.check_all()
+        self.engines: dict[str, SessionEngine] = {}
+        self.recorded: tuple[RecordedEngine, ...] = ()
+        self._by_key: dict[str, SessionEngine] = {}
+        self._opened: list[SessionEngine] = []
+        self._open_engines = AsyncExitStack()
+        self._folder = ExitStack()
+
+    def engine(self, config: EngineConfig | JudgeConfig, role: str) -> SessionEngine:
+        """Return the engine of a role; opened unless the role or the same model has one already.
+
+        Raises:
+            EngineMissing: The model, an extra or a key is missing.
+        """
+        if role not in self.engines:
+            key = engine_key(config)
+            if key not in self._by_key:
+                self._by_key[key] = self._keep(open_configured(config))
+            self._give_role(role, self._by_key[key])
+        return self.engines[role]
+
+    def use(self, engine: Engine, role: str) -> SessionEngine:
+        """Let an engine that is open already play a role, whatever model the settings name."""
+        self._give_role(role, self._keep(engine))
+        return self.engines[role]
+
+    def judges(
+        self,
+        configs: Sequence[JudgeConfig],
+        *,
+        orders: Orders,
+        min_mass: float,
+        principles: Collection[str],
+        student: EngineConfig | None = None,
+    ) -> tuple[OpenedJudge, ...]:
+        """Build the judges of a file on their engines.
+
+        Args:
+            configs: The entries of ``judges:``.
+            orders: In which orders they are asked.
+            min_mass: Label mass below which they abstain.
+            principles: Ids of the judged principles; settings may name no others.
+            student: The model that ``same-as-student`` means.
+
+        Raises:
+            InputError: Settings or a template cannot be used.
+            EngineMissing: A model is missing, or cannot do what its judge needs.
+        """
+        return tuple(
+            self.judge(
+                config,
+                self.judge_engine(config, student),
+                orders=orders,
+                min_mass=min_mass,
+                principles=principles,
+            )
+            for config in configs
+        )
+
+    def judge_engine(
+        self, config: JudgeConfig, student: EngineConfig | None = None
+    ) -> SessionEngine:
+        """Return the engine of a judge; ``student`` is the model ``same-as-student`` means."""
+        itself = student is not None and config.model == SAME_AS_STUDENT
+        return self.engine(student if student and itself else config, judge_role(config.name))
+
+    def judge(
+        self,
+        config: JudgeConfig,
+        engine: Engine,
+        *,
+        orders: Orders,
+        min_mass: float,
+        principles: Collection[str],
+    ) -> OpenedJudge:
+        """Build one judge on an engine of this session, or on something around one."""
+        judge = build_configured_judge(
+            config,
+            engine=engine,
+            templates=self.templates,
+            orders=orders,
+            min_mass=min_mass,
+            principles=principles,
+        )
+        fingerprint = configured_fingerprint(
+            config, judge, engine=engine, orders=orders, min_mass=min_mass
+        )
+        return OpenedJudge(config, judge, engine, fingerprint)
+
+    def open(self, folder: Path, *, reuse: Sequence[Path] = ()) -> Ledger:
+        """Create a folder if necessary, lock it, and record all calls in its ledger.
+
+        Args:
+            folder: Where the ledger lies.
+            reuse: Other folders whose ledgers answer first, at no cost.
+
+        Raises:
+            InputError: A folder of ``reuse`` has no ledger; nothing was written.
+            RunLocked: Another process writes to it.
+            RunError: It cannot be written, or the ledger is damaged.
+        """
+        check_reuse(reuse)
+        make_folder(folder)
+        with ExitStack() as opened:
+            opened.callback(RunLock(folder).release)
+            ledger = opened.enter_context(Ledger.open(Layout(folder).ledger, reuse=reuse))
+            self._folder = opened.pop_all()
+        self.record(ledger)
+        return ledger
+
+    def record(self, ledger: Memory, budget: Budget | None = None) -> None:
+        """Record all calls in a ledger that is open already, within a budget if there is one."""
+        recorded: list[RecordedEngine] = []
+
+        def through(label: str, engine: Engine) -> Engine:
+            recorded.append(RecordedEngine(engine, ledger, label=label, budget=budget))
+            return recorded[-1]
+
+        self.connect(through)
+        self.recorded = tuple(recorded)
+
+    def connect(self, through: Callable[[str, Engine], Engine]) -> None:
+        """Send the calls of every engine through something else.
+
+        Args:
+            through: Called once an engine with its name in the account and itself.
+        """
+        for opened in self._opened:
+            opened.send_through(through(opened.label, opened.engine))
+
+    def settle(self) -> None:
+        """Make every reply so far durable, when all were asked for and used."""
+        for engine in self.recorded:
+            engine.settle()
+
+    async def close_engines(self) -> None:
+        """Close every engine, once; the ledger stays open."""
+        await self._open_engines.aclose()
+
+    async def aclose(self) -> None:
+        """Close the engines, then the ledger, and release the lock. Safe to call twice."""
+        with self._folder:
+            await self.close_engines()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+        if isinstance(error, Interrupted):
+            raise KeyboardInterrupt from None
+
+    def _keep(self, engine: Engine) -> SessionEngine:
+        self._open_engines.push_async_callback(engine.aclose)
+        self._opened.append(SessionEngine(engine))
+        return self._opened[-1]
+
+    def _give_role(self, role: str, engine: SessionEngine) -> None:
+        engine.roles.append(role)
+        self.engines[role] = engine
