@@ -52,7 +52,7 @@ def golden_engine() -> Iterator[list[ScriptedEngine]]:
         opened.append(engine)
         return engine
 
-    with patch.dict(opening._BUILDERS, {"scripted": (open_scripted, used)}):  # type: ignore[arg-type]
+    with patch.dict(opening._BUILDERS, {"scripted": (open_scripted, used)}):
         yield opened
 
 

@@ -1,8 +1,8 @@
 """Record what today's code does: ``python -m tests.golden.record``, from the repository's root.
 
 Do this only when data are meant to change, and say so under *Data* in CHANGELOG.md. The run of an
-earlier version, ``recorded/old``, stays as it is unless ``--old`` is given: that it still answers
-every call is what it is for.
+earlier version, ``recorded/old``, stays as it is unless ``--old`` is given, which only a changed
+word in ``prompts/`` is a reason for: that it still answers every call is what it is for.
 """
 
 import json
