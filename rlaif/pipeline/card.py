@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from rlaif.runs import Manifest, Run, RunStatus, Total
 
+CARD_TAGS = "tags: [rlaif, constitutional-ai]"
+"""A line of every card; it marks the exports of versions that wrote no marker."""
+
 _MEANINGS: Mapping[str, str] = {
     "chosen_prob": "the judges' probability in [0.5, 1] that the chosen response is better; the "
     "loss should use it (soft labels)",
@@ -46,7 +49,7 @@ def data_card(run: Run, *, what: str, columns: Sequence[str], records: int, left
         "configs:",
         "- config_name: default",
         "  data_files: data/*.parquet",
-        "tags: [rlaif, constitutional-ai]",
+        CARD_TAGS,
         "---",
         f"# {manifest.name}: {what}",
         "",
