@@ -1,5 +1,6 @@
 """Export: rows of a run, exploded into a data set with a card, in the words of one consumer."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -99,11 +100,17 @@ def export(
             columns=shape.schema.names,
             records=written,
             left_out=labels.left_out,
+            digest=_digest(folder / DATA_FILE),
         )
         files = {CARD: card + _told(form, found, repeat)}
         for name, text in (files | dict(form.files(what, source.manifest.name))).items():
             (folder / name).write_text(text, encoding="utf-8")
     return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shape(what: str, to: str) -> tuple[Format, Shape]:
