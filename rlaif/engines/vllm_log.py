@@ -18,25 +18,23 @@ _UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 _ERROR = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
 
 
-def last_lines(log: Path) -> str:
-    """Return the end of a log, each line marked as quoted."""
-    lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+def last_lines(log: Path, start: int = 0) -> str:
+    """Return the end of a log from byte ``start``, each line marked as quoted."""
+    lines = _words(log, start).splitlines()[-_LAST_LINES:]
     return "\n".join(f"  | {line}" for line in lines)
 
 
-def last_line(log: Path) -> str:
+def last_line(log: Path, start: int = 0) -> str:
     """Return the last line that says anything; cheap however long the log is."""
-    with log.open("rb") as handle:
-        handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = handle.read().decode(errors="replace").split("\n")
+    lines = _words(log, max(start, log.stat().st_size - _TAIL_BYTES)).split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def why_it_ended(
-    log: Path, *, model: str, version: str, status: int | None
+    log: Path, *, start: int, model: str, version: str, status: int | None
 ) -> EngineError | ConfigError:
     """Return the error that tells a user why a server ended while starting."""
-    words = log.read_text(errors="replace")
+    words = _words(log, start)
     whole = f"its whole log is {log}"
     if _UNKNOWN_MODEL.search(words):
         return EngineMissing(
@@ -53,6 +51,12 @@ def why_it_ended(
     cause = f": {first[1]}: {first[2].strip()}" if first else ""
     return EngineError(
         f"the vLLM server ended while starting (exit status {status}){cause}\n"
-        f"the last lines of its log:\n{last_lines(log)}",
+        f"the last lines of its log:\n{last_lines(log, start)}",
         hint=whole,
     )
+
+
+def _words(log: Path, start: int) -> str:
+    with log.open("rb") as handle:
+        handle.seek(start)
+        return handle.read().decode(errors="replace")

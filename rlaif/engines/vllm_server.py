@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import Field, model_validator
 
@@ -53,7 +53,8 @@ class ServeOptions(VllmSettings):
     port: int = Field(0, ge=0, le=65535, description="0: any free one.")
     python: str | None = Field(None, description="An interpreter that has vLLM.")
     log: FilePath | None = Field(
-        None, description="Where the server's own words go; absent: in the cache folder."
+        None,
+        description="Append the server's own words here (default: a file in the cache folder).",
     )
     start_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
     arguments: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
@@ -83,6 +84,9 @@ class VllmServer:
     started_s: float = 0.0
     """Seconds it took to be healthy."""
 
+    _log_start: int = field(repr=False, kw_only=True)
+    """Where its own words begin in a log that was there before."""
+
     _process: "subprocess.Popen[bytes]" = field(repr=False, kw_only=True)
 
     @property
@@ -110,7 +114,9 @@ class VllmServer:
             EngineError: It ended; with the last lines of its log.
         """
         status = self._process.wait()
-        raise EngineError(f"the vLLM server ended (exit status {status})\n{last_lines(self.log)}")
+        raise EngineError(
+            f"the vLLM server ended (exit status {status})\n{last_lines(self.log, self._log_start)}"
+        )
 
 
 @contextlib.contextmanager
@@ -137,8 +143,16 @@ def serve_vllm(
     name = settings.name or served_name(settings.model, place)
     flags = server_flags(settings, place=place, name=name, port=port, cpu=install.cpu)
     log = settings.log or cache_folder() / "logs" / f"vllm-{port}.log"
+    with _open_log(log, append=settings.log is not None) as output:
+        start, process = output.tell(), _start(install, flags, output)
     server = VllmServer(
-        name, f"http://{HOST}:{port}/v1", log, install, flags, _process=_start(install, flags, log)
+        name,
+        f"http://{HOST}:{port}/v1",
+        log,
+        install,
+        flags,
+        _log_start=start,
+        _process=process,
     )
     try:
         _wait_until_healthy(server, port, settings, on_wait)
@@ -186,23 +200,28 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(install: VllmInstall, flags: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
-    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
-    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+def _open_log(log: Path, *, append: bool) -> BinaryIO:
+    """A file that the user named keeps what it holds; the one in the cache folder starts anew."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        output = log.open("wb")
+        return log.open("ab" if append else "wb")
     except OSError as problem:
         raise InputError(f"{log}: cannot be written: {problem.strerror}") from None
-    with output:
-        return subprocess.Popen(
-            [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+
+
+def _start(
+    install: VllmInstall, flags: tuple[str, ...], output: BinaryIO
+) -> "subprocess.Popen[bytes]":
+    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+    return subprocess.Popen(
+        [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _wait_until_healthy(
@@ -214,6 +233,7 @@ def _wait_until_healthy(
         if server._process.poll() is not None:
             raise why_it_ended(
                 server.log,
+                start=server._log_start,
                 model=settings.model,
                 version=server.install.version,
                 status=server._process.returncode,
@@ -221,11 +241,11 @@ def _wait_until_healthy(
         if server.started_s > settings.start_timeout_s:
             raise EngineError(
                 f"the vLLM server was not up after {settings.start_timeout_s:g} s\n"
-                f"{last_lines(server.log)}",
+                f"{last_lines(server.log, server._log_start)}",
                 hint=f"its whole log is {server.log}",
             )
         if on_wait is not None:
-            on_wait(server.started_s, last_line(server.log))
+            on_wait(server.started_s, last_line(server.log, server._log_start))
         time.sleep(_POLL_S)
     server.started_s = time.monotonic() - start
 

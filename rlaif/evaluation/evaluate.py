@@ -10,12 +10,13 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.errors import RecordError, RunMismatch
 from rlaif.evaluation.build import Parts, open_parts
 from rlaif.evaluation.compare import OnProgress, aevaluate
-from rlaif.evaluation.results import SCORECARD, write_results
+from rlaif.evaluation.results import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.pipeline.executor import Interrupted
 from rlaif.pipeline.generate import run_sync
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
+from rlaif.runs.folders import check_results_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
 
@@ -85,6 +86,7 @@ async def _measure(
     settings: EvaluateConfig, parts: Parts, on_progress: OnProgress | None
 ) -> Scorecard:
     make_folder(settings.out)
+    check_results_folder(settings.out, RESULTS)
     lock = RunLock(settings.out)
     try:
         with Ledger.open(Layout(settings.out).ledger, reuse=settings.reuse) as ledger:
