@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.audit.files import check_extra, write_audit
+from rlaif.audit.files import (
+    AUDIT,
+    PICTURE,
+    TABLE,
+    calibration_file,
+    check_extra,
+    write_audit,
+)
 from rlaif.audit.fit import fit_calibration
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold
 from rlaif.audit.measuring import Asker, Audited, Estimate, OnProgress, build_judges
@@ -23,6 +30,7 @@ from rlaif.judging.calibration import Calibration
 from rlaif.records import Judgment, content_id
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
+from rlaif.runs.folders import check_results_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
 from rlaif.sessions.concurrent import Interrupted, run_sync
@@ -123,6 +131,8 @@ class _Work:
         on_progress: OnProgress,
     ) -> Audit:
         make_folder(out)
+        calibrations_of = [calibration_file(judge.name) for judge in self._settings.judges]
+        check_results_folder(out, (AUDIT, TABLE, PICTURE, *calibrations_of))
         lock = RunLock(out)
         try:
             with Ledger.open(Layout(out).ledger, reuse=self._settings.reuse) as ledger:
@@ -207,7 +217,7 @@ class _Work:
                 sets=sets,
                 calibration=calibration
                 if isinstance(calibration, str)
-                else {**calibration.to_json(), "file": f"calibration-{judge.name}.json"},
+                else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
         alpha = {}
         if len(judges) > 1:
