@@ -1,7 +1,6 @@
 """The entry point: verbs, and the one place where errors become messages and exit codes."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from rlaif.cli import (
     train,
 )
 from rlaif.errors import RlaifError
-from rlaif.pipeline.executor import still_reading
 from rlaif.runs.files import cannot_write, is_refused
 
 app = typer.Typer(
@@ -56,13 +54,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted: repeat the command to go on", file=sys.stderr)
         code = 130
-    # The code stands: another Ctrl-C ends the process at once, and not in a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if still_reading():
-        # A thread in Arrow's code would hang or abort the interpreter on its way out.
-        _drop_output()
-        sys.stderr.flush()
-        os._exit(code)
     sys.exit(code)
 
 

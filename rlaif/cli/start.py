@@ -1,19 +1,34 @@
-"""Where the command begins: Ctrl-C ends it without a traceback while everything is imported."""
+"""Where the process begins and ends: Ctrl-C gives no traceback at either end, and nothing hangs."""
 
 import os
 import signal
+import sys
+from contextlib import suppress
 from types import FrameType
 
 
 def main() -> None:
-    """Import the command line and run it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else a shell wants it ignored
+    """Import the command line, run it, and exit with its code."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored
+    if ours:
         signal.signal(signal.SIGINT, _leave)
     from rlaif.cli.main import main as run
+    from rlaif.pipeline.executor import still_reading
 
-    signal.signal(signal.SIGINT, before)
-    run()
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run()
+    except SystemExit as end:
+        if ours:  # the code stands: another Ctrl-C ends the process at once
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if still_reading():
+            # A thread in Arrow's code would hang or abort the interpreter on its way out.
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

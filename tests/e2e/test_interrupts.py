@@ -60,7 +60,8 @@ def test_ctrl_c_while_the_command_is_imported_gives_no_traceback(wait: float) ->
 def test_a_reader_that_hangs_does_not_keep_the_command() -> None:
     program = (
         "import os, signal, sys, threading, time\n"
-        "from rlaif.cli.main import app, main\n"
+        "from rlaif.cli.main import app\n"
+        "from rlaif.cli.start import main\n"
         "@app.command()\n"
         "def hang():\n"
         "    threading.Thread(target=time.sleep, args=(60,), name='rlaif-reader').start()\n"
