@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from transformers import AutoConfig, AutoTokenizer
 
-from rlaif.embedded import quiet_transformers
+from rlaif.embedded import load_pretrained, quiet_transformers
 from rlaif.engines.ask import run_together
 from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.load import cannot_load, name_of, set_template
@@ -223,8 +223,8 @@ def _tokenizer(
     }
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(place, **common)
-            config = AutoConfig.from_pretrained(place, **common)
+            tokenizer = load_pretrained(AutoTokenizer, place, **common)
+            config = load_pretrained(AutoConfig, place, **common)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
         raise cannot_load(model, place, problem) from problem
     set_template(tokenizer, model, settings.chat_template)
