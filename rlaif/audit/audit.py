@@ -27,7 +27,8 @@ from rlaif.config.run import KConfig
 from rlaif.engines import Engine, Lasting
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
-from rlaif.records import Judgment, content_id
+from rlaif.judging.unread import why_unread
+from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
 from rlaif.runs.folders import check_results_folder
@@ -194,6 +195,7 @@ class _Work:
         seed = self._settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
+        verdicts: list[Verdict] = []
         spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
         for judge in judges:
             sets: dict[str, SetResult] = {}
@@ -205,6 +207,7 @@ class _Work:
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
                 spoken[gold.name][judge.name] = outcomes
+                verdicts += [verdict for one in judgments for verdict in one.verdicts]
                 judged += zip(gold.pairs, judgments, strict=True)
             calibration = self._calibration(judge, judged)
             if isinstance(calibration, Calibration):
@@ -237,6 +240,7 @@ class _Work:
             judges=results,
             alpha=alpha,
             notices=tuple(_notices(results)),
+            nothing=why_unread(verdicts),
         )
         return audit, calibrations
 

@@ -26,6 +26,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="module")
+def revised(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("revised"), revised=True)
+
+
 def rows(run: Run, folder: Path, **options: Any) -> list[dict[str, Any]]:
     out = folder / "data-set"
     export(run, out, force=True, **options)
@@ -105,14 +110,14 @@ def test_every_row_has_the_columns_its_consumer_documents(
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("what", tables.TABLES)
 def test_every_kind_is_written_or_refused_with_the_reason(
-    to: str, what: str, run: Run, tmp_path: Path
+    to: str, what: str, revised: Run, tmp_path: Path
 ):
     if what in FORMATS[to].shapes:
-        assert export(run, tmp_path / "out", to=to, what=what).to == to
+        assert export(revised, tmp_path / "out", to=to, what=what).to == to
         assert pq.read_schema(next((tmp_path / "out" / "data").iterdir())).names
         return
     with pytest.raises(InputError, match=f"--to {to} has no {what}: ") as raised:
-        export(run, tmp_path / "out", to=to, what=what)
+        export(revised, tmp_path / "out", to=to, what=what)
     assert FORMATS[to].refused[what] in str(raised.value)
     assert not (tmp_path / "out").exists()
 
@@ -121,9 +126,9 @@ def test_every_kind_is_written_or_refused_with_the_reason(
     ("to", "what"), [(to, what) for to in FORMATS for what in FORMATS[to].shapes]
 )
 def test_the_card_names_the_columns_that_are_there_and_explains_no_other(
-    to: str, what: str, run: Run, tmp_path: Path
+    to: str, what: str, revised: Run, tmp_path: Path
 ):
-    card = _card(run, tmp_path / "out", to=to, what=what)
+    card = _card(revised, tmp_path / "out", to=to, what=what)
     names = pq.read_schema(tmp_path / "out" / DATA_FILE).names
     listed, *explained = card.partition("## Columns\n\n")[2].partition("\n\n## ")[0].splitlines()
     assert listed == ", ".join(f"`{name}`" for name in names)

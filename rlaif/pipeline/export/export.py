@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.config import nearest
-from rlaif.errors import InputError
+from rlaif.errors import InputError, RunError
+from rlaif.pipeline.achieved import why_failed
 from rlaif.pipeline.export.axolotl import AXOLOTL
 from rlaif.pipeline.export.card import data_card
 from rlaif.pipeline.export.folder import CARD, export_folder
@@ -80,7 +81,8 @@ def export(
     Raises:
         InputError: Unknown ``what`` or ``to``, two that do not fit, ``repeat`` where labels are
             soft, or ``out`` holds something that is not an earlier export, or not ``force``.
-        RunError: The run cannot be read, or ``out`` cannot be written.
+        RunError: The run cannot be read or has no such record, or ``out`` cannot be written; an
+            earlier export is left as it is.
     """
     form, shape = _shape(what, to)
     _check_repeat(form, what, repeat)
@@ -91,6 +93,8 @@ def export(
         labels = Labels(min_margin, repeat)
         records = labels.apply(tables.TABLES[what].records(source))
         written, unsayable = _write(records, shape, folder / DATA_FILE)
+        if not written:
+            raise _nothing(source, what, labels.left_out, unsayable)
         smoothing = labels.smoothing if form.hard_labels and repeat == 1 else None
         found = Exported(target, what, written, labels.left_out, to, unsayable, smoothing)
         card = data_card(
@@ -110,6 +114,16 @@ def export(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _nothing(run: Run, what: str, left_out: int, unsayable: int) -> RunError:
+    if left_out or unsayable:
+        return RunError(
+            f"nothing to export: {left_out} {what} are below the margin, and the turns of "
+            f"{unsayable} do not alternate",
+            hint="lower --min-margin, or choose another --to",
+        )
+    return RunError(f"nothing to export: the run has no {what}{why_failed(run)}")
 
 
 def _shape(what: str, to: str) -> tuple[Format, Shape]:
