@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.audit.files import check_extra, write_audit
+from rlaif.audit.files import (
+    AUDIT,
+    PICTURE,
+    TABLE,
+    calibration_file,
+    check_extra,
+    write_audit,
+)
 from rlaif.audit.fit import fit_calibration
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold
 from rlaif.audit.measuring import Asker, Audited, Estimate, OnProgress, build_judges
@@ -19,7 +26,8 @@ from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
-from rlaif.records import Judgment, content_id
+from rlaif.judging.unread import why_unread
+from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
@@ -105,7 +113,10 @@ async def aaudit_judge(
             orders=settings.orders,
             min_mass=settings.min_mass,
         )
-        ledger = session.open(settings.out, reuse=settings.reuse)
+        calibrated = [calibration_file(judge.name) for judge in settings.judges]
+        ledger = session.open(
+            settings.out, reuse=settings.reuse, results=(AUDIT, TABLE, PICTURE, *calibrated)
+        )
         asker = Asker(
             question,
             ledger,
@@ -155,6 +166,7 @@ class _Work:
         seed = self._settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
+        verdicts: list[Verdict] = []
         spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
         for judge in self._judges:
             sets: dict[str, SetResult] = {}
@@ -166,6 +178,7 @@ class _Work:
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
                 spoken[gold.name][judge.name] = outcomes
+                verdicts += [verdict for one in judgments for verdict in one.verdicts]
                 judged += zip(gold.pairs, judgments, strict=True)
             calibration = self._calibration(judge, judged)
             if isinstance(calibration, Calibration):
@@ -178,7 +191,7 @@ class _Work:
                 sets=sets,
                 calibration=calibration
                 if isinstance(calibration, str)
-                else {**calibration.to_json(), "file": f"calibration-{judge.name}.json"},
+                else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
         alpha = {}
         if len(self._judges) > 1:
@@ -198,6 +211,7 @@ class _Work:
             judges=results,
             alpha=alpha,
             notices=tuple(_notices(results)),
+            nothing=why_unread(verdicts),
         )
         return audit, calibrations
 

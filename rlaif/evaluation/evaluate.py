@@ -10,7 +10,7 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.errors import RecordError, RunMismatch
 from rlaif.evaluation.build import Parts, build_parts
 from rlaif.evaluation.compare import OnProgress, evaluate_models
-from rlaif.evaluation.results import SCORECARD, write_results
+from rlaif.evaluation.results import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
@@ -61,7 +61,7 @@ async def aevaluate(
         done = None if again else _finished(settings.out, parts)
         if done is not None:
             return done
-        session.open(settings.out, reuse=settings.reuse)
+        session.open(settings.out, reuse=settings.reuse, results=RESULTS)
         evaluation = await evaluate_models(
             parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
         )

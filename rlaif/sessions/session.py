@@ -27,6 +27,7 @@ from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
+from rlaif.runs.folders import check_results_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import check_reuse
 from rlaif.runs.lock import RunLock
@@ -213,19 +214,24 @@ class Session:
         )
         return OpenedJudge(config, judge, engine, fingerprint)
 
-    def open(self, folder: Path, *, reuse: Sequence[Path] = ()) -> Ledger:
+    def open(
+        self, folder: Path, *, reuse: Sequence[Path] = (), results: Sequence[str] = ()
+    ) -> Ledger:
         """Create a folder if necessary, lock it, and record all calls in its ledger.
 
         Args:
             folder: Where the ledger lies.
             reuse: Other folders whose ledgers answer first, at no cost.
+            results: Files that will be written beside it in the end.
 
         Raises:
-            InputError: A folder of ``reuse`` has no ledger; nothing was written.
+            InputError: A folder of ``reuse`` has no ledger, or a file of the user has the name of a
+                result; nothing was written.
             RunLocked: Another process writes to it.
             RunError: It cannot be written, or the ledger is damaged.
         """
         check_reuse(reuse)
+        check_results_folder(folder, results)
         make_folder(folder)
         with ExitStack() as opened:
             opened.callback(RunLock(folder).release)
