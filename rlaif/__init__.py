@@ -8,15 +8,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlaif.constitution import Constitution, Principle, load_constitution
+    from rlaif.audit import aaudit_judge, audit_judge
+    from rlaif.audit.principles.annotated_pairs import principles_from_votes, read_annotated_pairs
+    from rlaif.audit.principles.explain import explain_run
+    from rlaif.audit.principles.principles import atry_constitution, try_constitution
+    from rlaif.audit.relabel.relabel import arelabel, areparse, relabel, reparse
+    from rlaif.constitution import (
+        Constitution,
+        Principle,
+        diff_constitutions,
+        lint_constitution,
+        load_constitution,
+    )
     from rlaif.engines import Engine, Generate, Label, Reply, Sampling, Score, open_engine
     from rlaif.errors import RlaifError
-    from rlaif.evaluation import evaluate
+    from rlaif.evaluation import aevaluate, evaluate
     from rlaif.loop import run_loop
-    from rlaif.pipeline import agenerate, export, generate
+    from rlaif.pipeline import aestimate, agenerate, estimate, export, generate
     from rlaif.records import Failure, Judgment, PreferencePair, Prompt, Response, Verdict
     from rlaif.runs import Run, open_run
     from rlaif.serving.trl import build_reward_func
+    from rlaif.sessions.single import ajudge, judge
     from rlaif.training import train_dpo, train_reward, train_sft
 
 _ROOMS = {
@@ -36,19 +48,36 @@ _ROOMS = {
     "Sampling": "rlaif.engines",
     "Score": "rlaif.engines",
     "Verdict": "rlaif.records",
+    "aaudit_judge": "rlaif.audit",
+    "aestimate": "rlaif.pipeline",
+    "aevaluate": "rlaif.evaluation",
     "agenerate": "rlaif.pipeline",
+    "ajudge": "rlaif.sessions.single",
+    "arelabel": "rlaif.audit.relabel.relabel",
+    "areparse": "rlaif.audit.relabel.relabel",
+    "atry_constitution": "rlaif.audit.principles.principles",
     "audit_judge": "rlaif.audit",
     "build_reward_func": "rlaif.serving.trl",
+    "diff_constitutions": "rlaif.constitution",
+    "estimate": "rlaif.pipeline",
     "evaluate": "rlaif.evaluation",
+    "explain_run": "rlaif.audit.principles.explain",
     "export": "rlaif.pipeline",
     "generate": "rlaif.pipeline",
+    "judge": "rlaif.sessions.single",
+    "lint_constitution": "rlaif.constitution",
     "load_constitution": "rlaif.constitution",
     "open_engine": "rlaif.engines",
     "open_run": "rlaif.runs",
+    "principles_from_votes": "rlaif.audit.principles.annotated_pairs",
+    "read_annotated_pairs": "rlaif.audit.principles.annotated_pairs",
+    "relabel": "rlaif.audit.relabel.relabel",
+    "reparse": "rlaif.audit.relabel.relabel",
     "run_loop": "rlaif.loop",
     "train_dpo": "rlaif.training",
     "train_reward": "rlaif.training",
     "train_sft": "rlaif.training",
+    "try_constitution": "rlaif.audit.principles.principles",
 }
 
 __all__ = [
@@ -68,19 +97,36 @@ __all__ = [
     "Sampling",
     "Score",
     "Verdict",
+    "aaudit_judge",
+    "aestimate",
+    "aevaluate",
     "agenerate",
+    "ajudge",
+    "arelabel",
+    "areparse",
+    "atry_constitution",
     "audit_judge",
     "build_reward_func",
+    "diff_constitutions",
+    "estimate",
     "evaluate",
+    "explain_run",
     "export",
     "generate",
+    "judge",
+    "lint_constitution",
     "load_constitution",
     "open_engine",
     "open_run",
+    "principles_from_votes",
+    "read_annotated_pairs",
+    "relabel",
+    "reparse",
     "run_loop",
     "train_dpo",
     "train_reward",
     "train_sft",
+    "try_constitution",
 ]
 
 

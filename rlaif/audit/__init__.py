@@ -1,12 +1,12 @@
 """Audit: what a judge is worth, and what principles do to labels."""
 
-from rlaif.audit.audit import audit_judge
+from rlaif.audit.audit import aaudit_judge, audit_judge
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold, read_gold
 from rlaif.audit.measuring import Estimate, OnProgress
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.render import render_audit
 from rlaif.audit.result import Audit, JudgeResult, SetResult, measure_set
-from rlaif.audit.statistics.figure import Figure
+from rlaif.evaluation.intervals import Figure
 
 __all__ = [
     "Audit",
@@ -18,6 +18,7 @@ __all__ = [
     "OnProgress",
     "Outcome",
     "SetResult",
+    "aaudit_judge",
     "audit_judge",
     "measure_set",
     "read_all_gold",

@@ -21,10 +21,10 @@ from rlaif.audit.result import Audit, JudgeResult, SetResult, measure_set
 from rlaif.audit.statistics.accuracy import measure_longer
 from rlaif.audit.statistics.agreement import measure_alpha
 from rlaif.audit.statistics.consistency import measure_stability
-from rlaif.audit.statistics.figure import Figure
 from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
 from rlaif.errors import ConfigError
+from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
 from rlaif.judging.unread import why_unread
 from rlaif.records import Judgment, Verdict, content_id

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,7 @@ from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
 from rlaif.judging import Judge, Orders, judge_comparison
 from rlaif.records import Choice, Judgment, content_seed, content_uniform
+from rlaif.records.plain import Plain
 from rlaif.runs import Entry, Ledger
 from rlaif.sessions.concurrent import run_all
 from rlaif.sessions.session import OpenedJudge, Session
@@ -121,7 +122,7 @@ TRIAL_PAIRS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Plain):
     """What one judge will take, from a timed trial on a few pairs of every gold set."""
 
     judge: str
@@ -136,10 +137,6 @@ class Estimate:
 
     minutes: float | None
     """None when the trial was answered from the ledger, so that nothing was timed."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
 
 
 class Asker:

@@ -6,8 +6,8 @@ from typing import Any
 
 from rlaif.audit.result import CANNOT_TELL, Audit, JudgeResult, SetResult
 from rlaif.audit.statistics.accuracy import Accuracy
-from rlaif.audit.statistics.figure import Figure
 from rlaif.audit.statistics.reliability import Reliability
+from rlaif.evaluation.intervals import Figure
 
 _INK, _MUTED, _GRID, _BAR = "#1a1a1a", "#666666", "#d9d9d9", "#4477aa"
 

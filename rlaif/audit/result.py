@@ -1,7 +1,7 @@
 """Results of an audit as values: what a judge showed on each gold set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from rlaif.audit.outcome import Outcome
@@ -13,12 +13,13 @@ from rlaif.audit.statistics.accuracy import (
 from rlaif.audit.statistics.agreement import measure_kappa
 from rlaif.audit.statistics.consistency import Triads, measure_triads
 from rlaif.audit.statistics.cost import Cost, Lookup, measure_cost
-from rlaif.audit.statistics.figure import Figure
 from rlaif.audit.statistics.length import fit_log_odds, fit_picks
 from rlaif.audit.statistics.position import Position, measure_position
 from rlaif.audit.statistics.reliability import Reliability, measure_reliability
 from rlaif.audit.statistics.silence import Mass, Silence, measure_mass, measure_silence
+from rlaif.evaluation.intervals import Figure
 from rlaif.judging.gate import AUDIT_FORMAT
+from rlaif.records.plain import Plain, plain_fields
 
 CANNOT_TELL: Mapping[str, str] = {
     "accuracy": "whether gold is right, or is about what your constitution asks. One crowd vote "
@@ -41,7 +42,7 @@ CANNOT_TELL: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SetResult:
+class SetResult(Plain):
     """One judge on one gold set. None is: could not be measured."""
 
     accuracy: Accuracy
@@ -65,20 +66,9 @@ class SetResult:
     stability: Figure | None = None
     """None for a judge that does not sample: asked again, it says the same."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        data: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, Mapping):
-                data[one.name] = {name: each.to_json() for name, each in value.items()}
-            else:
-                data[one.name] = None if value is None else value.to_json()
-        return data
-
 
 @dataclass(frozen=True, slots=True)
-class JudgeResult:
+class JudgeResult(Plain):
     """One judge on all gold sets."""
 
     fingerprint: str
@@ -88,19 +78,6 @@ class JudgeResult:
     sets: Mapping[str, SetResult]
     calibration: Mapping[str, Any] | str
     """What was fitted, or why nothing was."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "fingerprint": self.fingerprint,
-            "method": self.method,
-            "engine": dict(self.engine),
-            "templates": dict(self.templates),
-            "sets": {name: result.to_json() for name, result in self.sets.items()},
-            "calibration": self.calibration
-            if isinstance(self.calibration, str)
-            else dict(self.calibration),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +108,10 @@ class Audit:
     """Why nothing was measured, with the most frequent failure; empty when something was."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
+        """Return what audit.json holds."""
         return {
             "format": AUDIT_FORMAT,
-            "question": self.question,
-            "principles": list(self.principles),
-            "seed": self.seed,
-            "limit": self.limit,
-            "orders": self.orders,
-            "gold": {name: dict(counts) for name, counts in self.gold.items()},
-            "longer": {name: found.to_json() for name, found in self.longer.items()},
-            "judges": {name: result.to_json() for name, result in self.judges.items()},
-            "alpha": {name: figure and figure.to_json() for name, figure in self.alpha.items()},
-            "notices": list(self.notices),
-            "nothing": self.nothing,
+            **plain_fields(self),
             "cannot_tell": dict(CANNOT_TELL),
         }
 

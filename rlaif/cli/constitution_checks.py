@@ -63,21 +63,19 @@ def explain(
 ) -> None:
     """Say which principle decided how much of a run, which never mattered, which contradict."""
     from rlaif.audit.principles.annotated_pairs import export_annotated_pairs
-    from rlaif.audit.principles.explain import explain_rows
-    from rlaif.audit.principles.influence import Voices
-    from rlaif.audit.relabel.rejudge import run_settings
-    from rlaif.constitution import constitution_from_mapping
+    from rlaif.audit.principles.explain import explain_run
+    from rlaif.audit.principles.influence import weights_of
     from rlaif.runs import open_run
     from rlaif.runs.files import write_whole
 
     found = open_run(run)
-    constitution = constitution_from_mapping(found.manifest.constitution)
-    voices = Voices.build(constitution, run_settings(found).judges)
     if annotated_pairs is not None:
-        data = export_annotated_pairs(found.judgments(), voices, name=found.manifest.label)
+        data = export_annotated_pairs(
+            found.judgments(), weights_of(found), name=found.manifest.label
+        )
         write_whole(annotated_pairs, orjson.dumps(data, option=orjson.OPT_INDENT_2))
         print(f"wrote {annotated_pairs}", file=sys.stderr)
-    explanation = explain_rows(found.rows(), voices)
+    explanation = explain_run(found)
     if json:
         _print_json(explanation.to_json())
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence, Set
 
 from rlaif.evaluation.intervals import (
-    Interval,
+    Figure,
     estimate_difference,
     estimate_mean,
     prompt_means,
@@ -72,21 +72,21 @@ def change_all(
 
 
 def to_estimate(
-    model: str, measure: str, slice: str, interval: Interval | None, values: Values
+    model: str, measure: str, slice: str, figure: Figure | None, values: Values
 ) -> Estimate:
-    """Put an interval and the counts behind it into one record."""
+    """Put a figure and the counts behind it into one record."""
     scored = {key: sum(value is not None for value in row) for key, row in values.items()}
     return Estimate(
         model=model,
         measure=measure,
         slice=slice,
-        estimate=None if interval is None else interval.estimate,
-        low=None if interval is None else interval.low,
-        high=None if interval is None else interval.high,
+        estimate=None if figure is None else figure.value,
+        low=None if figure is None else figure.low,
+        high=None if figure is None else figure.high,
         n=sum(count > 0 for count in scored.values()),
         scored=sum(scored.values()),
         unscored=sum(len(row) for row in values.values()) - sum(scored.values()),
-        method="none" if interval is None else interval.method,
+        method="none" if figure is None else figure.method,
     )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlaif.records import content_seed
+from rlaif.records.plain import Plain
 
 RESAMPLES = 2000
 """Resamples per interval: the ends of a 95 % interval then move by about 2 % of its width."""
@@ -33,16 +34,22 @@ Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A point and the two ends of its interval."""
+class Figure(Plain):
+    """A number, the ends of its 95 % interval, and how many items it rests on."""
 
-    estimate: float
+    value: float
     low: float | None
-    """None when there are too few prompts to say (see ``method``)."""
+    """None when there are too few prompts to say."""
 
     high: float | None
+    n: int
     method: str
-    """``bootstrap``, ``wilson``, ``newcombe``, or ``none`` for a single prompt."""
+    """How the interval was made: ``bootstrap``, ``wilson``, ``newcombe``, ``sandwich``, ``widest``
+    (of bootstrap and Wilson) or ``none``."""
+
+    def holds(self, value: float) -> bool:
+        """Whether the interval holds ``value``; False without one."""
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
 
 
 def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -139,7 +146,7 @@ def percentiles(
 
 def estimate_mean(
     values: Mapping[str, Sequence[float | None]], *, share: bool, seed: int
-) -> Interval | None:
+) -> Figure | None:
     """Return the mean over prompts with its 95 % interval; None when nothing was scored.
 
     A share that is 0 or 1 on every prompt would get a bootstrap interval of no width; it gets a
@@ -150,10 +157,10 @@ def estimate_mean(
         return None
     mean = math.fsum(means.values()) / len(means)
     if share and mean in (0.0, 1.0):
-        return Interval(mean, *wilson(mean * len(means), len(means)), "wilson")
+        return Figure(mean, *wilson(mean * len(means), len(means)), len(means), "wilson")
     if len(means) == 1:
-        return Interval(mean, None, None, "none")
-    return Interval(mean, *bootstrap(means, seed=seed), "bootstrap")
+        return Figure(mean, None, None, 1, "none")
+    return Figure(mean, *bootstrap(means, seed=seed), len(means), "bootstrap")
 
 
 def estimate_difference(
@@ -162,7 +169,7 @@ def estimate_difference(
     *,
     share: bool,
     seed: int,
-) -> Interval | None:
+) -> Figure | None:
     """Return the mean of after − before over the prompts scored in both, with its 95 % interval.
 
     Pairing by prompt takes the difficulty of the prompts out of the difference. None when no
@@ -177,7 +184,7 @@ def estimate_difference(
     ends = [{side[prompt_id] for prompt_id in both} for side in (first, second)]
     if share and all(end in ({0.0}, {1.0}) for end in ends):
         shares = [end.pop() for end in ends]
-        return Interval(mean, *newcombe(shares[0], shares[1], len(both)), "newcombe")
+        return Figure(mean, *newcombe(shares[0], shares[1], len(both)), len(both), "newcombe")
     if len(both) == 1:
-        return Interval(mean, None, None, "none")
-    return Interval(mean, *bootstrap(differences, seed=seed), "bootstrap")
+        return Figure(mean, None, None, 1, "none")
+    return Figure(mean, *bootstrap(differences, seed=seed), len(both), "bootstrap")

@@ -1,7 +1,7 @@
 """Scorecard: what an evaluation found, with intervals, counts, and what was not measured."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import orjson
 
 from rlaif.errors import RecordError
 from rlaif.evaluation.measure import Measure
+from rlaif.records.plain import Plain
 from rlaif.runs import files
 from rlaif.runs.files import make_folder
 
@@ -49,7 +50,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Scorecard:
+class Scorecard(Plain):
     """All estimates of one evaluation. Look up with `estimate` and `change`."""
 
     name: str
@@ -113,10 +114,6 @@ class Scorecard:
             if measure.name == name:
                 return measure
         raise KeyError(name)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary; `Scorecard.from_json` reads it back."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Scorecard":

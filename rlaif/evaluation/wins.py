@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from rlaif.constitution import Principle
 from rlaif.constitution.rules import check_rule, split_words
-from rlaif.evaluation.intervals import RESAMPLES, Interval, percentiles, resample, wilson
+from rlaif.evaluation.intervals import RESAMPLES, Figure, percentiles, resample, wilson
 from rlaif.evaluation.measure import Group, Measure, Measured
 from rlaif.records import Prompt, Response
 
@@ -109,7 +109,7 @@ def length_controlled(
     *,
     seed: int,
     resamples: int = RESAMPLES,
-) -> Interval | None:
+) -> Figure | None:
     """Return the win rate predicted at equal length, with its 95 % interval over prompts.
 
     Args:
@@ -126,19 +126,20 @@ def length_controlled(
         return None
     always = float(preference[0])
     if always in (0.0, 1.0) and (preference == always).all():
-        return Interval(always, *wilson(always * len(ids), len(ids)), "wilson")
+        return Figure(always, *wilson(always * len(ids), len(ids)), len(ids), "wilson")
     spread = float(np.std(difference))
     length = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
     # Every prompt weighs the same, however many of its matches were decided.
     weight = 1.0 / np.bincount(prompt_of)[prompt_of]
     estimate = float(_rate_at_equal_length(preference, length, weight[None, :])[0])
     if len(ids) == 1:
-        return Interval(estimate, None, None, "none")
+        return Figure(estimate, None, None, 1, "none")
     rates = []
     for places in resample(ids, seed=seed, resamples=resamples):
         drawn = np.stack([np.bincount(row, minlength=len(ids)) for row in places])
         rates.append(_rate_at_equal_length(preference, length, drawn[:, prompt_of] * weight))
-    return Interval(estimate, *percentiles(np.concatenate(rates)), "bootstrap")
+    low, high = percentiles(np.concatenate(rates))
+    return Figure(estimate, low, high, len(ids), "bootstrap")
 
 
 def _columns(

@@ -37,7 +37,7 @@ class Outcome:
     why: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
+        """Return the last model, why the loop ended, and all rounds."""
         return {
             "model": self.model,
             "why": self.why,

@@ -4,17 +4,18 @@ A round's record is written once, when it is decided; a round without a record i
 is gone through again, each of its parts going on where it stopped.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from rlaif.errors import RunError
+from rlaif.records.plain import Plain
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class Round(Plain):
     """A decided round."""
 
     number: int
@@ -39,10 +40,6 @@ class Round:
     low: float | None
     high: float | None
     """Ends of the 95 % interval of ``change``."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
 
     def summary(self) -> str:
         """One line for a person."""

@@ -7,12 +7,13 @@ from typing import Any
 from rlaif.config import RunConfig
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
+from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
 from rlaif.pipeline.checks import check_judging, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
-from rlaif.runs import Manifest
+from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
 from rlaif.sessions.engines import sampling_of
 from rlaif.sessions.session import OpenedJudge, Session, judge_role
@@ -77,6 +78,20 @@ def open_judges(
         principles=[principle.id for principle in constitution.judged()],
         student=settings.student,
     )
+
+
+def run_settings(run: Run) -> RunConfig:
+    """The settings a run was made with, from its manifest.
+
+    Raises:
+        ConfigError: They were written by another version and can no longer be read.
+    """
+    try:
+        return RunConfig.model_validate(run.manifest.config)
+    except ValueError as problem:
+        raise ConfigError(
+            f"{run.path}: its settings cannot be read by this version: {problem}"
+        ) from None
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:

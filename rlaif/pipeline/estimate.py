@@ -6,7 +6,7 @@ answering. So the number of calls is exact for the sample, whatever the plan; to
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from rlaif.inputs import PromptSource, check_source, count_records, read_prompts
 from rlaif.pipeline.build import build_parts, prompt_source
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import Failure, Prompt
+from rlaif.records.plain import Plain
 from rlaif.sessions.budget import Budget, Spend
 from rlaif.sessions.concurrent import read_in_thread, run_sync
 from rlaif.sessions.session import Session
@@ -46,8 +47,10 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Plain):
     """What a run will ask."""
+
+    _derived = ("price",)
 
     prompts: int | None
     """Records in the input; None when they cannot be counted: then figures are per sample."""
@@ -63,10 +66,6 @@ class Estimate:
         known = [stage.price for stage in self.stages if stage.price is not None]
         return sum(known) if known else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {**asdict(self), "price": self.price}
-
 
 def estimate(
     config: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
@@ -79,11 +78,14 @@ def estimate(
     Raises:
         InputError, EngineMissing, GateRefused: As `generate`.
     """
+    return run_sync(lambda: aestimate(config, overrides=overrides))
+
+
+async def aestimate(
+    config: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> Estimate:
+    """The same as `estimate`, to be awaited."""
     settings = load_config(RunConfig, config, overrides)
-    return run_sync(lambda: _estimate(settings))
-
-
-async def _estimate(settings: RunConfig) -> Estimate:
     counters: list[CountingEngine] = []
 
     def count(role: str, engine: Engine) -> Engine:

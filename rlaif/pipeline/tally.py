@@ -3,12 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rlaif.errors import RlaifError, StoppedEarly
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import REMOVED, Failure, Row
+from rlaif.records.plain import Plain
 from rlaif.runs import RunWriter
 from rlaif.sessions.budget import NOTHING, Spend, Use
 from rlaif.sessions.recorded import RecordedEngine
@@ -18,7 +19,7 @@ _UNRENDERED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Plain):
     """How far a run is."""
 
     total: int | None
@@ -45,10 +46,6 @@ class Progress:
 
     pending: tuple[str, ...] = ()
     """What engines wait for that takes long: batches, servers that are down or throttle."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
 
 
 OnProgress = Callable[[Progress], None]

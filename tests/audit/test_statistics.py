@@ -13,11 +13,12 @@ from rlaif.audit.statistics.accuracy import (
 )
 from rlaif.audit.statistics.agreement import measure_alpha, measure_kappa
 from rlaif.audit.statistics.consistency import measure_stability, measure_triads
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
 from rlaif.audit.statistics.length import fit_log_odds, fit_picks
 from rlaif.audit.statistics.position import measure_position
 from rlaif.audit.statistics.reliability import measure_reliability, reliability_of
 from rlaif.audit.statistics.silence import measure_mass, measure_silence
+from rlaif.evaluation.intervals import Figure
 from rlaif.judging import sigmoid
 from rlaif.records import Choice, Order, content_uniform
 from tests.audit.factories import outcome, verdict

@@ -110,14 +110,14 @@ def test_more_responses_to_the_same_prompts_do_not_narrow_the_interval() -> None
 def test_every_prompt_counts_the_same_however_many_of_its_responses_were_scored() -> None:
     interval = estimate_mean({"a": (1.0, 1.0, 1.0), "b": (0.0, None, None)}, share=True, seed=0)
     assert interval is not None
-    assert interval.estimate == 0.5
+    assert interval.value == 0.5
 
 
 def test_a_share_that_always_holds_gets_a_wilson_interval_over_prompts() -> None:
     interval = estimate_mean({str(i): (1.0, 1.0) for i in range(10)}, share=True, seed=0)
     assert interval is not None
     assert interval.method == "wilson"
-    assert (interval.estimate, interval.low, interval.high) == (1.0, *wilson(10, 10))
+    assert (interval.value, interval.low, interval.high) == (1.0, *wilson(10, 10))
 
 
 def test_nothing_scored_is_no_number() -> None:
@@ -128,7 +128,7 @@ def test_nothing_scored_is_no_number() -> None:
 def test_a_single_prompt_has_an_estimate_and_no_interval() -> None:
     interval = estimate_mean({"a": (3.0, 5.0)}, share=False, seed=0)
     assert interval is not None
-    assert (interval.estimate, interval.low, interval.high) == (4.0, None, None)
+    assert (interval.value, interval.low, interval.high) == (4.0, None, None)
 
 
 def test_a_constant_gain_is_certain_however_different_the_prompts_are() -> None:
@@ -136,7 +136,7 @@ def test_a_constant_gain_is_certain_however_different_the_prompts_are() -> None:
     after = {key: (row[0] + 2.0,) for key, row in before.items()}
     interval = estimate_difference(before, after, share=False, seed=0)
     assert interval is not None
-    assert (interval.estimate, interval.low, interval.high) == (2.0, 2.0, 2.0)
+    assert (interval.value, interval.low, interval.high) == (2.0, 2.0, 2.0)
 
 
 def test_a_difference_uses_only_prompts_scored_on_both_sides() -> None:
@@ -144,7 +144,7 @@ def test_a_difference_uses_only_prompts_scored_on_both_sides() -> None:
     after = {"a": (1.0,), "b": (9.0,), "d": (9.0,)}
     interval = estimate_difference(before, after, share=False, seed=0)
     assert interval is not None
-    assert interval.estimate == 1.0
+    assert interval.value == 1.0
 
 
 def test_shares_at_the_ends_on_both_sides_get_newcombes_interval() -> None:
@@ -165,4 +165,4 @@ def test_turning_the_comparison_round_turns_the_estimate_round(
     back = estimate_difference(other, table, share=False, seed=0)
     assert (there is None) == (back is None)
     if there is not None and back is not None:
-        assert there.estimate == pytest.approx(-back.estimate, abs=1e-9)
+        assert there.value == pytest.approx(-back.value, abs=1e-9)

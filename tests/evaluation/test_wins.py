@@ -62,7 +62,7 @@ def test_the_rate_at_equal_length_finds_what_the_wins_were_drawn_from() -> None:
     assert interval.low is not None
     assert interval.high is not None
     assert sum(raw) / len(raw) > 0.6
-    assert interval.estimate == pytest.approx(0.5, abs=0.05)
+    assert interval.value == pytest.approx(0.5, abs=0.05)
     assert interval.low < 0.5 < interval.high
 
 
@@ -71,7 +71,7 @@ def test_without_differences_in_length_it_is_the_plain_mean() -> None:
     longer: Table = {"a": (5.0, 5.0), "b": (5.0, 5.0)}
     interval = length_controlled(preferences, longer, seed=0, resamples=50)
     assert interval is not None
-    assert interval.estimate == pytest.approx((0.5 + 0.85) / 2, abs=1e-5)
+    assert interval.value == pytest.approx((0.5 + 0.85) / 2, abs=1e-5)
 
 
 def test_two_lengths_are_solved_by_hand() -> None:
@@ -81,7 +81,7 @@ def test_two_lengths_are_solved_by_hand() -> None:
     longer: Table = {str(i): (1.0, -1.0) for i in range(4)}
     interval = length_controlled(preferences, longer, seed=0, resamples=50)
     assert interval is not None
-    assert interval.estimate == pytest.approx(0.620204, abs=1e-4)
+    assert interval.value == pytest.approx(0.620204, abs=1e-4)
 
 
 def test_always_winning_is_not_certain() -> None:
@@ -96,7 +96,7 @@ def test_undecided_matches_are_left_out_and_nothing_decided_is_no_number() -> No
     assert length_controlled({"a": (None, 1.0)}, {"a": (3.0, None)}, seed=0) is None
     interval = length_controlled({"a": (None, 1.0, 0.0)}, {"a": (3.0, 0.0, 0.0)}, seed=0)
     assert interval is not None
-    assert interval.estimate == pytest.approx(0.5)
+    assert interval.value == pytest.approx(0.5)
     assert interval.low is None
 
 
@@ -106,4 +106,4 @@ def test_perfect_separation_by_length_stays_finite() -> None:
     preferences: Table = {key: (float((row[0] or 0) > 0),) for key, row in longer.items()}
     interval = length_controlled(preferences, longer, seed=0, resamples=100)
     assert interval is not None
-    assert 0 < interval.estimate < 1
+    assert 0 < interval.value < 1

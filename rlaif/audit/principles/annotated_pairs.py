@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 
-from rlaif.audit.principles.influence import Voices, contributions, side
+from rlaif.audit.principles.influence import OpinionWeights, contributions, side
 from rlaif.constitution import Principle
 from rlaif.errors import RecordError
 from rlaif.records import Failure, Prompt, content_id
+from rlaif.records.plain import Plain
 from rlaif.runs import JudgmentView
 
 VERSION = "2.0"
@@ -29,7 +30,7 @@ _LETTER = {1: "a", -1: "b", 0: "tie"}
 
 
 @dataclass(slots=True)
-class Votes:
+class Votes(Plain):
     """How one principle voted, against the default annotator."""
 
     statement: str
@@ -37,15 +38,6 @@ class Votes:
     disagree: int = 0
     silent: int = 0
     """No preference, or the default annotator had none."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "statement": self.statement,
-            "agree": self.agree,
-            "disagree": self.disagree,
-            "silent": self.silent,
-        }
 
 
 @dataclass(slots=True)
@@ -62,7 +54,7 @@ class AnnotatedPairs:
 
 
 def export_annotated_pairs(
-    views: Iterable[JudgmentView], voices: Voices, *, name: str
+    views: Iterable[JudgmentView], weights: OpinionWeights, *, name: str
 ) -> dict[str, Any]:
     """Return a run's judgments as annotated pairs, JSON-compatible.
 
@@ -72,7 +64,7 @@ def export_annotated_pairs(
     comparisons = []
     for view in views:
         judgment = view.judgment
-        parts = contributions(judgment, voices.weights(judgment.verdicts, view.prompt.tags))
+        parts = contributions(judgment, weights.of(judgment.verdicts, view.prompt.tags))
         annotations = {LABEL: _annotation(side(judgment.preference), "no-preference")}
         for principle, part in parts.items():
             annotations[principle] = _annotation(side(0.5 + part), "tie")
@@ -89,7 +81,7 @@ def export_annotated_pairs(
     annotators: dict[str, Any] = {
         LABEL: {"name": "label", "description": "The run's label", "type": "unknown"}
     }
-    for one in voices.constitution.principles:
+    for one in weights.constitution.principles:
         annotators[one.id] = {"name": one.id, "description": one.statement, "type": "principle"}
     return {
         "metadata": {

@@ -8,11 +8,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-from rlaif.audit.principles.influence import Voices, contributions, deciding, side, without
+from rlaif.audit.principles.influence import (
+    OpinionWeights,
+    contributions,
+    deciding_principle,
+    leave_one_out,
+    side,
+    weights_of,
+)
 from rlaif.evaluation.intervals import wilson
 from rlaif.records import Comparison, Judgment, Row
+from rlaif.records.plain import plain_fields
+from rlaif.runs import Run, open_run
 
 
 @dataclass(slots=True)
@@ -54,7 +64,7 @@ class Contradiction:
     """Of those: on which they preferred different responses."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary, with the Wilson interval of the share."""
+        """Return the counts, and their share with its Wilson interval."""
         low, high = wilson(self.opposed, self.both)
         share = self.opposed / self.both
         return {
@@ -83,22 +93,12 @@ class Explanation:
         return [name for name, influence in self.principles.items() if not influence.mattered]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
+        """Return the counts, and which principles never mattered."""
         return {
             "judgments": self.judgments,
             "undecided": self.undecided,
             "pairs": self.pairs,
-            "principles": {
-                name: {
-                    "asked": one.asked,
-                    "decided": one.decided,
-                    "pairs": one.pairs,
-                    "flips": one.flips,
-                    "only": one.only,
-                    "ties": one.ties,
-                }
-                for name, one in self.principles.items()
-            },
+            "principles": {name: plain_fields(one) for name, one in self.principles.items()},
             "never_mattered": self.never_mattered(),
             "contradictions": [
                 {"principles": list(names), **found.to_json()}
@@ -108,19 +108,32 @@ class Explanation:
         }
 
 
-def explain_rows(rows: Iterable[Row], voices: Voices) -> Explanation:
+def explain_run(run: str | Path | Run) -> Explanation:
+    """Say which principle decided how much of a run, which never mattered, which contradict.
+
+    Args:
+        run: The run, or its directory; it is only read.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    found = run if isinstance(run, Run) else open_run(run)
+    return explain_rows(found.rows(), weights_of(found))
+
+
+def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
     """Count what principles did, row by row; memory grows with the principles only."""
     found = Explanation(
-        principles={principle.id: Influence() for principle in voices.constitution.principles}
+        principles={principle.id: Influence() for principle in weights.constitution.principles}
     )
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
         found.pairs += len(row.pairs)
         for judgment in row.judgments:
-            weights = voices.weights(judgment.verdicts, row.prompt.tags)
+            own = weights.of(judgment.verdicts, row.prompt.tags)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
-            _count(found, Comparison(first, second), judgment, weights, behind)
+            _count(found, Comparison(first, second), judgment, own, behind)
     return found
 
 
@@ -148,11 +161,11 @@ def _count(
     if not direction:
         found.undecided += 1
         return
-    decider = deciding(parts, direction)
+    decider = deciding_principle(parts, direction)
     if decider is not None:
         found.principles[decider].decided += 1
         found.principles[decider].pairs += pairs
     for name in parts:
-        left = side(without(comparison, judgment, name, weights))
+        left = side(leave_one_out(comparison, judgment, name, weights))
         found.principles[name].only += left is None
         found.principles[name].flips += left is not None and left != direction

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlaif.config.judge import JudgeConfig
-from rlaif.constitution import Constitution
+from rlaif.constitution import Constitution, constitution_from_mapping
 from rlaif.judging import (
     RULES_JUDGE,
     aggregate_verdicts,
@@ -19,26 +19,26 @@ from rlaif.judging import (
     weigh_principles,
 )
 from rlaif.judging.aggregate import Source
+from rlaif.pipeline.build import run_settings
 from rlaif.records import Comparison, Judgment, Verdict
+from rlaif.runs import Run
 
 EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
 
 
 @dataclass(frozen=True, slots=True)
-class Voices:
-    """Who has how much to say in a run, known from its constitution and its judges."""
+class OpinionWeights:
+    """The weight of each opinion in a run, from its constitution and its judges."""
 
     constitution: Constitution
     judge_weights: Mapping[str, float]
 
     @classmethod
-    def build(cls, constitution: Constitution, judges: Sequence[JudgeConfig]) -> "Voices":
+    def build(cls, constitution: Constitution, judges: Sequence[JudgeConfig]) -> "OpinionWeights":
         """Take the weights of judges from their settings."""
         return cls(constitution, {judge.name: judge.weight for judge in judges})
 
-    def weights(
-        self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]
-    ) -> dict[Source, float]:
+    def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
         """The weight of every opinion that the verdicts can hold, as when they were combined."""
         known = {principle.id: principle for principle in self.constitution.principles}
         asked = [v for v in verdicts if v.judge != RULES_JUDGE]
@@ -57,6 +57,16 @@ class Voices:
         return weights
 
 
+def weights_of(run: Run) -> OpinionWeights:
+    """The weights of a run, from its manifest.
+
+    Raises:
+        ConfigError: Its settings were written by another version and can no longer be read.
+    """
+    constitution = constitution_from_mapping(run.manifest.constitution)
+    return OpinionWeights.build(constitution, run_settings(run).judges)
+
+
 def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[str, float]:
     """Principle to what it added to the preference's distance from ½, in [−½, ½]."""
     opinions = read_opinions(judgment.verdicts)
@@ -70,10 +80,10 @@ def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[s
     return found
 
 
-def without(
+def leave_one_out(
     comparison: Comparison, judgment: Judgment, principle: str, weights: Mapping[Source, float]
 ) -> float | None:
-    """The raw preference had this principle not spoken; None when nobody else did."""
+    """Raw preference recomputed without this principle; None if no other contributed."""
     others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
     return aggregate_verdicts(comparison, others, weights=weights).raw_preference
 
@@ -87,7 +97,7 @@ def side(preference: float | None) -> int | None:
     return 1 if preference > 0.5 else -1
 
 
-def deciding(parts: Mapping[str, float], direction: int) -> str | None:
+def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
     """The principle that pulled hardest in a direction; None where none pulled that way.
 
     Equal pulls go to the id that comes first, so that counts do not depend on any order.

@@ -4,7 +4,7 @@ An example says which of two responses the principle prefers. A judged principle
 on each of its examples, in both orders; a rule is checked on both responses, without a judge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Tested:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
+        """Return the counts, and the accuracy with its Wilson interval."""
         ends = wilson(self.right, len(self.tried)) if self.tried else (None, None)
         return {
             "principle": self.principle,
@@ -120,33 +120,50 @@ class TrialReport:
 
 
 def try_constitution(
-    source: str,
+    source: str | Path,
     *,
-    judge: str | Path | None,
-    out: Path | None,
+    judge: str | Path | Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TrialReport:
     """Test every principle on its own examples.
 
+    Works in scripts and in notebooks (where an event loop is already running).
+
     Args:
         source: A constitution file, or the name of a shipped one.
-        judge: An audit file, of which the judges and templates count; None tests rules alone.
+        judge: An audit file or the same as a mapping, of which the judges and templates count; None
+            tests rules alone.
         out: Where the ledger lies, so that repeating costs nothing; else ``out`` of the file.
         on_progress: Called as examples are judged.
 
     Raises:
         InputError: The constitution or the file cannot be used, or there is nowhere to write.
         EngineMissing: A judge's model, extra or key is missing.
+        KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
+    return run_sync(
+        lambda: atry_constitution(source, judge=judge, out=out, on_progress=on_progress)
+    )
+
+
+async def atry_constitution(
+    source: str | Path,
+    *,
+    judge: str | Path | Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> TrialReport:
+    """The same as `try_constitution`, to be awaited."""
     constitution = load_constitution(source)
     tested = [_test_rule(rule) for rule in constitution.rules()]
     untested = tuple(p.id for p in constitution.principles if not p.examples)
     if judge is not None:
         settings = load_config(AuditConfig, judge)
-        folder = out or settings.out
+        folder = settings.out if out is None else Path(out)
         if folder is None:
             raise InputError("no folder for the ledger is named", hint="give --out DIR")
-        tested += run_sync(lambda: _ask(constitution, settings, folder, on_progress or _ignore))
+        tested += await _ask(constitution, settings, folder, on_progress or _ignore)
     elif constitution.judged():
         untested = tuple(
             p.id for p in constitution.principles if not p.examples or p.kind == "judged"

@@ -20,6 +20,7 @@ from rlaif.pipeline.build import (
     build_work,
     open_engines,
     open_judges,
+    run_settings,
     templates_shown,
 )
 from rlaif.pipeline.job import Job
@@ -94,20 +95,6 @@ async def rejudge(
         rows=rows,
         failed=len(done_ids(Layout(run.path).shards)) - rows,
     )
-
-
-def run_settings(run: Run) -> RunConfig:
-    """The settings a run was made with, from its manifest.
-
-    Raises:
-        ConfigError: They were written by another version and can no longer be read.
-    """
-    try:
-        return RunConfig.model_validate(run.manifest.config)
-    except ValueError as problem:
-        raise ConfigError(
-            f"{run.path}: its settings cannot be read by this version: {problem}"
-        ) from None
 
 
 def _settings(run: Run, constitution: Constitution, out: Path) -> RunConfig:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.audit.measuring import OnProgress
-from rlaif.audit.principles.influence import Voices, contributions, side
-from rlaif.audit.relabel.rejudge import Rejudged, rejudge, run_settings
+from rlaif.audit.principles.influence import OpinionWeights, contributions, side
+from rlaif.audit.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
+from rlaif.pipeline.build import run_settings
 from rlaif.records import Judgment
+from rlaif.records.plain import plain_fields
 from rlaif.runs import JudgmentView, Run, open_run
 from rlaif.sessions.concurrent import run_sync
 
@@ -61,28 +63,8 @@ class Flips:
     examples: dict[str, list[Flip]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "compared": self.compared,
-            "same": self.same,
-            "flipped": self.flipped,
-            "gained": self.gained,
-            "lost": self.lost,
-            "causes": dict(self.causes.most_common()),
-            "examples": {
-                name: [
-                    {
-                        "prompt": one.prompt,
-                        "chosen": one.chosen,
-                        "rejected": one.rejected,
-                        "before": one.before,
-                        "after": one.after,
-                    }
-                    for one in some
-                ]
-                for name, some in self.examples.items()
-            },
-        }
+        """Return all counts, and some of the flips of each principle."""
+        return plain_fields(self) | {"causes": dict(self.causes.most_common())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +125,13 @@ async def arelabel(
         on_progress=on_progress,
     )
     before = constitution_from_mapping(old.manifest.constitution)
-    voices = (Voices.build(before, settings.judges), Voices.build(new, settings.judges))
+    weights = (
+        OpinionWeights.build(before, settings.judges),
+        OpinionWeights.build(new, settings.judges),
+    )
     return Relabelled(
         done,
-        compare_labels(old, done.run, *voices),
+        compare_labels(old, done.run, *weights),
         diff_constitutions(before, new).unchanged,
         len(new.principles),
     )
@@ -188,7 +173,7 @@ async def areparse(
     )
 
 
-def compare_labels(old: Run, new: Run, before: Voices, after: Voices) -> Flips:
+def compare_labels(old: Run, new: Run, before: OpinionWeights, after: OpinionWeights) -> Flips:
     """Compare the judgments of two runs over the same responses, comparison by comparison."""
     known = {
         (view.judgment.first_id, view.judgment.second_id): view.judgment for view in old.judgments()
@@ -202,7 +187,7 @@ def compare_labels(old: Run, new: Run, before: Voices, after: Voices) -> Flips:
 
 
 def _compare(
-    flips: Flips, old: Judgment, view: JudgmentView, before: Voices, after: Voices
+    flips: Flips, old: Judgment, view: JudgmentView, before: OpinionWeights, after: OpinionWeights
 ) -> None:
     flips.compared += 1
     was, now = side(old.preference) or 0, side(view.judgment.preference) or 0
@@ -221,11 +206,13 @@ def _compare(
         flips.lost += 1
 
 
-def _cause(old: Judgment, view: JudgmentView, before: Voices, after: Voices, direction: int) -> str:
+def _cause(
+    old: Judgment, view: JudgmentView, before: OpinionWeights, after: OpinionWeights, direction: int
+) -> str:
     """The principle whose contribution moved most towards the new side."""
     tags = view.prompt.tags
-    was = contributions(old, before.weights(old.verdicts, tags))
-    now = contributions(view.judgment, after.weights(view.judgment.verdicts, tags))
+    was = contributions(old, before.of(old.verdicts, tags))
+    now = contributions(view.judgment, after.of(view.judgment.verdicts, tags))
     moved = {name: direction * (now.get(name, 0.0) - was.get(name, 0.0)) for name in {**was, **now}}
     return min(moved, key=lambda name: (-moved[name], name)) if moved else "(none)"
 

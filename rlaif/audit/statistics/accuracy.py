@@ -12,19 +12,21 @@ them; the bootstrap over prompts, right for pairs that share prompts and many pr
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rlaif.audit.outcome import Outcome
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
-from rlaif.evaluation.intervals import wilson
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
+from rlaif.evaluation.intervals import Figure, wilson
 from rlaif.records import Choice
+from rlaif.records.plain import Plain
 
 CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class Accuracy(Plain):
     """How often a judge agrees with decided gold."""
+
+    _derived = ("against_chance",)
 
     figure: Figure | None
     """With the wider of both intervals; None when nothing could be compared."""
@@ -50,17 +52,6 @@ class Accuracy:
         if high is not None and high < CHANCE:
             return "below chance"
         return "not distinguishable from chance"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "figure": None if self.figure is None else self.figure.to_json(),
-            "wilson": self.wilson,
-            "bootstrap": self.bootstrap,
-            "decided": self.decided,
-            "answered": self.answered,
-            "against_chance": self.against_chance,
-        }
 
 
 def measure_accuracy(outcomes: Sequence[Outcome], *, seed: int) -> Accuracy:

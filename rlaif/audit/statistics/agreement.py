@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rlaif.audit.outcome import Outcome
-from rlaif.audit.statistics.figure import Figure, Numbers, bootstrap_figure, divide
+from rlaif.audit.statistics.figure import Numbers, bootstrap_figure, divide
 from rlaif.errors import InputError
+from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
 
 _CLASSES = (Choice.A, Choice.B, Choice.TIE)

@@ -4,16 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.statistics.accuracy import measure_share
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
+from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
+from rlaif.records.plain import Plain
 
 
 @dataclass(frozen=True, slots=True)
-class Triads:
+class Triads(Plain):
     """Three responses to a prompt, each compared with the others and none tied."""
 
     cyclic: Figure
@@ -21,10 +22,6 @@ class Triads:
 
     prompts: int
     """Prompts that have such triads."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {"cyclic": self.cyclic.to_json(), "prompts": self.prompts}
 
 
 def measure_stability(

@@ -1,12 +1,13 @@
 """Cost: what one label takes, from the ledger, also when nothing was asked again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rlaif.audit.outcome import Outcome
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
+from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
+from rlaif.records.plain import Plain
 from rlaif.runs import Entry
 
 Lookup = Callable[[str], Entry | None]
@@ -14,7 +15,7 @@ Lookup = Callable[[str], Entry | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Plain):
     """Per pair that was judged: an abstention costs as much as an answer."""
 
     pairs: int
@@ -29,10 +30,6 @@ class Cost:
 
     price_per_label: float | None
     """The same, abstentions paid for by the pairs that have a preference."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
 
 
 def measure_cost(outcomes: Sequence[Outcome], lookup: Lookup, *, seed: int) -> Cost | None:

@@ -7,13 +7,11 @@ maps rows of weights to values. Shape suffixes: B resamples, N items.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.evaluation.intervals import RESAMPLES, percentiles, resample
+from rlaif.evaluation.intervals import RESAMPLES, Figure, percentiles, resample
 
 Numbers = npt.NDArray[np.float64]
 Statistic = Callable[[Numbers], Numbers]
@@ -21,27 +19,6 @@ Statistic = Callable[[Numbers], Numbers]
 
 _FEWEST_DEFINED = 0.9
 """A statistic that more than one draw in ten leaves undefined gets no interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number, the ends of its 95 % interval, and how many items it rests on."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    method: str
-    """How the interval was made: ``bootstrap``, ``wilson``, ``sandwich``, ``widest`` (of bootstrap
-    and Wilson) or ``none``."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
-
-    def holds(self, value: float) -> bool:
-        """Whether the interval holds ``value``; False without one."""
-        return self.low is not None and self.high is not None and self.low <= value <= self.high
 
 
 def bootstrap_figure(

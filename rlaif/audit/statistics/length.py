@@ -23,8 +23,8 @@ from statistics import NormalDist
 import numpy as np
 
 from rlaif.audit.outcome import Outcome
-from rlaif.audit.statistics.figure import Figure, Numbers
-from rlaif.evaluation.intervals import CONFIDENCE
+from rlaif.audit.statistics.figure import Numbers
+from rlaif.evaluation.intervals import CONFIDENCE, Figure
 from rlaif.records import Choice
 
 _GOLD = {Choice.A: 1.0, Choice.B: -1.0, Choice.TIE: 0.0}

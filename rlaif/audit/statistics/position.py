@@ -6,17 +6,18 @@ nothing about a method that has no order, or that was asked in one only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.statistics.accuracy import measure_share
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
+from rlaif.evaluation.intervals import Figure
 from rlaif.judging import read_opinions
 from rlaif.records import Choice, Order, Verdict
+from rlaif.records.plain import Plain
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class Position(Plain):
     """How much the place decides. Each None where it cannot be measured."""
 
     consistency: Figure | None
@@ -29,15 +30,6 @@ class Position:
     fairness: Figure | None
     """Among opinions that pick the same place in both orders: share that picks the first place
     minus share that picks the second, in [−1, 1]; 0 is even."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        found = {
-            "consistency": self.consistency,
-            "bias": self.bias,
-            "fairness": self.fairness,
-        }
-        return {name: figure and figure.to_json() for name, figure in found.items()}
 
 
 def measure_position(outcomes: Sequence[Outcome], *, seed: int) -> Position:

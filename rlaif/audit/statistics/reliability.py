@@ -8,14 +8,15 @@ ECE above 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rlaif.audit.outcome import Outcome
-from rlaif.audit.statistics.figure import Figure, Numbers, bootstrap_figure, divide, mean_of
-from rlaif.evaluation.intervals import wilson
+from rlaif.audit.statistics.figure import Numbers, bootstrap_figure, divide, mean_of
+from rlaif.evaluation.intervals import Figure, wilson
+from rlaif.records.plain import Plain
 
 BINS = 10
 
@@ -35,7 +36,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
+class Reliability(Plain):
     """How far confidence can be taken at its word."""
 
     ece: Figure
@@ -44,14 +45,6 @@ class Reliability:
 
     bins: tuple[Bin, ...]
     """Those that hold something."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "ece": self.ece.to_json(),
-            "brier": self.brier.to_json(),
-            "bins": [asdict(one) for one in self.bins],
-        }
 
 
 def measure_reliability(outcomes: Sequence[Outcome], *, seed: int) -> Reliability | None:

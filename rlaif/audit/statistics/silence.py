@@ -3,18 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlaif.audit.outcome import Outcome
 from rlaif.audit.statistics.accuracy import measure_share
-from rlaif.audit.statistics.figure import Figure, bootstrap_figure, mean_of
+from rlaif.audit.statistics.figure import bootstrap_figure, mean_of
+from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
+from rlaif.records.plain import Plain
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Plain):
     """How often a judge does not choose."""
 
     ties: Figure | None
@@ -31,19 +32,9 @@ class Silence:
 
     verdicts: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "ties": self.ties and self.ties.to_json(),
-            "undecided": self.undecided and self.undecided.to_json(),
-            "abstained": self.abstained and self.abstained.to_json(),
-            "reasons": self.reasons,
-            "verdicts": self.verdicts,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Mass:
+class Mass(Plain):
     """Probability that fell on the allowed labels, over the verdicts that report it."""
 
     mean: Figure
@@ -53,15 +44,6 @@ class Mass:
 
     below_half: float
     """Share of verdicts whose labels together are less likely than everything else."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {
-            "mean": self.mean.to_json(),
-            "least": self.least,
-            "tenth": self.tenth,
-            "below_half": self.below_half,
-        }
 
 
 def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:

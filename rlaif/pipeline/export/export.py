@@ -3,9 +3,8 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +20,7 @@ from rlaif.pipeline.export.llama_factory import LLAMA_FACTORY
 from rlaif.pipeline.export.openrlhf import OPENRLHF
 from rlaif.pipeline.export.shape import DATA_FILE, MESSAGES, TRL, Format, Record, Shape
 from rlaif.pipeline.export.verl import VERL
+from rlaif.records.plain import Plain
 from rlaif.runs import Run, open_run, tables
 
 _BATCH = 1000
@@ -32,7 +32,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(Plain):
     """What an export wrote."""
 
     path: Path
@@ -47,10 +47,6 @@ class Exported:
 
     label_smoothing: float | None = None
     """mean(1 − p) over the pairs, for trainers that know no soft labels; else None."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return {**asdict(self), "path": str(self.path)}
 
 
 def export(

@@ -5,11 +5,12 @@ import math
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from rlaif.records.plain import Plain
 from rlaif.runs.ledger.file import Call
 
 _KEY_BYTES = 16
@@ -48,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class Total(Plain):
     """What one purpose asked of one engine in this run.
 
     Every paid call counts, also one whose reply was there already.
@@ -73,10 +74,6 @@ class Total:
     def cached_share(self) -> float | None:
         """Share of the prompt tokens that came from a prefix cache; None when none is reported."""
         return self.cached_tokens / self.prompt_tokens if self.cached_tokens else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
 
 
 def key_bytes(key: str) -> bytes:

@@ -12,7 +12,7 @@ from rlaif.audit.principles.annotated_pairs import (
     read_annotated_pairs,
 )
 from rlaif.audit.principles.explain import explain_rows
-from rlaif.audit.principles.influence import Voices, contributions, deciding, side
+from rlaif.audit.principles.influence import OpinionWeights, contributions, deciding_principle, side
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution, Principle, Rule
 from rlaif.errors import RecordError
@@ -34,7 +34,7 @@ from tests.audit.factories import verdict
 KIND = Principle(id="kind", statement="Be kind.")
 TRUE = Principle(id="true", statement="Be true.", weight=3.0)
 BRIEF = Principle(id="brief", statement="Be brief.", kind="rule", rule=Rule(max_words=3))
-VOICES = Voices.build(
+WEIGHTS = OpinionWeights.build(
     Constitution(name="t", version="1", principles=(KIND, TRUE, BRIEF)),
     [JudgeConfig(name="j", engine="scripted", model="echo")],
 )
@@ -44,7 +44,7 @@ COMPARISON = Comparison(FIRST, SECOND)
 
 
 def judged(*verdicts: Verdict) -> Judgment:
-    return aggregate_verdicts(COMPARISON, verdicts, weights=VOICES.weights(verdicts, PROMPT.tags))
+    return aggregate_verdicts(COMPARISON, verdicts, weights=WEIGHTS.of(verdicts, PROMPT.tags))
 
 
 def row(judgment: Judgment, *, paired: bool = True) -> Row:
@@ -64,7 +64,7 @@ def says(principle: str, logit: float) -> Verdict:
 
 def test_contributions_add_up_to_the_preference() -> None:
     judgment = judged(says("kind", 2.0), says("true", -1.0))
-    weights = VOICES.weights(judgment.verdicts, ())
+    weights = WEIGHTS.of(judgment.verdicts, ())
     parts = contributions(judgment, weights)
     assert judgment.preference is not None
     assert sum(parts.values()) == pytest.approx(judgment.preference - 0.5)
@@ -75,13 +75,13 @@ def test_contributions_add_up_to_the_preference() -> None:
 def test_the_weights_are_those_the_pipeline_used() -> None:
     # One of the two judged principles was drawn: it speaks for both, with 1 + 3, beside the rule.
     rule = Verdict("rules", "rule", "brief", Order.NONE, Choice.A)
-    weights = VOICES.weights([rule, says("kind", 1.0)], ())
+    weights = WEIGHTS.of([rule, says("kind", 1.0)], ())
     assert weights == {("rules", "brief"): 1.0, ("j", "kind"): 4.0}
 
 
 def test_what_flips_without_a_principle_was_decided_by_it() -> None:
     heavy = judged(says("kind", 1.0), says("true", -1.0))  # true outweighs kind
-    found = explain_rows([row(heavy)], VOICES)
+    found = explain_rows([row(heavy)], WEIGHTS)
     true, kind = found.principles["true"], found.principles["kind"]
     assert (true.decided, true.flips, true.pairs) == (1, 1, 1)
     assert (kind.decided, kind.flips, kind.asked) == (0, 0, 1)
@@ -91,14 +91,14 @@ def test_what_flips_without_a_principle_was_decided_by_it() -> None:
 
 
 def test_the_only_voice_matters_without_flipping_anything() -> None:
-    found = explain_rows([row(judged(says("kind", 1.0)), paired=False)], VOICES)
+    found = explain_rows([row(judged(says("kind", 1.0)), paired=False)], WEIGHTS)
     kind = found.principles["kind"]
     assert (kind.only, kind.flips, kind.decided, kind.pairs) == (1, 0, 1, 0)
     assert "kind" not in found.never_mattered()
 
 
 def test_agreeing_principles_do_not_contradict_and_neither_flips() -> None:
-    found = explain_rows([row(judged(says("kind", 1.0), says("true", 2.0)))], VOICES)
+    found = explain_rows([row(judged(says("kind", 1.0), says("true", 2.0)))], WEIGHTS)
     assert found.contradictions[("kind", "true")].opposed == 0
     assert found.never_mattered() == ["kind", "true", "brief"]
     assert found.principles["true"].decided == 1
@@ -106,20 +106,20 @@ def test_agreeing_principles_do_not_contradict_and_neither_flips() -> None:
 
 def test_a_judgment_without_preference_is_decided_by_nobody() -> None:
     mute = judged(verdict(Order.NONE, None, principle="kind", reason="refused"))
-    found = explain_rows([row(mute, paired=False)], VOICES)
+    found = explain_rows([row(mute, paired=False)], WEIGHTS)
     assert found.undecided == 1
     assert not any(one.decided for one in found.principles.values())
 
 
 def test_equal_pulls_go_to_the_first_id() -> None:
-    assert deciding({"b": 0.1, "a": 0.1, "c": -0.4}, 1) == "a"
-    assert deciding({"a": -0.1}, 1) is None
+    assert deciding_principle({"b": 0.1, "a": 0.1, "c": -0.4}, 1) == "a"
+    assert deciding_principle({"a": -0.1}, 1) is None
     assert (side(None), side(0.5), side(0.6), side(0.4)) == (None, 0, 1, -1)
 
 
 def test_votes_go_out_and_come_back(tmp_path: Path) -> None:
     views = [JudgmentView(PROMPT, FIRST, SECOND, judged(says("kind", 1.0), says("true", -1.0)))]
-    data = export_annotated_pairs(views, VOICES, name="run@1")
+    data = export_annotated_pairs(views, WEIGHTS, name="run@1")
     comparison = data["comparisons"][0]
     assert comparison["annotations"]["kind"] == {"pref": "a"}
     assert comparison["annotations"]["true"] == {"pref": "b"}

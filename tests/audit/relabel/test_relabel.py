@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.audit.principles.influence import Voices
+from rlaif.audit.principles.influence import OpinionWeights
 from rlaif.audit.relabel.relabel import compare_labels, relabel, reparse
 from rlaif.constitution import load_constitution
 from rlaif.errors import ConfigError, InputError
@@ -95,8 +95,8 @@ def test_flips_carry_examples_with_both_probabilities(tmp_path: Path) -> None:
         assert one.before < 0.5 < one.after
         assert one.chosen != one.rejected
     old, new = (load_constitution(name) for name in ("hhh", "honest"))
-    voices = [Voices.build(one, []) for one in (old, new)]
-    assert compare_labels(run, done.rejudged.run, *voices).flipped == done.flips.flipped
+    weights = [OpinionWeights.build(one, []) for one in (old, new)]
+    assert compare_labels(run, done.rejudged.run, *weights).flipped == done.flips.flipped
 
 
 def test_a_run_cannot_be_relabelled_into_itself(tmp_path: Path) -> None:
