@@ -8,11 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlaif.audit import aaudit_judge, audit_judge
-    from rlaif.audit.principles.annotated_pairs import principles_from_votes, read_annotated_pairs
-    from rlaif.audit.principles.explain import explain_run
-    from rlaif.audit.principles.principles import atry_constitution, try_constitution
-    from rlaif.audit.relabel.relabel import arelabel, areparse, relabel, reparse
+    from rlaif.auditing import aaudit, audit, audit_judge
+    from rlaif.auditing.principles.annotated_pairs import (
+        principles_from_votes,
+        read_annotated_pairs,
+    )
+    from rlaif.auditing.principles.explain import explain_run
+    from rlaif.auditing.principles.principles import atry_constitution, try_constitution
+    from rlaif.auditing.relabel.relabel import arelabel, areparse, relabel, reparse
     from rlaif.constitution import (
         Constitution,
         Principle,
@@ -48,20 +51,21 @@ _ROOMS = {
     "Sampling": "rlaif.engines",
     "Score": "rlaif.engines",
     "Verdict": "rlaif.records",
-    "aaudit_judge": "rlaif.audit",
+    "aaudit": "rlaif.auditing",
     "aestimate": "rlaif.pipeline",
     "aevaluate": "rlaif.evaluation",
     "agenerate": "rlaif.pipeline",
     "ajudge": "rlaif.sessions.single",
-    "arelabel": "rlaif.audit.relabel.relabel",
-    "areparse": "rlaif.audit.relabel.relabel",
-    "atry_constitution": "rlaif.audit.principles.principles",
-    "audit_judge": "rlaif.audit",
+    "arelabel": "rlaif.auditing.relabel.relabel",
+    "areparse": "rlaif.auditing.relabel.relabel",
+    "atry_constitution": "rlaif.auditing.principles.principles",
+    "audit": "rlaif.auditing",
+    "audit_judge": "rlaif.auditing",
     "build_reward_func": "rlaif.serving.trl",
     "diff_constitutions": "rlaif.constitution",
     "estimate": "rlaif.pipeline",
     "evaluate": "rlaif.evaluation",
-    "explain_run": "rlaif.audit.principles.explain",
+    "explain_run": "rlaif.auditing.principles.explain",
     "export": "rlaif.pipeline",
     "generate": "rlaif.pipeline",
     "judge": "rlaif.sessions.single",
@@ -69,15 +73,15 @@ _ROOMS = {
     "load_constitution": "rlaif.constitution",
     "open_engine": "rlaif.engines",
     "open_run": "rlaif.runs",
-    "principles_from_votes": "rlaif.audit.principles.annotated_pairs",
-    "read_annotated_pairs": "rlaif.audit.principles.annotated_pairs",
-    "relabel": "rlaif.audit.relabel.relabel",
-    "reparse": "rlaif.audit.relabel.relabel",
+    "principles_from_votes": "rlaif.auditing.principles.annotated_pairs",
+    "read_annotated_pairs": "rlaif.auditing.principles.annotated_pairs",
+    "relabel": "rlaif.auditing.relabel.relabel",
+    "reparse": "rlaif.auditing.relabel.relabel",
     "run_loop": "rlaif.loop",
     "train_dpo": "rlaif.training",
     "train_reward": "rlaif.training",
     "train_sft": "rlaif.training",
-    "try_constitution": "rlaif.audit.principles.principles",
+    "try_constitution": "rlaif.auditing.principles.principles",
 }
 
 __all__ = [
@@ -97,7 +101,7 @@ __all__ = [
     "Sampling",
     "Score",
     "Verdict",
-    "aaudit_judge",
+    "aaudit",
     "aestimate",
     "aevaluate",
     "agenerate",
@@ -105,6 +109,7 @@ __all__ = [
     "arelabel",
     "areparse",
     "atry_constitution",
+    "audit",
     "audit_judge",
     "build_reward_func",
     "diff_constitutions",

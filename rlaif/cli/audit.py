@@ -11,7 +11,7 @@ from rlaif.cli.progress import print_event, shown_counts
 from rlaif.config import parse_overrides
 
 if TYPE_CHECKING:
-    from rlaif.audit import Audit, Estimate
+    from rlaif.auditing import Audit, Estimate
 
 
 def audit(
@@ -32,11 +32,11 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Measure judges on gold pairs. Repeat the command to go on; what was asked costs nothing."""
-    from rlaif.audit import audit_judge
+    from rlaif.auditing import audit as run_audit
 
     try:
         with shown_counts(json=json) as on_progress:
-            found = audit_judge(
+            found = run_audit(
                 config,
                 gold,
                 limit=limit,
@@ -68,7 +68,7 @@ def _print_table(found: "Audit") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rlaif.audit.render import show
+    from rlaif.auditing.render import show
 
     table = Table(box=None, pad_edge=False)
     columns = ("gold set", "judge", "accuracy", "against chance", "same in both orders", "bias")

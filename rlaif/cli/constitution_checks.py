@@ -12,8 +12,8 @@ from rlaif.cli.progress import shown_counts
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rlaif.audit.principles.explain import Explanation
-    from rlaif.audit.principles.principles import TrialReport
+    from rlaif.auditing.principles.explain import Explanation
+    from rlaif.auditing.principles.principles import TrialReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
@@ -37,7 +37,7 @@ def try_principles(
 
     An abstention counts as wrong, a tie as half. Exit 4 when a principle is below --min-accuracy.
     """
-    from rlaif.audit.principles.principles import try_constitution
+    from rlaif.auditing.principles.principles import try_constitution
 
     with shown_counts() as on_progress:
         report = try_constitution(source, judge=judge, out=out, on_progress=on_progress)
@@ -62,9 +62,9 @@ def explain(
     json: AsJson = False,
 ) -> None:
     """Say which principle decided how much of a run, which never mattered, which contradict."""
-    from rlaif.audit.principles.annotated_pairs import export_annotated_pairs
-    from rlaif.audit.principles.explain import explain_run
-    from rlaif.audit.principles.influence import weights_of
+    from rlaif.auditing.principles.annotated_pairs import export_annotated_pairs
+    from rlaif.auditing.principles.explain import explain_run
+    from rlaif.auditing.principles.influence import weights_of
     from rlaif.runs import open_run
     from rlaif.runs.files import write_whole
 
@@ -96,7 +96,10 @@ def import_votes(
     json: AsJson = False,
 ) -> None:
     """Read pairs and per-principle votes that another tool wrote."""
-    from rlaif.audit.principles.annotated_pairs import principles_from_votes, read_annotated_pairs
+    from rlaif.auditing.principles.annotated_pairs import (
+        principles_from_votes,
+        read_annotated_pairs,
+    )
     from rlaif.errors import InputError
     from rlaif.runs.files import write_whole
 

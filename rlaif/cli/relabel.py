@@ -12,8 +12,8 @@ from rlaif.cli.status import need_achieved
 from rlaif.runs.text import one_line
 
 if TYPE_CHECKING:
-    from rlaif.audit.relabel.rejudge import Rejudged
-    from rlaif.audit.relabel.relabel import Relabelled
+    from rlaif.auditing.relabel.rejudge import Rejudged
+    from rlaif.auditing.relabel.relabel import Relabelled
 
 _SHOWN = 160  # characters of a text in an example
 
@@ -25,7 +25,7 @@ def relabel(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Judge a run's responses by another constitution; only what changed is asked again."""
-    from rlaif.audit.relabel.relabel import relabel as run_relabel
+    from rlaif.auditing.relabel.relabel import relabel as run_relabel
 
     try:
         with shown_counts() as on_progress:
@@ -55,7 +55,7 @@ def reparse(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Read a run's stored raw replies with the present parsers; nobody is asked."""
-    from rlaif.audit.relabel.relabel import reparse as run_reparse
+    from rlaif.auditing.relabel.relabel import reparse as run_reparse
     from rlaif.runs import open_run
 
     with shown_counts() as on_progress:

@@ -82,7 +82,7 @@ async def evaluate_models(
         Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
     asked = _check(plan, prompts, models)
-    work = _Work(plan, asked, on_progress or _ignore)
+    work = _EvaluationRun(plan, asked, on_progress or _ignore)
     found = {model: await work.sample(model, engine) for model, engine in models.items()}
     for model, findings in found.items():
         await work.measure(model, findings, models)
@@ -116,7 +116,7 @@ def _check(plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _EvaluationRun:
     """The stages of one evaluation."""
 
     plan: Plan

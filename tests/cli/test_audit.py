@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from rlaif.cli.main import app
 from rlaif.errors import GateRefused, InputError, RlaifError
-from tests.audit.planted import write_gold
-from tests.audit.runs import make_run, reworded, write_constitution
+from tests.auditing.planted import write_gold
+from tests.auditing.runs import make_run, reworded, write_constitution
 
 
 def rlaif(*words: str | Path) -> Result:

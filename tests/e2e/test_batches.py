@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.audit import audit_judge
+from rlaif.auditing import audit_judge
 from rlaif.errors import ConfigError
 from rlaif.pipeline import Progress
-from tests.audit.planted import write_gold
+from tests.auditing.planted import write_gold
 from tests.e2e.project import COMMAND, row_bytes, write_project
 from tests.engines.batch_server import BatchServer, serving_batches
 

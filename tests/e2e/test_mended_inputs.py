@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.audit.relabel.relabel import reparse
+from rlaif.auditing.relabel.relabel import reparse
 from rlaif.errors import EngineUnavailable, StoppedEarly
 from rlaif.inputs import PromptSource, read_prompts
 from rlaif.pipeline import left

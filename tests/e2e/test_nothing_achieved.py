@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.audit.planted import write_gold
+from tests.auditing.planted import write_gold
 from tests.e2e.project import rlaif, write_project
 from tests.engines.faults import FaultServer, error, serving
 

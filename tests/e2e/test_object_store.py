@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 import pytest
 
 import rlaif
-from rlaif.audit.relabel.relabel import reparse
+from rlaif.auditing.relabel.relabel import reparse
 from rlaif.errors import InputError, RunError
 from rlaif.runs import open_run
 from rlaif.runs.stores import Store, local_copy, url_of

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import rlaif
-from tests.audit.planted import write_gold
-from tests.audit.runs import make_run, write_prompts
+from tests.auditing.planted import write_gold
+from tests.auditing.runs import make_run, write_prompts
 
 JUDGE = {"name": "main", "engine": "scripted", "model": "judge-random"}
 STUDENT = {"engine": "scripted", "model": "echo", "sampling": {"n": 2}}
@@ -55,9 +55,9 @@ async def test_a_run_is_judged_and_read_anew(tmp_path: Path):
 async def test_a_judge_is_audited(tmp_path: Path):
     gold = write_gold(tmp_path / "gold.jsonl", 5)
     settings = {"judges": [JUDGE], "out": str(tmp_path / "audit")}
-    audit = rlaif.audit_judge(settings, [gold])
-    assert audit == await rlaif.aaudit_judge(settings, [gold])
-    assert list(audit.judges) == ["main"]
+    found = rlaif.audit(settings, [gold])
+    assert found == await rlaif.aaudit(settings, [gold]) == rlaif.audit_judge(settings, [gold])
+    assert list(found.judges) == ["main"]
 
 
 async def test_models_are_evaluated(tmp_path: Path):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.audit.relabel.relabel import relabel, reparse
+from rlaif.auditing.relabel.relabel import relabel, reparse
 from rlaif.errors import ConfigError, StoppedEarly
 from rlaif.runs import open_run
 from tests.e2e.project import COMMAND, row_bytes, write_project

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.audit import audit_judge
+from rlaif.auditing import audit_judge
 from rlaif.config import load_config
 from rlaif.config.judge import JudgeConfig
 from rlaif.config.run import EngineConfig, StudentConfig
@@ -22,7 +22,7 @@ from rlaif.sessions import session as sessions
 from rlaif.sessions.concurrent import Interrupted
 from rlaif.sessions.engines import open_configured
 from rlaif.sessions.session import OpenedJudge, Session
-from tests.audit.planted import write_gold
+from tests.auditing.planted import write_gold
 
 HELLO = Generate(({"role": "user", "content": "hello"},), Sampling(), (1,), purpose="sample")
 STUDENT = load_config(StudentConfig, {"engine": "scripted", "model": "echo"})

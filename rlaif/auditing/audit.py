@@ -1,0 +1,281 @@
+"""Audit: what judges are worth on gold, from a file to a folder; repeating it costs nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlaif.auditing.files import (
+    AUDIT,
+    PICTURE,
+    TABLE,
+    calibration_file,
+    check_extra,
+    write_audit,
+)
+from rlaif.auditing.fit import fit_calibration
+from rlaif.auditing.gold import GoldPair, GoldSet, read_all_gold
+from rlaif.auditing.measuring import Asker, Audited, Estimate, OnProgress, build_judges
+from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.question import Question, build_question
+from rlaif.auditing.result import Audit, JudgeResult, SetResult, measure_set
+from rlaif.auditing.statistics.accuracy import measure_longer
+from rlaif.auditing.statistics.agreement import measure_alpha
+from rlaif.auditing.statistics.consistency import measure_stability
+from rlaif.config import load_config
+from rlaif.config.audit import PANEL, AuditConfig
+from rlaif.errors import ConfigError
+from rlaif.evaluation.intervals import Figure
+from rlaif.judging.calibration import Calibration
+from rlaif.judging.unread import why_unread
+from rlaif.records import Judgment, Verdict, content_id
+from rlaif.runs import Ledger
+from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.session import Session
+
+OnEstimate = Callable[[Sequence[Estimate]], None]
+
+
+def audit(
+    config: str | Path | Mapping[str, Any],
+    gold: Sequence[str | Path],
+    *,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    on_estimate: OnEstimate | None = None,
+    on_progress: OnProgress | None = None,
+) -> Audit:
+    """Measure judges on gold pairs and write what was found.
+
+    Works in scripts and in notebooks (where an event loop is already running). Every call is kept
+    in the ledger of ``out``; repeating an audit, also after a stop, asks only what is missing.
+
+    Args:
+        config: The audit file, or the same as a mapping; see `rlaif.config.audit.AuditConfig`.
+        gold: Gold files.
+        limit: At most this many pairs of each, drawn by content.
+        out: The folder to write; else ``out`` of the file.
+        overrides: Dotted keys to values, such as ``{"judges.0.model": "other"}``.
+        on_estimate: Called once, after the timed trial and before the rest is asked.
+        on_progress: Called as pairs are judged.
+
+    Raises:
+        InputError: Settings, gold, constitution or templates cannot be used; nothing was asked.
+        EngineMissing: A model, extra, key or capability is missing.
+        EngineUnavailable: A model or server is down; what was asked is kept.
+        KeyboardInterrupt: Stopped by a signal; what was asked is kept.
+    """
+    return run_sync(
+        lambda: aaudit(
+            config,
+            gold,
+            limit=limit,
+            out=out,
+            overrides=overrides,
+            on_estimate=on_estimate,
+            on_progress=on_progress,
+        )
+    )
+
+
+async def aaudit(
+    config: str | Path | Mapping[str, Any],
+    gold: Sequence[str | Path],
+    *,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    on_estimate: OnEstimate | None = None,
+    on_progress: OnProgress | None = None,
+) -> Audit:
+    """The same as `audit`, to be awaited."""
+    changed = dict(overrides or {})
+    if out is not None:
+        changed["out"] = str(Path(out).absolute())
+    settings = load_config(AuditConfig, config, changed)
+    if settings.out is None:
+        raise ConfigError("out: where results go is not said", hint="give --out DIR, or out: DIR")
+    if not gold:
+        raise ConfigError("an audit needs gold", hint="give --gold FILE")
+    check_extra(len(settings.judges))
+    sets = read_all_gold([Path(path) for path in gold], limit=limit, seed=settings.seed)
+    question = build_question(
+        constitution=settings.constitution,
+        principle=settings.principle,
+        how_many=settings.principles.how_many,
+        seed=settings.seed,
+    )
+    async with Session(settings.templates) as session:
+        judges = build_judges(
+            session,
+            settings.judges,
+            question,
+            orders=settings.orders,
+            min_mass=settings.min_mass,
+        )
+        calibrated = [calibration_file(judge.name) for judge in settings.judges]
+        ledger = session.open(
+            settings.out, reuse=settings.reuse, results=(AUDIT, TABLE, PICTURE, *calibrated)
+        )
+        asker = Asker(
+            question,
+            ledger,
+            concurrency=settings.concurrency,
+            on_progress=on_progress or _ignore,
+        )
+        work = _AuditRun(settings, sets, question, limit, asker, judges)
+        if on_estimate is not None:
+            on_estimate(await work.estimate())
+        found, calibrations = await work.measure(ledger)
+        session.settle()
+        write_audit(settings.out, found, calibrations)
+        return found
+
+
+audit_judge = audit
+"""The name of `audit` in earlier versions."""
+
+
+class _AuditRun:
+    """One audit: what it is about, then what is found."""
+
+    def __init__(
+        self,
+        settings: AuditConfig,
+        sets: Sequence[GoldSet],
+        question: Question,
+        limit: int | None,
+        asker: Asker,
+        judges: Sequence[Audited],
+    ) -> None:
+        self._settings = settings
+        self._sets = sets
+        self._question = question
+        self._limit = limit
+        self._asker = asker
+        self._judges = judges
+
+    async def estimate(self) -> list[Estimate]:
+        """Time a trial; its calls are the audit's own first ones."""
+        settings = self._settings
+        return [
+            await self._asker.trial(
+                judge, self._sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
+            )
+            for judge in self._judges
+        ]
+
+    async def measure(self, ledger: Ledger) -> tuple[Audit, Mapping[str, Calibration]]:
+        """Put all pairs before every judge, and say what that judge is worth."""
+        seed = self._settings.seed
+        results: dict[str, JudgeResult] = {}
+        calibrations: dict[str, Calibration] = {}
+        verdicts: list[Verdict] = []
+        spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
+        for judge in self._judges:
+            sets: dict[str, SetResult] = {}
+            judged: list[tuple[GoldPair, Judgment]] = []
+            for gold in self._sets:
+                what = f"{judge.name} on {gold.name}"
+                judgments = await self._asker.judge([judge], gold.pairs, what)
+                stability = await self._stability(judge, gold, judgments)
+                outcomes = _outcomes(gold, judgments)
+                sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
+                spoken[gold.name][judge.name] = outcomes
+                verdicts += [verdict for one in judgments for verdict in one.verdicts]
+                judged += zip(gold.pairs, judgments, strict=True)
+            calibration = self._calibration(judge, judged)
+            if isinstance(calibration, Calibration):
+                calibrations[judge.name] = calibration
+            results[judge.name] = JudgeResult(
+                fingerprint=judge.opened.fingerprint,
+                method=judge.judge.method,
+                engine=judge.engine.identity,
+                templates=judge.judge.template_fingerprints,
+                sets=sets,
+                calibration=calibration
+                if isinstance(calibration, str)
+                else {**calibration.to_json(), "file": calibration_file(judge.name)},
+            )
+        alpha = {}
+        if len(self._judges) > 1:
+            results[PANEL] = await self._panel(ledger)
+            alpha = {name: measure_alpha(panel, seed=seed) for name, panel in spoken.items()}
+        found = Audit(
+            question=self._question.label,
+            principles=tuple(self._question.ids()),
+            seed=seed,
+            limit=self._limit,
+            orders=self._settings.orders,
+            gold={gold.name: gold.counts() for gold in self._sets},
+            longer={
+                gold.name: measure_longer(next(iter(spoken[gold.name].values())), seed=seed)
+                for gold in self._sets
+            },
+            judges=results,
+            alpha=alpha,
+            notices=tuple(_notices(results)),
+            nothing=why_unread(verdicts),
+        )
+        return found, calibrations
+
+    async def _stability(
+        self, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
+    ) -> Figure | None:
+        settings = self._settings
+        if not judge.engine.sampled or settings.repeats < 2:
+            return None
+        clusters, choices = await self._asker.repeat(
+            judge, gold, first, repeats=settings.repeats, pairs=settings.repeat_pairs
+        )
+        return measure_stability(clusters, choices, seed=settings.seed)
+
+    async def _panel(self, ledger: Ledger) -> JudgeResult:
+        """All judges together, with their weights; every reply is in the ledger by now."""
+        sets = {}
+        for gold in self._sets:
+            judgments = await self._asker.judge(self._judges, gold.pairs, f"panel on {gold.name}")
+            outcomes = _outcomes(gold, judgments)
+            sets[gold.name] = measure_set(outcomes, ledger.get, seed=self._settings.seed)
+        return JudgeResult(
+            fingerprint=content_id(
+                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self._judges]
+            ),
+            method="panel",
+            engine={},
+            templates={},
+            sets=sets,
+            calibration="no calibration: each judge of a panel has its own",
+        )
+
+    def _calibration(
+        self, judge: Audited, judged: Sequence[tuple[GoldPair, Judgment]]
+    ) -> Calibration | str:
+        if judge.opened.config.calibration is not None:
+            return "no calibration: the judge is calibrated already"
+        return fit_calibration(
+            judge.judge,
+            judged,
+            fingerprint=judge.opened.fingerprint,
+            question=self._question.label,
+            gold={gold.name: gold.fingerprint for gold in self._sets},
+            seed=self._settings.seed,
+        )
+
+
+def _outcomes(gold: GoldSet, judgments: Sequence[Judgment]) -> list[Outcome]:
+    return [Outcome.build(*both) for both in zip(gold.pairs, judgments, strict=True)]
+
+
+def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
+    notices = []
+    for judge, result in results.items():
+        for gold, found in result.sets.items():
+            against = found.accuracy.against_chance
+            if against != "above chance":
+                notices.append(f"{judge} on {gold}: {against}")
+    return notices
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    """Nobody wants to know."""

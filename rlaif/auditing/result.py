@@ -1,0 +1,154 @@
+"""Results of an audit as values: what a judge showed on each gold set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.statistics.accuracy import (
+    Accuracy,
+    measure_accuracy,
+    measure_tie_agreement,
+)
+from rlaif.auditing.statistics.agreement import measure_kappa
+from rlaif.auditing.statistics.consistency import Triads, measure_triads
+from rlaif.auditing.statistics.cost import Cost, Lookup, measure_cost
+from rlaif.auditing.statistics.length import fit_log_odds, fit_picks
+from rlaif.auditing.statistics.position import Position, measure_position
+from rlaif.auditing.statistics.reliability import Reliability, measure_reliability
+from rlaif.auditing.statistics.silence import Mass, Silence, measure_mass, measure_silence
+from rlaif.evaluation.intervals import Figure
+from rlaif.judging.gate import AUDIT_FORMAT
+from rlaif.records.plain import Plain, plain_fields
+
+CANNOT_TELL: Mapping[str, str] = {
+    "accuracy": "whether gold is right, or is about what your constitution asks. One crowd vote "
+    "per pair caps what any judge can reach; pairs with abstentions are not in it.",
+    "tie_agreement": "anything about a judge that reads log-odds: it practically never ties.",
+    "kappa": "which of the two is wrong; it also falls when one label is much more common.",
+    "alpha": "whether the judges agree because they are right or because they share a flaw.",
+    "position": "whether a consistent judge is good: always picking the longer is consistent.",
+    "length_log_odds": "a cause: whatever goes with length (detail, hedging, lists) counts as it.",
+    "length_picks": "the same; and it is smaller than in log-odds where picks are noisy.",
+    "silence": "whether an abstention was wise.",
+    "reliability": "calibration under another constitution, or on another kind of prompt; the "
+    "expected calibration error is above 0 even for a perfect judge, more so with few pairs.",
+    "stability": "whether the stable choice is right; repetition does not move a fixed bias.",
+    "triads": "which of the three verdicts is wrong; 0 only says that an order exists.",
+    "mass": "what the rest of the probability would have said.",
+    "cost": "time and money on other hardware or at other prices; failed calls are not in it.",
+}
+"""For every statistic, what it does not say, for whoever reads the results."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult(Plain):
+    """One judge on one gold set. None is: could not be measured."""
+
+    accuracy: Accuracy
+    categories: Mapping[str, Accuracy]
+    """Accuracy by the category of the pairs; empty where there is one only."""
+
+    tie_agreement: Figure | None
+    kappa: Figure | None
+    position: Position
+    length_log_odds: Figure | None
+    """Log-odds per doubling of length, gold held fixed, from the judge's log-odds."""
+
+    length_picks: Figure | None
+    """The same from its picks."""
+
+    silence: Silence
+    reliability: Reliability | None
+    triads: Triads | None
+    mass: Mass | None
+    cost: Cost | None
+    stability: Figure | None = None
+    """None for a judge that does not sample: asked again, it says the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeResult(Plain):
+    """One judge on all gold sets."""
+
+    fingerprint: str
+    method: str
+    engine: Mapping[str, Any]
+    templates: Mapping[str, str]
+    sets: Mapping[str, SetResult]
+    calibration: Mapping[str, Any] | str
+    """What was fitted, or why nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Everything an audit found. ``to_json`` is what audit.json holds."""
+
+    question: str
+    """``name@fingerprint`` of what was asked."""
+
+    principles: tuple[str, ...]
+    seed: int
+    limit: int | None
+    orders: str
+    gold: Mapping[str, Mapping[str, Any]]
+    """Gold set to what was read of it."""
+
+    longer: Mapping[str, Accuracy]
+    """Gold set to the accuracy of always picking the longer response."""
+
+    judges: Mapping[str, JudgeResult]
+    """The panel of all judges too, as ``panel``, where there are several."""
+
+    alpha: Mapping[str, Figure | None]
+    """Gold set to Krippendorff's α among the judges; empty for one judge."""
+
+    notices: tuple[str, ...] = ()
+    nothing: str = ""
+    """Why nothing was measured, with the most frequent failure; empty when something was."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what audit.json holds."""
+        return {
+            "format": AUDIT_FORMAT,
+            **plain_fields(self),
+            "cannot_tell": dict(CANNOT_TELL),
+        }
+
+
+def measure_set(
+    outcomes: Sequence[Outcome],
+    lookup: Lookup,
+    *,
+    seed: int,
+    stability: Figure | None = None,
+) -> SetResult:
+    """Compute every statistic of one judge on one gold set.
+
+    Args:
+        outcomes: One per gold pair.
+        lookup: The ledger, for the cost.
+        seed: Of all intervals.
+        stability: Measured apart, because it takes more calls.
+    """
+    by_category: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_category.setdefault(outcome.category or "none", []).append(outcome)
+    categories = {
+        name: measure_accuracy(some, seed=seed) for name, some in sorted(by_category.items())
+    }
+    return SetResult(
+        accuracy=measure_accuracy(outcomes, seed=seed),
+        categories=categories if len(categories) > 1 else {},
+        tie_agreement=measure_tie_agreement(outcomes, seed=seed),
+        kappa=measure_kappa(outcomes, seed=seed),
+        position=measure_position(outcomes, seed=seed),
+        length_log_odds=fit_log_odds(outcomes),
+        length_picks=fit_picks(outcomes),
+        silence=measure_silence(outcomes, seed=seed),
+        reliability=measure_reliability(outcomes, seed=seed),
+        triads=measure_triads(outcomes, seed=seed),
+        mass=measure_mass(outcomes, seed=seed),
+        cost=measure_cost(outcomes, lookup, seed=seed),
+        stability=stability,
+    )

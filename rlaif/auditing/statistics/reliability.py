@@ -1,0 +1,121 @@
+"""Reliability: whether a judge that says 80 % is right in 80 of 100 cases.
+
+A preference and its opposite are one statement, so confidence is max(p, 1 − p), in [½, 1], and
+correctness is whether the likelier side is the gold one (½ where p is ½). Gold ties and
+abstentions do not count. ECE = Σ_b |B_b|/n · |accuracy_b − confidence_b| (Naeini et al. 2015) over
+bins of equal width. It is biased upward in small samples: even a perfectly calibrated judge has an
+ECE above 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.statistics.figure import Numbers, bootstrap_figure, divide, mean_of
+from rlaif.evaluation.intervals import Figure, wilson
+from rlaif.records.plain import Plain
+
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Judgments of about the same confidence."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    """Ends of the Wilson interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability(Plain):
+    """How far confidence can be taken at its word."""
+
+    ece: Figure
+    brier: Figure
+    """Mean squared distance of the preference from gold, in [0, 1]; always ½ gives 0.25."""
+
+    bins: tuple[Bin, ...]
+    """Those that hold something."""
+
+
+def measure_reliability(outcomes: Sequence[Outcome], *, seed: int) -> Reliability | None:
+    """Measure ECE, Brier score and the bins behind them; None when nothing can be compared."""
+    kept = [outcome for outcome in outcomes if outcome.credit is not None]
+    return reliability_of(
+        [_confidence(outcome) for outcome in kept],
+        [float(outcome.credit or 0.0) for outcome in kept],
+        [outcome.cluster for outcome in kept],
+        seed=seed,
+    )
+
+
+def reliability_of(
+    confidence: Sequence[float],
+    correct: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: int,
+    bins: int = BINS,
+) -> Reliability | None:
+    """Measure the same from plain numbers.
+
+    Args:
+        confidence: Probability of the likelier side, in [½, 1], one per statement.
+        correct: 1 where that side is the gold one, 0 where not, ½ where both are equally likely.
+        clusters: The prompt of each.
+        seed: Of the draws.
+        bins: How many bins of equal width.
+    """
+    if not clusters:
+        return None
+    correct_N, confidence_N = np.array(correct), np.array(confidence)
+    place_N = np.minimum(((confidence_N - 0.5) * 2.0 * bins).astype(int), bins - 1)
+    inside_NK = (place_N[:, None] == np.arange(bins)).astype(np.float64)
+    gap_NK = inside_NK * (correct_N - confidence_N)[:, None]
+    # The likelier side is gold with this probability, so p's squared error is (1 − it)².
+    squared_N = (np.where(correct_N == 0.0, confidence_N, 1.0 - confidence_N)) ** 2
+
+    def ece(weights_BN: Numbers) -> Numbers:
+        return divide(np.abs(weights_BN @ gap_NK).sum(axis=1), weights_BN.sum(axis=1))
+
+    first = bootstrap_figure(ece, clusters, seed=seed)
+    second = bootstrap_figure(mean_of(squared_N), clusters, seed=seed)
+    if first is None or second is None:
+        return None
+    return Reliability(first, second, _bins(place_N, confidence_N, correct_N, bins))
+
+
+def _confidence(outcome: Outcome) -> float:
+    preference = outcome.judgment.preference
+    assert preference is not None, "an outcome with credit has a preference"
+    return max(preference, 1.0 - preference)
+
+
+def _bins(place_N: Any, confidence_N: Numbers, correct_N: Numbers, bins: int) -> tuple[Bin, ...]:
+    found = []
+    for place in range(bins):
+        inside = place_N == place
+        n = int(inside.sum())
+        if n:
+            low, high = wilson(float(correct_N[inside].sum()), n)
+            found.append(
+                Bin(
+                    low=0.5 + place / (2 * bins),
+                    high=0.5 + (place + 1) / (2 * bins),
+                    n=n,
+                    confidence=float(confidence_N[inside].mean()),
+                    accuracy=float(correct_N[inside].mean()),
+                    accuracy_low=low,
+                    accuracy_high=high,
+                )
+            )
+    return tuple(found)
