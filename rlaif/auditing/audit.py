@@ -14,7 +14,7 @@ from rlaif.auditing.files import (
 )
 from rlaif.auditing.fit import fit_calibration
 from rlaif.auditing.gold import GoldPair, GoldSet, read_all_gold
-from rlaif.auditing.measuring import Asker, Audited, Estimate, OnProgress, build_judges
+from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
 from rlaif.auditing.outcome import Outcome
 from rlaif.auditing.question import Question, build_question
 from rlaif.auditing.result import Audit, JudgeResult, SetResult, measure_set
@@ -31,6 +31,7 @@ from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
+from rlaif.sessions.shown import OnProgress, unseen
 
 OnEstimate = Callable[[Sequence[Estimate]], None]
 
@@ -121,7 +122,7 @@ async def aaudit(
             question,
             ledger,
             concurrency=settings.concurrency,
-            on_progress=on_progress or _ignore,
+            on_progress=on_progress or unseen,
         )
         work = _AuditRun(settings, sets, question, limit, asker, judges)
         if on_estimate is not None:
@@ -275,7 +276,3 @@ def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
             if against != "above chance":
                 notices.append(f"{judge} on {gold}: {against}")
     return notices
-
-
-def _ignore(what: str, done: int, total: int) -> None:
-    """Nobody wants to know."""

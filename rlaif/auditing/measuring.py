@@ -1,7 +1,7 @@
 """Asking: every judge on every gold pair, the trial before it, and the repetitions after it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from rlaif.records.plain import Plain
 from rlaif.runs import Entry, Ledger
 from rlaif.sessions.concurrent import run_all
 from rlaif.sessions.session import OpenedJudge, Session
+from rlaif.sessions.shown import OnProgress
 
 _REPETITION: ContextVar[int] = ContextVar("repetition", default=0)
 
@@ -113,9 +114,6 @@ def build_judges(
         for config, engine in zip(configs, engines, strict=True)
     )
 
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how many parts of it are done, and how many there are."""
 
 TRIAL_PAIRS = 2
 """Pairs of every gold set that each judge is timed on before the audit starts."""

@@ -30,9 +30,7 @@ from rlaif.generation import sample_responses
 from rlaif.judging.unread import failed_most, why_unread
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import each
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from rlaif.sessions.shown import OnProgress, unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ async def evaluate_models(
         Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
     asked = _check(plan, prompts, models)
-    work = _EvaluationRun(plan, asked, on_progress or _ignore)
+    work = _EvaluationRun(plan, asked, on_progress or unseen)
     found = {model: await work.sample(model, engine) for model, engine in models.items()}
     for model, findings in found.items():
         await work.measure(model, findings, models)
@@ -282,7 +280,3 @@ def _notices(plan: Plan, found: Mapping[str, _Findings]) -> tuple[str, ...]:
         ids = ", ".join(principle.id for principle in silent)
         notices.append(f"no judge is named, so these principles were not measured: {ids}")
     return tuple(notices)
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Nobody is watching."""

@@ -9,11 +9,12 @@ from rlaif.config import load_config
 from rlaif.config.evaluate import EvaluateConfig
 from rlaif.errors import RecordError, RunMismatch
 from rlaif.evaluation.build import Parts, build_parts
-from rlaif.evaluation.compare import OnProgress, evaluate_models
+from rlaif.evaluation.compare import evaluate_models
 from rlaif.evaluation.results import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
+from rlaif.sessions.shown import OnProgress
 
 
 def evaluate(
@@ -26,7 +27,7 @@ def evaluate(
     """Sample, measure and compare the models of an evaluation file; write what was found.
 
     Works in scripts and in notebooks (where an event loop is already running). Every model call is
-    kept in the ledger of ``out``, so an interrupted evaluation goes on where it stopped, and a
+    kept in the ledger of ``out``, so an interrupted evaluation resumes where it stopped, and a
     finished one is only read.
 
     Args:

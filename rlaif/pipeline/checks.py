@@ -73,8 +73,8 @@ def check_judging(settings: RunConfig, constitution: Constitution) -> None:
     canary = settings.judging.canary
     if canary and not any(p.examples and p.weight for p in constitution.judged()):
         raise ConfigError(
-            f"judging.canary: no judged principle of {constitution.name!r} has an example, "
-            "so there is no known pair",
+            f"judging.canary: no judged principle of {constitution.name!r} has an example to "
+            "make known pairs from",
             hint="give principles examples, or remove canary",
         )
 

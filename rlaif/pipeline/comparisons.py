@@ -7,7 +7,7 @@ comparison that leads nowhere is a `Drop` with a reason:
 |---|---|---|
 | ``refused`` | response | the server's own filter wrote it, not the student |
 | ``empty`` | response | it is blank |
-| ``unpaired`` | response | there is no partner for it |
+| ``unpaired`` | response | no other response is left to compare it with |
 | ``identical`` | comparison | both texts are the same, but for white space at the ends |
 | ``length`` | comparison | ``contrast``: one is too many times as long as the other |
 """

@@ -179,7 +179,7 @@ class CountingEngine:
             stage.price = (stage.price or 0.0) + price
 
     async def aclose(self) -> None:
-        """Nothing to release: the engine belongs to whoever opened it."""
+        """Nothing to release: the session closes the engine."""
 
 
 def _longest(request: Request, seed: int | None) -> Reply:

@@ -1,4 +1,4 @@
-"""Generate: from a run file to a finished run directory; repeating it goes on where it stopped."""
+"""Generate: from a run file to a finished run directory; repeating it resumes."""
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,7 +12,7 @@ from rlaif.inputs import check_source
 from rlaif.pipeline.build import build_parts, prompt_source
 from rlaif.pipeline.checks import check_batches
 from rlaif.pipeline.job import Job
-from rlaif.pipeline.left import PromptsLeft
+from rlaif.pipeline.remaining import RemainingPrompts
 from rlaif.pipeline.tally import OnProgress
 from rlaif.runs import Run, RunWriter, open_run
 from rlaif.sessions.budget import open_budget
@@ -43,8 +43,8 @@ def generate(
         retry_failed: Try prompts again that are recorded as failures.
         on_progress: Called about twice a second.
         executor: ``local`` works in this process, ``ray`` in actors of a Ray cluster. They make the
-            same rows, and either goes on with what the other began.
-        address: Of the Ray cluster; absent: ``RAY_ADDRESS``, else Ray is started on this machine.
+            same rows, and either resumes what the other began.
+        address: Of the Ray cluster; default: ``RAY_ADDRESS``, else Ray is started on this machine.
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
@@ -87,8 +87,10 @@ async def agenerate(
         ) as writer:
             budget = open_budget(settings.budget, writer.ledger.totals())
             session.record(writer.ledger, budget)
-            left = PromptsLeft(source, writer, parts.work.row_id, retry_failed=retry_failed)
-            job = Job(session, parts, writer, left, budget=budget, on_progress=on_progress)
+            remaining = RemainingPrompts(
+                source, writer, parts.work.row_id, retry_failed=retry_failed
+            )
+            job = Job(session, parts, writer, remaining, budget=budget, on_progress=on_progress)
             if spread is not None:
                 job.spread = partial(spread, settings, writer=writer, address=address)
             await job.run()

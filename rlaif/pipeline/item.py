@@ -1,6 +1,6 @@
 """The work on one prompt, start to finish: sample, revise, compare, judge, pair.
 
-Every executor runs this same code. It touches no disk: engines are recorded by whoever built them,
+Every executor runs this same code. It touches no disk: engines are recorded by the session,
 and the finished row goes back to the caller.
 """
 

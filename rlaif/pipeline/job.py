@@ -7,8 +7,8 @@ from typing import Any
 
 from rlaif.errors import EngineUnavailable, RlaifError, StoppedEarly
 from rlaif.pipeline.build import Parts
-from rlaif.pipeline.left import Left
 from rlaif.pipeline.ray.coordinator import Done
+from rlaif.pipeline.remaining import Remaining
 from rlaif.pipeline.tally import OnProgress, Tally
 from rlaif.records import Failure, Prompt, Row
 from rlaif.runs import RunWriter
@@ -26,7 +26,7 @@ class Job:
         session: Whose engines are asked, connected to the ledger of the run.
         parts: What the run is made of.
         writer: The run, open for writing.
-        left: What is to be done.
+        remaining: What is to be done.
         budget: What may be spent.
         on_progress: Called about twice a second.
 
@@ -40,7 +40,7 @@ class Job:
         session: Session,
         parts: Parts,
         writer: RunWriter,
-        left: Left,
+        remaining: Remaining,
         *,
         budget: Budget | None = None,
         on_progress: OnProgress | None = None,
@@ -48,10 +48,10 @@ class Job:
         self._session = session
         self._parts = parts
         self._writer = writer
-        self._left = left
+        self._remaining = remaining
         self._budget = budget
         self._on_progress = on_progress
-        self.tally = Tally(writer, left.failed)
+        self.tally = Tally(writer, remaining.failed)
         self.spread: Callable[..., Coroutine[Any, Any, None]] | None = None
         self._loop = asyncio.get_running_loop()
         self._stopped: RlaifError | None = None
@@ -68,15 +68,15 @@ class Job:
             RlaifError: Why the run cannot go on; likewise.
         """
         log, tally = self._writer.log, self.tally
-        log("started", rows=tally.rows, failures=tally.failures, **self._left.origin)
+        log("started", rows=tally.rows, failures=tally.failures, **self._remaining.origin)
         ticker = asyncio.create_task(self._tick())
         try:
-            tally.total = await read_in_thread(self._left.count)
+            tally.total = await read_in_thread(self._remaining.count)
             await self._work()
             self._raise_if_stopped()
             if problem := tally.never_rendered():
                 raise problem
-            tally.failures -= self._left.finish()
+            tally.failures -= self._remaining.finish()
             self._writer.flush()
             self._session.settle()
             counts = tally.counts(self._session.recorded)
@@ -91,7 +91,7 @@ class Job:
                 log("stopped", error=problem.message)
             raise
         finally:
-            self._enough.set()  # a reader that nobody waits for any more
+            self._enough.set()  # ends a reader that is still at work
             ticker.cancel()
             self._show()
 
@@ -106,7 +106,7 @@ class Job:
     def _missing(self) -> Iterator[Prompt | Row | Failure]:
         """Yield what is neither a row nor a failure yet. Runs in a reader thread."""
         try:
-            yield from self._left.read(lambda: bool(self._stopped or self._enough.is_set()))
+            yield from self._remaining.read(lambda: bool(self._stopped or self._enough.is_set()))
         except EngineUnavailable as problem:
             # Not raised here, which would cancel calls in flight.
             self._stop_for(problem)
@@ -159,12 +159,12 @@ class Job:
             raise self._stopped
 
     def _keep_read(self, failure: Failure) -> None:
-        self._left.meet(failure)
+        self._remaining.meet(failure)
         self.tally.keep_failure(failure)
 
     def _keep(self, outcome: Row | Failure) -> None:
         if isinstance(outcome, Failure):
-            self._left.meet(outcome)
+            self._remaining.meet(outcome)
         if problem := self.tally.keep(outcome):
             self._stop_for(problem)
 

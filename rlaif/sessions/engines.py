@@ -23,7 +23,7 @@ def sampling_of(config: SamplingConfig) -> Sampling:
 def open_configured(config: EngineConfig | JudgeConfig) -> Engine:
     """Open the engine a config names."""
     if config.engine is None:
-        raise ConfigError(f"{SAME_AS_STUDENT} names no engine of its own")
+        raise ConfigError(f"{SAME_AS_STUDENT} does not name an engine")
     return open_engine(
         config.engine,
         model=config.model,

@@ -9,8 +9,8 @@
         session.settle()
 
 Engines are opened before the ledger, because the plan and the judges need their identities. So
-whoever asks holds a `SessionEngine`, and the session decides where its calls go: through a recorder
-(`open`, `record`), or through anything else that speaks the engine protocol (`connect`).
+students and judges hold a `SessionEngine`, and the session decides where its calls go: through a
+recorder (`open`, `record`), or through anything else that speaks the engine protocol (`connect`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

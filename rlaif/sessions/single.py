@@ -75,7 +75,7 @@ async def ajudge(
     config = judge if isinstance(judge, JudgeConfig) else load_config(JudgeConfig, judge)
     if config.engine is None:
         raise ConfigError(
-            f"judge: {SAME_AS_STUDENT} names no model here, where there is no student",
+            f"judge: {SAME_AS_STUDENT} needs a run with a student",
             hint="give the judge an engine and a model",
         )
     if isinstance(principle, str):

@@ -13,7 +13,7 @@ import rlaif
 from rlaif.auditing.relabel.relabel import reparse
 from rlaif.errors import EngineUnavailable, StoppedEarly
 from rlaif.inputs import PromptSource, read_prompts
-from rlaif.pipeline import left
+from rlaif.pipeline import remaining
 from rlaif.records import Failure, Prompt
 from rlaif.runs import RunStatus
 from rlaif.sessions import concurrent
@@ -132,7 +132,7 @@ def test_an_input_that_breaks_off_lets_work_in_flight_finish(
     slow = {"student.options": {"latency_ms": 1500}}
     config = project(tmp_path, *[line(f"prompt {n}") for n in range(9)])
     monkeypatch.setattr(concurrent, "_READ_AHEAD", 1)
-    monkeypatch.setattr(left, "read_prompts", breaking)
+    monkeypatch.setattr(remaining, "read_prompts", breaking)
     with pytest.raises(EngineUnavailable, match="is gone"):
         rlaif.generate(config, overrides=slow)
     monkeypatch.undo()

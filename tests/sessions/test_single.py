@@ -59,7 +59,7 @@ def test_what_cannot_be_judged_is_said():
     def ask(prompt: str = "Why?", principle: Any = "Be kind.", judge: Any = LONGER) -> None:
         rlaif.judge(prompt, "a", "b", principle, judge=judge)
 
-    with pytest.raises(ConfigError, match="same-as-student names no model here"):
+    with pytest.raises(ConfigError, match="same-as-student needs a run with a student"):
         ask(judge={"model": "same-as-student"})
     with pytest.raises(EngineMissing, match="no scripted behaviour is named 'judge-loner'"):
         ask(judge={"engine": "scripted", "model": "judge-loner"})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.measuring import Audited, OnProgress, build_judges
+from rlaif.auditing.measuring import Audited, build_judges
 from rlaif.auditing.outcome import choice_of
 from rlaif.auditing.question import Question
 from rlaif.config import load_config
@@ -22,6 +22,7 @@ from rlaif.judging import judge_comparison
 from rlaif.records import Choice, Comparison, Order, Prompt, Response
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
+from rlaif.sessions.shown import OnProgress, unseen
 
 RULE = "(rule)"
 """In place of a judge's name: nobody needs to be asked."""
@@ -163,7 +164,7 @@ async def atry_constitution(
         folder = settings.out if out is None else Path(out)
         if folder is None:
             raise InputError("no folder for the ledger is named", hint="give --out DIR")
-        tested += await _ask(constitution, settings, folder, on_progress or _ignore)
+        tested += await _ask(constitution, settings, folder, on_progress or unseen)
     elif constitution.judged():
         untested = tuple(
             p.id for p in constitution.principles if not p.examples or p.kind == "judged"
@@ -239,7 +240,3 @@ def _test_rule(principle: Principle) -> Tested:
         choice = Choice.A if kept and broken else Choice.TIE if kept or broken else Choice.B
         tried.append(Tried(example.prompt, choice, None, None))
     return Tested(principle.id, RULE, tuple(tried))
-
-
-def _ignore(what: str, done: int, total: int) -> None:
-    """Nobody wants to know."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.measuring import OnProgress
 from rlaif.auditing.relabel.replay import ReplayOnlyEngine
 from rlaif.config import RunConfig
 from rlaif.constitution import Constitution
@@ -24,11 +23,12 @@ from rlaif.pipeline.build import (
     templates_shown,
 )
 from rlaif.pipeline.job import Job
-from rlaif.pipeline.left import RowsLeft
+from rlaif.pipeline.remaining import RemainingRows
 from rlaif.pipeline.tally import Progress
 from rlaif.runs import Run, RunWriter, done_ids, open_run
 from rlaif.runs.layout import Layout
 from rlaif.sessions.session import Session, judge_role
+from rlaif.sessions.shown import OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ async def rejudge(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
             session.record(writer.ledger)
-            left = RowsLeft(run, writer, parts.work.row_id)
+            remaining = RemainingRows(run, writer, parts.work.row_id)
             shown = None if on_progress is None else _show(on_progress)
-            job = Job(session, parts, writer, left, on_progress=shown)
+            job = Job(session, parts, writer, remaining, on_progress=shown)
             await job.run()
     counts = job.tally.counts(session.recorded)
     rows = job.tally.rows

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.measuring import OnProgress
 from rlaif.auditing.principles.influence import OpinionWeights, contributions, side
 from rlaif.auditing.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
@@ -18,6 +17,7 @@ from rlaif.records import Judgment
 from rlaif.records.plain import plain_fields
 from rlaif.runs import JudgmentView, Run, open_run
 from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.shown import OnProgress
 
 EXAMPLES = 3
 """Flips kept per principle, to be shown."""

@@ -57,7 +57,7 @@ def cluster(settings: RunConfig, address: str | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except ConnectionError as error:
         raise ConfigError(
-            f"--address {address}: there is no Ray cluster: {str(error).splitlines()[0]:.200}",
+            f"--address {address}: no Ray cluster found: {str(error).splitlines()[0]:.200}",
             hint="start one with `ray start --head`, or leave --address out",
         ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -136,7 +136,7 @@ class RayClient:
         return starts
 
     def progressed(self, worker: str) -> None:
-        """As `Coordinator.progressed`; nothing waits for it."""
+        """As `Coordinator.progressed`; does not wait."""
         self.coordinator.progressed.remote(worker)
 
     async def reserve(self, worker: str, most: Spend) -> tuple[str, str] | None:
@@ -145,7 +145,7 @@ class RayClient:
         return refused
 
     def settle(self, worker: str, most: Spend, real: Spend) -> None:
-        """As `Coordinator.settle`; nothing waits for it."""
+        """As `Coordinator.settle`; does not wait."""
         self.coordinator.settle.remote(worker, most, real)
 
     async def stopping(self) -> float:

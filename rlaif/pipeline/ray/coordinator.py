@@ -90,7 +90,7 @@ class CoordinatorClient(Protocol):
         ...
 
     def progressed(self, worker: str) -> None:
-        """As `Coordinator.progressed`; nobody waits for it."""
+        """As `Coordinator.progressed`; does not wait."""
         ...
 
     async def reserve(self, worker: str, most: Spend) -> tuple[str, str] | None:
@@ -98,7 +98,7 @@ class CoordinatorClient(Protocol):
         ...
 
     def settle(self, worker: str, most: Spend, real: Spend) -> None:
-        """As `Coordinator.settle`; nobody waits for it."""
+        """As `Coordinator.settle`; does not wait."""
         ...
 
     async def stopping(self) -> float:

@@ -42,7 +42,7 @@ from rlaif.runs import RunWriter
 from rlaif.sessions.concurrent import DRAIN_SECONDS, Interrupted, stop_signals
 
 _CALM_DRAIN_SECONDS = 600.0
-"""How long work in flight may finish when nobody is waiting for the end."""
+"""How long work in flight may finish when the user is not waiting for the end."""
 
 _LAST_SECONDS = 1.5
 """For results of workers that have stopped to arrive."""
@@ -104,7 +104,7 @@ _ENOUGH: ContextVar[threading.Event] = ContextVar("_ENOUGH")
 
 
 class _End(ExecutionCallback):
-    """Ends Ray Data from inside when nobody wants more, also while every worker hangs.
+    """Ends Ray Data from inside when no more results are wanted, also while every worker hangs.
 
     It would go on else until the next result, and be at work while Ray shuts down.
     """
@@ -181,7 +181,7 @@ class _Spread:
         interrupted.cancel()
 
     def _consume(self) -> None:
-        """Take results from Ray, in a thread of its own."""
+        """Take results from Ray, in a separate thread."""
         _ENOUGH.set(self._enough)
         problem: BaseException | None = None
         try:
@@ -193,7 +193,7 @@ class _Spread:
                     return
         except Exception as error:  # noqa: BLE001 - handed over to the event loop
             problem = error
-        with suppress(RuntimeError):  # nobody is left to listen
+        with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._end, problem)
 
     def _batches(self) -> Iterator[pa.Table]:

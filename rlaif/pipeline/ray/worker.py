@@ -1,8 +1,8 @@
-"""A worker: the work on prompts in a process of its own, with a share of the run's limits.
+"""A worker: the work on prompts in a separate process, with a share of the run's limits.
 
-It knows nothing of who spreads the work. Prompts come in portions and go back as `Done`, after the
+It does not know what spreads the work. Prompts come in portions and go back as `Done`, after the
 replies behind them are in reply shards. A slot is free for the next prompt as soon as one is done;
-nobody waits for the slowest of a portion but the portion itself.
+only the portion itself waits for its slowest prompt.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class WorkerTask:
     """With this worker's share of all limits."""
 
     fingerprint: str
-    """Of the plan, as whoever spreads the work has it."""
+    """Of the plan, as the command that started the run has it."""
 
 
 class WorkerCache:

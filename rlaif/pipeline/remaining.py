@@ -12,7 +12,7 @@ RowId = Callable[[Prompt], str]
 """From a prompt to the id of its row under the plan of the run."""
 
 
-class Left(Protocol):
+class Remaining(Protocol):
     """What one start of a run has to do. Made when the run is open for writing."""
 
     failed: set[str]
@@ -42,7 +42,7 @@ class Left(Protocol):
         ...
 
 
-class PromptsLeft:
+class RemainingPrompts:
     """Prompts of a source that are neither a row nor a failure yet.
 
     Args:
@@ -109,7 +109,7 @@ class PromptsLeft:
         return {one for one in self._misread if belongs(one, source.partition)}
 
 
-class RowsLeft:
+class RemainingRows:
     """Rows of a finished run that are to be judged anew, and its failures, which stay failures.
 
     A row that could not be judged by an earlier start is tried again.
