@@ -4,8 +4,9 @@ Every executor runs this same code. It touches no disk: engines are recorded by 
 and the finished row goes back to the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlaif.constitution import Constitution, HowMany, Principle, choose_principles
 from rlaif.engines import Engine, Sampling
@@ -97,9 +98,9 @@ class PromptWork:
         """The id of this prompt's row: prompt and plan, nothing else."""
         return content_id("row", self.plan_id, prompt.id, prompt.messages, prompt.tags)
 
-    async def carry(self, item: Prompt | Row) -> Row | Failure:
+    def carry(self, item: Prompt | Row) -> Coroutine[Any, Any, Row | Failure]:
         """Carry a prompt through all stages, or a finished row through judging and pairing."""
-        return await (self.rejudge(item) if isinstance(item, Row) else self.row(item))
+        return self.rejudge(item) if isinstance(item, Row) else self.row(item)
 
     async def row(self, prompt: Prompt) -> Row | Failure:
         """Carry one prompt through all stages.

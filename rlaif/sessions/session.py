@@ -13,7 +13,7 @@ students and judges hold a `SessionEngine`, and the session decides where its ca
 recorder (`open`, `record`), or through anything else that speaks the engine protocol (`connect`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class SessionEngine:
 
     Attributes:
         engine: The engine itself.
-        identity: Its identity when it was opened.
+        identity: What its replies are keyed by.
         roles: In the order in which they were given, such as ``student`` or ``judge:main``.
     """
 
@@ -74,12 +74,13 @@ class SessionEngine:
     def send_through(self, through: Engine) -> None:
         """Let calls from now on go through this."""
         self._through = through
+        self.identity = through.identity  # the same object: requests remember their keys by it
 
-    async def ask(self, request: Request) -> Sequence[Reply]:
+    def ask(self, request: Request) -> Coroutine[Any, Any, Sequence[Reply]]:
         """Ask through what the session connected it to."""
         if self._through is None:
             raise RuntimeError(f"{self.label} was asked before its session was connected")
-        return await self._through.ask(request)
+        return self._through.ask(request)
 
     async def aclose(self) -> None:
         """Close the engine."""

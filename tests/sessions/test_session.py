@@ -102,6 +102,7 @@ async def test_a_reply_is_in_the_ledger_and_the_folder_is_locked_until_the_end(
         student = session.engine(STUDENT, "student")
         session.open(tmp_path)
         assert (await student.ask(HELLO))[0].text == "yes"
+        assert student.identity is session.recorded[0].identity  # by which requests keep keys
         with pytest.raises(RunLocked):
             Session().open(tmp_path)  # leaves nothing open
         session.settle()
