@@ -9,11 +9,11 @@ from rlaif.judging.aggregate import (
 )
 from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
-from rlaif.judging.flow import Flow, Method, Outcome, Question, label_request
 from rlaif.judging.judge import FlowJudge, Orders
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE, ConstructionJudge
 from rlaif.judging.methods.contrast import Contrast, contrast_logit
+from rlaif.judging.methods.flow import Flow, Method, Outcome, Question, label_request
 from rlaif.judging.methods.pairwise import Pairwise
 from rlaif.judging.methods.pointwise import Pointwise
 from rlaif.judging.methods.reward import REWARD_PRINCIPLE, Reward

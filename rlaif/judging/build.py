@@ -14,7 +14,6 @@ from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE
 from rlaif.judging.methods.rules import RULES_JUDGE
 from rlaif.judging.protocol import Judge, check_needs
-from rlaif.judging.transforms import Temperature
 from rlaif.records import content_id
 from rlaif.templates import TemplateSet
 
@@ -51,7 +50,7 @@ def configured_fingerprint(
         engine=engine.identity,
         plan=config.plan(),
         templates=judge.template_fingerprints,
-        orders="none" if METHODS[judge.method].orders == "none" else orders,
+        orders="none" if METHODS[config.method].orders == "none" else orders,
         min_mass=min_mass if judge.cost.labels else 0.0,
     )
 
@@ -163,7 +162,7 @@ def build_configured_judge(
         config, judge, engine=engine, orders=orders, min_mass=min_mass
     )
     check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
-    return replace(judge, temperature=Temperature(fitted.t))
+    return replace(judge, temperature=fitted.t)
 
 
 def _fields(config: JudgeConfig) -> tuple[str, ...]:

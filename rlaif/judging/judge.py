@@ -1,5 +1,6 @@
 """The judge: asks what a method's flow yields and makes verdicts of what it returns."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,16 +10,24 @@ from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine, Generate, Reply, Request, request_key
 from rlaif.engines.ask import ask_all, ask_one, run_together
 from rlaif.errors import CallFailed
-from rlaif.judging.flow import Flow, Method, Outcome, Question
-from rlaif.judging.protocol import (
+from rlaif.judging.methods.flow import Flow, Method, Outcome, Question
+from rlaif.judging.methods.rehearsal import (
+    PRINCIPLE,
+    PROMPT,
+    TWICE,
+    TWO,
+    cost_of,
+    needs_of,
+    rehearse,
+)
+from rlaif.judging.protocol import Cost, Needs
+from rlaif.judging.reading import (
     FAILED_REASON,
+    NO_REPLY,
     REFUSED_REASON,
     UNREADABLE_REASON,
-    Cost,
-    Needs,
+    choose,
 )
-from rlaif.judging.reading import NO_REPLY, choose
-from rlaif.judging.rehearsal import PRINCIPLE, PROMPT, TWICE, TWO, cost_of, needs_of, rehearse
 from rlaif.judging.transforms import Temperature, Transform
 from rlaif.records import Choice, Comparison, Order, Prompt, Verdict, content_uniform
 from rlaif.templates import Template
@@ -45,8 +54,8 @@ class FlowJudge:
     min_mass: float = 0.0
     """When the labels together are less probable than this, the judge abstains."""
 
-    temperature: Temperature | None = None
-    """Of its calibration: applied to its opinions, last of all its transforms."""
+    temperature: float | None = None
+    """Of its calibration: divides the log-odds of its opinions, last of all its transforms."""
 
     @property
     def needs(self) -> Needs:
@@ -68,7 +77,7 @@ class FlowJudge:
     def transforms(self, principle: str) -> tuple[Transform, ...]:
         """Those of its method, then its calibration."""
         done = self.row.transforms(self.settings, principle)
-        return done if self.temperature is None else (*done, self.temperature)
+        return done if self.temperature is None else (*done, Temperature(self.temperature))
 
     def strength(self, principle: str, score: float) -> float:
         """Return the log-odds behind a response's own score.
@@ -131,6 +140,7 @@ class FlowJudge:
         replies: list[Reply] | None = None
         calls: list[str] = []
         problem = reason = ""
+        identity = self.engine.identity
         while True:
             try:
                 requests = next(flow) if replies is None else flow.send(replies)
@@ -148,11 +158,12 @@ class FlowJudge:
                     reason = FAILED_REASON
                     replies += [NO_REPLY] * len(seeds)
                     continue
-                for seed, reply in zip(seeds, answer, strict=True):
-                    if reply.finish == "refusal":
-                        reason = reason or REFUSED_REASON
-                    calls.append(request_key(self.engine.identity, request, seed))
-                    replies.append(reply)
+                replies += answer
+                for seed in seeds:
+                    calls.append(request_key(identity, request, seed))
+            for reply in replies:
+                if reply.finish == "refusal":
+                    reason = reason or REFUSED_REASON
 
     def _made(
         self,
@@ -168,6 +179,8 @@ class FlowJudge:
         logit, choice, scores = outcome.logit, outcome.choice, outcome.scores
         if logit is None and scores is not None and self.row.factor is not None:
             logit = self.row.factor(self.settings, principle) * (scores[0] - scores[1])
+        if logit is not None and math.isnan(logit):
+            logit = choice = scores = None
         if choice is None:
             choice = Choice.ABSTAIN if logit is None else choose(logit)
         return Verdict(

@@ -13,11 +13,6 @@ from rlaif.records import Comparison, Prompt, Verdict
 Needs = tuple[frozenset[Capability], ...]
 """What a judge asks of its engine: of every set, at least one member."""
 
-REFUSED_REASON = "refused"
-FAILED_REASON = "failed"
-UNREADABLE_REASON = "unreadable"
-LOW_MASS_REASON = "low-mass"
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:

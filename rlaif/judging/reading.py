@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import orjson
 
 from rlaif.engines import Reply
-from rlaif.judging.protocol import (
-    FAILED_REASON,
-    LOW_MASS_REASON,
-    REFUSED_REASON,
-    UNREADABLE_REASON,
-)
 from rlaif.records import Choice
+
+REFUSED_REASON = "refused"
+FAILED_REASON = "failed"
+UNREADABLE_REASON = "unreadable"
+LOW_MASS_REASON = "low-mass"
 
 NO_REPLY = Reply()
 """Stands for the reply to a call that failed for good."""
@@ -140,10 +139,14 @@ def read_labels(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
     reason = unanswered(reply)
     if reason:
         return LabelReading(Choice.ABSTAIN, reason=reason)
-    known = _known(reply, 2)
+    known = {
+        index: logprob
+        for index, logprob in enumerate(reply.label_logprobs[:2])
+        if logprob is not None and math.isfinite(logprob)
+    }
     if not known:
         return LabelReading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
-    mass = min(1.0, sum(math.exp(logprob) for logprob in known.values()))
+    mass = min(1.0, sum(map(math.exp, known.values())))
     if mass < min_mass:
         return LabelReading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
     if len(known) == 2:
@@ -167,16 +170,19 @@ def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expect
     reason = unanswered(reply)
     if reason:
         return Expected(reason=reason)
-    known = _known(reply, labels)
-    if not known:
+    shares = {
+        index: math.exp(logprob)
+        for index, logprob in enumerate(reply.label_logprobs[:labels])
+        if logprob is not None and math.isfinite(logprob)
+    }
+    if not shares:
         return Expected(reason=UNREADABLE_REASON)
-    shares = {index: math.exp(logprob) for index, logprob in known.items()}
     total = sum(shares.values())
     mass = min(1.0, total)
     if mass < min_mass:
         return Expected(mass=mass, reason=LOW_MASS_REASON)
     # Twice the least: a label counts with and without a leading space, and each may be left out.
-    hidden = min(1.0 - mass, 2.0 * (labels - len(known)) * min(shares.values()))
+    hidden = min(1.0 - mass, 2.0 * (labels - len(shares)) * min(shares.values()))
     if hidden * (labels - 1) > _TOLERANCE * (total + hidden):
         return Expected(mass=mass, reason=UNREADABLE_REASON)
     return Expected(sum((index + 1) * share for index, share in shares.items()) / total, mass)
@@ -231,12 +237,3 @@ def choose(logit: float) -> Choice:
     if logit == 0.0:
         return Choice.TIE
     return Choice.A if logit > 0.0 else Choice.B
-
-
-def _known(reply: Reply, count: int) -> dict[int, float]:
-    """Index to log-probability of every label that was reported."""
-    return {
-        index: logprob
-        for index, logprob in enumerate(reply.label_logprobs[:count])
-        if logprob is not None and math.isfinite(logprob)
-    }

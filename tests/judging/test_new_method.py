@@ -19,7 +19,6 @@ from rlaif.judging import (
     Method,
     Outcome,
     Question,
-    Temperature,
     build_judge,
     judge_comparison,
     label_request,
@@ -198,7 +197,7 @@ async def test_it_is_fingerprinted_calibrated_and_a_reward_like_any_other(
         **figures,
     )
     check_calibration(fitted, judge="votes", fingerprint=own)
-    calibrated = replace(votes, temperature=Temperature(fitted.t))
+    calibrated = replace(votes, temperature=fitted.t)
     judgment = await judge_comparison(
         PROMPT, COMPARISON, judges=[(calibrated, 1.0)], drawn=[KIND], candidates=[KIND]
     )

@@ -10,7 +10,7 @@ from rlaif.config.judged import JudgedConfig
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError, RunLocked
-from rlaif.judging import ConstructionJudge, FlowJudge, Rubric, Temperature, build_judge
+from rlaif.judging import ConstructionJudge, FlowJudge, Rubric, build_judge
 from rlaif.records import Choice, Order, Prompt, Verdict
 from rlaif.serving.judged import Panel, open_judged, strength
 from rlaif.templates import TemplateSet
@@ -108,7 +108,7 @@ def judge(method: str, settings: Any = None) -> FlowJudge:
 def test_scale_temperature_and_rubric_weights_are_part_of_a_strength():
     pointwise = judge("pointwise")
     assert strength(pointwise, "p", 0.5) == 2.0
-    assert strength(replace(pointwise, temperature=Temperature(4.0)), "p", 0.5) == 0.5
+    assert strength(replace(pointwise, temperature=4.0), "p", 0.5) == 0.5
     assert strength(judge("rubric", Rubric(4.0, True, {"p": -2.0})), "p", 0.5) == -4.0
     assert strength(judge("reward"), "reward-model", -1.5) == -1.5
 

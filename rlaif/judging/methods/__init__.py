@@ -1,7 +1,7 @@
 """The judge methods: a flow each, and the table of all of them."""
 
-from rlaif.judging.flow import Method, Methods
 from rlaif.judging.methods.contrast import TEMPLATE as CONTRAST_TEMPLATE, Contrast, contrast
+from rlaif.judging.methods.flow import Method, Methods
 from rlaif.judging.methods.pairwise import (
     Pairwise,
     pairwise,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from rlaif.engines import Reply, Score
 from rlaif.errors import TemplateError
-from rlaif.judging.flow import Flow, Outcome, Question
+from rlaif.judging.methods.flow import Flow, Outcome, Question
 from rlaif.judging.position import cut
 
 TEMPLATE = "judge/contrast"

@@ -26,7 +26,7 @@ from typing import Any
 
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Generate, Reply, Sampling
-from rlaif.judging.flow import Flow, Outcome, Question, label_request
+from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.reading import (
     LabelReading,
     no_text_reason,
@@ -180,5 +180,5 @@ def _outcome(reading: LabelReading, *said: Reply) -> Outcome:
         choice=reading.choice,
         mass=reading.mass,
         reason=reading.reason,
-        raw="\n\n".join(reply.text for reply in said if reply.text),
+        raw="\n\n".join([reply.text for reply in said if reply.text]),
     )

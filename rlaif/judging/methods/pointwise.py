@@ -14,7 +14,7 @@ Cost: one next-token call per response and principle, the same call in every com
 
 from dataclasses import dataclass
 
-from rlaif.judging.flow import Flow, Outcome, Question, label_request
+from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.reading import read_expected, read_together
 
 TEMPLATE = "judge/pointwise"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rlaif.constitution import Principle
 from rlaif.engines import Score
-from rlaif.judging.flow import Flow, Outcome, Question
+from rlaif.judging.methods.flow import Flow, Outcome, Question
 
 REWARD_PRINCIPLE = "reward-model"
 """What its verdicts name in place of a principle's id."""

@@ -25,7 +25,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rlaif.judging.flow import Flow, Outcome, Question, label_request
+from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.position import sigmoid, split_orders
 from rlaif.judging.reading import read_labels, read_together
 

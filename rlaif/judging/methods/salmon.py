@@ -22,7 +22,7 @@ Cost: two next-token calls per comparison and principle.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rlaif.judging.flow import Flow, Question
+from rlaif.judging.methods.flow import Flow, Question
 from rlaif.judging.methods.pairwise import ask_letter
 from rlaif.judging.position import split_agreeing
 from rlaif.judging.transforms import Temperature, Transform

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Generate, Label, Reply, Request, Score
-from rlaif.judging.flow import Flow, Outcome
+from rlaif.judging.methods.flow import Flow, Outcome
 from rlaif.judging.protocol import Cost, Needs
 from rlaif.records import Comparison, Prompt, Response
 

@@ -43,7 +43,7 @@ class Question(NamedTuple, Generic[S]):
     """What the engine can do, for flows that ask better where they can; none in a rehearsal."""
 
     rehearsed: bool = False
-    """Whether nobody is asked; see `rlaif.judging.rehearsal`."""
+    """Whether nobody is asked; see `rlaif.judging.methods.rehearsal`."""
 
     @property
     def responses(self) -> tuple[Response, Response]:
@@ -59,7 +59,10 @@ class Question(NamedTuple, Generic[S]):
         """
         if self.template is None:
             raise ValueError("a method without a template renders nothing")
-        taken = {name: values[name] for name in self.template.given if name in values}
+        try:
+            taken = {name: values[name] for name in self.template.given}
+        except KeyError:
+            taken = values  # the template says which one is missing
         if self.rehearsed:
             shown = str(taken)
             return tuple(Message(role=role, content=shown) for role in self.template.roles)
