@@ -1,38 +1,30 @@
 """The judge methods: a flow each, and the table of all of them."""
 
-from rlaif.judging.methods.contrast import TEMPLATE as CONTRAST_TEMPLATE, Contrast, contrast
+from rlaif.judging.methods import contrast, pairwise, pointwise, reward, rubric, salmon
 from rlaif.judging.methods.flow import Method, Methods
-from rlaif.judging.methods.pairwise import (
-    Pairwise,
-    pairwise,
-    pairwise_template,
-    pairwise_transforms,
-)
-from rlaif.judging.methods.pointwise import (
-    TEMPLATE as POINTWISE_TEMPLATE,
-    Pointwise,
-    pointwise,
-    pointwise_factor,
-)
-from rlaif.judging.methods.reward import SPEAKER, Reward, reward, reward_factor
-from rlaif.judging.methods.rubric import TEMPLATE as RUBRIC_TEMPLATE, Rubric, rubric, rubric_factor
-from rlaif.judging.methods.salmon import (
-    TEMPLATE as SALMON_TEMPLATE,
-    Salmon,
-    salmon,
-    salmon_transforms,
-)
 
 METHODS: Methods = {
-    "contrast": Method(Contrast, contrast, CONTRAST_TEMPLATE),
+    "contrast": Method(contrast.Contrast, contrast.flow, contrast.TEMPLATE),
     "pairwise": Method(
-        Pairwise, pairwise, pairwise_template, orders="averaged", transforms=pairwise_transforms
+        pairwise.Pairwise,
+        pairwise.flow,
+        pairwise.template,
+        orders="averaged",
+        transforms=pairwise.transforms,
     ),
-    "pointwise": Method(Pointwise, pointwise, POINTWISE_TEMPLATE, factor=pointwise_factor),
-    "reward": Method(Reward, reward, factor=reward_factor, principle=SPEAKER),
-    "rubric": Method(Rubric, rubric, RUBRIC_TEMPLATE, factor=rubric_factor, additive=True),
+    "pointwise": Method(
+        pointwise.Pointwise, pointwise.flow, pointwise.TEMPLATE, factor=pointwise.factor
+    ),
+    "reward": Method(reward.Reward, reward.flow, factor=reward.factor, principle=reward.SPEAKER),
+    "rubric": Method(
+        rubric.Rubric, rubric.flow, rubric.TEMPLATE, factor=rubric.factor, additive=True
+    ),
     "salmon": Method(
-        Salmon, salmon, SALMON_TEMPLATE, orders="agreeing", transforms=salmon_transforms
+        salmon.Salmon,
+        salmon.flow,
+        salmon.TEMPLATE,
+        orders="agreeing",
+        transforms=salmon.transforms,
     ),
 }
 """Name of a method to all that is known about it."""

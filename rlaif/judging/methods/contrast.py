@@ -38,7 +38,7 @@ class Contrast:
     small: a larger ``scale`` is needed."""
 
 
-def contrast(question: Question[Contrast]) -> Flow:
+def flow(question: Question[Contrast]) -> Flow:
     """Score both responses under the principle and under its opposite.
 
     Raises:

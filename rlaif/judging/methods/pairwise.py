@@ -62,7 +62,7 @@ class Pairwise:
     """Of the reasoning; words are always the likeliest ones."""
 
 
-def pairwise(question: Question[Pairwise]) -> Flow:
+def flow(question: Question[Pairwise]) -> Flow:
     """Ask for A or B, after reasoning where it is wanted."""
     settings = question.settings
     values, said = show_both(question), []
@@ -107,12 +107,12 @@ def show_both(question: Question[Any]) -> dict[str, Any]:
     }
 
 
-def pairwise_template(settings: Pairwise) -> str:
+def template(settings: Pairwise) -> str:
     """Reasoning has a template of its own."""
     return REASONING_TEMPLATE if settings.chain_of_thought else TEMPLATE
 
 
-def pairwise_transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
+def transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
     """The clamp of chain of thought; nothing without it."""
     if not settings.chain_of_thought or settings.clamp == 0.0:
         return ()

@@ -31,7 +31,7 @@ class Pointwise:
     """Log-odds per unit of score, > 0. Scores are in [−1, 1]."""
 
 
-def pointwise(question: Question[Pointwise]) -> Flow:
+def flow(question: Question[Pointwise]) -> Flow:
     """Ask for a score of each response, from 1 to 9."""
     replies = yield tuple(
         label_request(
@@ -51,7 +51,7 @@ def pointwise(question: Question[Pointwise]) -> Flow:
     return Outcome(scores=rescale(read[0].value, read[1].value), mass=mass, reason=reason)
 
 
-def pointwise_factor(settings: Pointwise, _: str) -> float:
+def factor(settings: Pointwise, _: str) -> float:
     """Log-odds per unit of score."""
     return settings.scale
 

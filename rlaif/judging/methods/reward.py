@@ -32,7 +32,7 @@ class Reward:
     """Log-odds per unit of score, > 0."""
 
 
-def reward(question: Question[Reward]) -> Flow:
+def flow(question: Question[Reward]) -> Flow:
     """Ask for the score of each response, as the reply to its conversation."""
     first, second = yield tuple(
         Score(question.prompt.messages, response.text, purpose="judge")
@@ -43,6 +43,6 @@ def reward(question: Question[Reward]) -> Flow:
     return Outcome(scores=(first.score, second.score))
 
 
-def reward_factor(settings: Reward, _: str) -> float:
+def factor(settings: Reward, _: str) -> float:
     """Log-odds per unit of score."""
     return settings.scale

@@ -45,7 +45,7 @@ class Rubric:
     """Principle id to w, of any sign; 1 where none is given."""
 
 
-def rubric(question: Question[Rubric]) -> Flow:
+def flow(question: Question[Rubric]) -> Flow:
     """Ask whether each response keeps to the principle and, turned round, whether it breaks it."""
     polarities = (False, True) if question.settings.both_polarities else (False,)
     replies = yield tuple(
@@ -82,7 +82,7 @@ def proposition(logits: Sequence[float]) -> float:
     return sigmoid(split_orders(logits[0], -logits[1]).content)
 
 
-def rubric_factor(settings: Rubric, principle: str) -> float:
+def factor(settings: Rubric, principle: str) -> float:
     """Log-odds per unit of φ, with the principle's weight."""
     return settings.scale * settings.weights.get(principle, 1.0)
 

@@ -39,12 +39,12 @@ class Salmon:
     """Principle id to the variance of its log-odds, > 0; 1 where none is given."""
 
 
-def salmon(question: Question[Salmon]) -> Flow:
+def flow(question: Question[Salmon]) -> Flow:
     """Ask for A or B along one principle."""
     return (yield from ask_letter(question))
 
 
-def salmon_transforms(settings: Salmon, principle: str) -> tuple[Transform, ...]:
+def transforms(settings: Salmon, principle: str) -> tuple[Transform, ...]:
     """Division by the principle's variance, where one is given."""
     variance = settings.variances.get(principle)
     return () if variance is None else (Temperature(variance),)
