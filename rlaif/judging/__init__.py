@@ -7,26 +7,30 @@ from rlaif.judging.aggregate import (
     read_opinions,
     weigh_principles,
 )
-from rlaif.judging.build import METHODS, build_configured_judge, build_judge
+from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
+from rlaif.judging.judge import FlowJudge, Orders
+from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE, ConstructionJudge
-from rlaif.judging.methods.contrast import Contrast, ContrastJudge, contrast_logit
-from rlaif.judging.methods.pairwise import Orders, Pairwise, PairwiseJudge, read_word
-from rlaif.judging.methods.pointwise import Pointwise, PointwiseJudge
-from rlaif.judging.methods.reward import REWARD_PRINCIPLE, Reward, RewardJudge
-from rlaif.judging.methods.rubric import Rubric, RubricJudge, fit_rubric_weights
+from rlaif.judging.methods.contrast import Contrast, contrast_logit
+from rlaif.judging.methods.flow import Flow, Method, Outcome, Question, label_request
+from rlaif.judging.methods.pairwise import Pairwise
+from rlaif.judging.methods.pointwise import Pointwise
+from rlaif.judging.methods.reward import REWARD_PRINCIPLE, Reward
+from rlaif.judging.methods.rubric import Rubric, fit_rubric_weights
 from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.methods.salmon import Salmon, SalmonJudge, measure_variances
+from rlaif.judging.methods.salmon import Salmon, measure_variances
 from rlaif.judging.panel import judge_comparison, soften_disagreement
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
 from rlaif.judging.reading import (
     Expected,
-    Reading,
+    LabelReading,
     is_refusal,
     parse_choice,
     read_expected,
     read_labels,
+    read_word,
 )
 from rlaif.judging.strengths import fit_strengths, preference_of, refit_judgments
 from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
@@ -42,24 +46,23 @@ __all__ = [
     "Clamp",
     "ConstructionJudge",
     "Contrast",
-    "ContrastJudge",
     "Cost",
     "Expected",
+    "Flow",
+    "FlowJudge",
     "Judge",
+    "LabelReading",
+    "Method",
     "Needs",
     "Opinion",
     "Orders",
+    "Outcome",
     "Pairwise",
-    "PairwiseJudge",
     "Pointwise",
-    "PointwiseJudge",
-    "Reading",
+    "Question",
     "Reward",
-    "RewardJudge",
     "Rubric",
-    "RubricJudge",
     "Salmon",
-    "SalmonJudge",
     "Soften",
     "Split",
     "Temperature",
@@ -77,6 +80,7 @@ __all__ = [
     "is_refusal",
     "judge_comparison",
     "judge_rules",
+    "label_request",
     "measure_variances",
     "opinion_sources",
     "parse_choice",

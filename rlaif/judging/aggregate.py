@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlaif.constitution import Principle
+from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
 from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_agreeing, split_orders
 from rlaif.judging.transforms import Transform
@@ -29,12 +30,6 @@ Source = tuple[str, str]
 """A judge's name and a principle's id: where an opinion comes from."""
 
 _POINTS = {Choice.A: 1.0, Choice.TIE: 0.5, Choice.B: 0.0}
-_AGREEING = frozenset({"salmon"})
-"""Methods whose orders must prefer the same response to say anything."""
-
-_ADDITIVE = frozenset({"rubric"})
-"""Methods whose principles are parts of one opinion."""
-
 _CERTAIN = 1e-15  # how close to 0 and 1 probabilities are taken for log-odds
 _EVEN = 1e-12  # what rounding leaves of ½ when weights are summed in another order
 
@@ -153,7 +148,7 @@ def _combine(
     orders: Mapping[Order, Sequence[Verdict]], logit_cap: float, method: str
 ) -> tuple[float, float | None]:
     """Return probability and bias: in log-odds where all orders have numbers, else in points."""
-    split_both = split_agreeing if method in _AGREEING else split_orders
+    split_both = split_agreeing if _agreeing(method) else split_orders
     logits: dict[Order, float] = {}
     for order, verdicts in orders.items():
         numbers = [v.content_logit() for v in verdicts]
@@ -170,6 +165,16 @@ def _combine(
         split = split_both(logits[Order.AB], logits[Order.BA], cap=logit_cap)
         return sigmoid(split.content), split.bias
     return sigmoid(sum(logits.values()) / len(logits)), None
+
+
+def _agreeing(method: str) -> bool:
+    """Whether orders must prefer the same response to say anything."""
+    return method in METHODS and METHODS[method].orders == "agreeing"
+
+
+def _additive(method: str) -> bool:
+    """Whether principles are parts of one opinion."""
+    return method in METHODS and METHODS[method].additive
 
 
 def _probability(verdict: Verdict, logit_cap: float) -> float:
@@ -196,7 +201,7 @@ def _voices(
     parts: dict[str, list[tuple[float, float]]] = {}
     for opinion in opinions:
         voice = _weight(opinion, weights), opinion.probability
-        if opinion.method in _ADDITIVE:
+        if _additive(opinion.method):
             parts.setdefault(opinion.judge, []).append(voice)
         else:
             voices.append(voice)

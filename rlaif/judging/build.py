@@ -1,23 +1,18 @@
-"""From the name of a method to a judge: one table, one entry per method."""
+"""From the name of a method to a judge, and what makes two judges the same."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rlaif.config import nearest
 from rlaif.config.judge import COT_CLAMP, JudgeConfig
 from rlaif.engines import Engine
-from rlaif.errors import ConfigError, TemplateError
-from rlaif.judging.calibration import calibrate, read_calibration
-from rlaif.judging.methods import contrast as contrastive, pairwise, pointwise, rubric, salmon
+from rlaif.errors import ConfigError
+from rlaif.judging.calibration import check_calibration, read_calibration
+from rlaif.judging.judge import FlowJudge, Orders
+from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE
-from rlaif.judging.methods.contrast import Contrast, ContrastJudge
-from rlaif.judging.methods.pairwise import Orders, Pairwise, PairwiseJudge
-from rlaif.judging.methods.pointwise import Pointwise, PointwiseJudge
-from rlaif.judging.methods.reward import Reward, RewardJudge
-from rlaif.judging.methods.rubric import Rubric, RubricJudge
 from rlaif.judging.methods.rules import RULES_JUDGE
-from rlaif.judging.methods.salmon import Salmon, SalmonJudge
 from rlaif.judging.protocol import Judge, check_needs
 from rlaif.records import content_id
 from rlaif.templates import TemplateSet
@@ -55,74 +50,9 @@ def configured_fingerprint(
         engine=engine.identity,
         plan=config.plan(),
         templates=judge.template_fingerprints,
-        orders=orders if config.shows_both else "none",
-        min_mass=min_mass if config.reads_labels else 0.0,
+        orders="none" if METHODS[config.method].orders == "none" else orders,
+        min_mass=min_mass if judge.cost.labels else 0.0,
     )
-
-
-Settings = Contrast | Pairwise | Pointwise | Reward | Rubric | Salmon
-"""A method's own settings; every method has one such class."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Common:
-    name: str
-    engine: Engine
-    templates: TemplateSet
-    orders: Orders
-    min_mass: float
-
-
-def _pairwise(common: _Common, settings: Any) -> Judge:
-    name = pairwise.REASONING_TEMPLATE if settings.chain_of_thought else pairwise.TEMPLATE
-    template = common.templates.get(name)
-    return PairwiseJudge(
-        common.name, common.engine, template, common.orders, common.min_mass, settings
-    )
-
-
-def _pointwise(common: _Common, settings: Any) -> Judge:
-    template = common.templates.get(pointwise.TEMPLATE)
-    return PointwiseJudge(common.name, common.engine, template, common.min_mass, settings)
-
-
-def _rubric(common: _Common, settings: Any) -> Judge:
-    template = common.templates.get(rubric.TEMPLATE)
-    return RubricJudge(common.name, common.engine, template, common.min_mass, settings)
-
-
-def _salmon(common: _Common, settings: Any) -> Judge:
-    if common.orders != "both":
-        raise ConfigError(
-            f"judge {common.name!r}: salmon compares what a judge says in both orders",
-            hint="set orders: both, or use the method pairwise",
-        )
-    template = common.templates.get(salmon.TEMPLATE)
-    return SalmonJudge(common.name, common.engine, template, common.min_mass, settings)
-
-
-def _contrast(common: _Common, settings: Any) -> Judge:
-    template = common.templates.get(contrastive.TEMPLATE)
-    if template.roles != ("system",):
-        raise TemplateError(f"{template.path}: must have one section, --- system, and no other")
-    return ContrastJudge(common.name, common.engine, template, settings)
-
-
-def _reward(common: _Common, settings: Any) -> Judge:
-    return RewardJudge(common.name, common.engine, settings)
-
-
-_Builder = Callable[[_Common, Any], Judge]
-
-METHODS: Mapping[str, tuple[type[Settings], _Builder]] = {
-    "contrast": (Contrast, _contrast),
-    "pairwise": (Pairwise, _pairwise),
-    "pointwise": (Pointwise, _pointwise),
-    "reward": (Reward, _reward),
-    "rubric": (Rubric, _rubric),
-    "salmon": (Salmon, _salmon),
-}
-"""Name of a method to the class of its settings and its builder."""
 
 
 def build_judge(
@@ -133,8 +63,8 @@ def build_judge(
     templates: TemplateSet,
     orders: Orders = "both",
     min_mass: float = 0.0,
-    settings: Settings | None = None,
-) -> Judge:
+    settings: Any = None,
+) -> FlowJudge:
     """Build a judge and check that its engine can do what it needs.
 
     Args:
@@ -144,7 +74,7 @@ def build_judge(
         templates: Where the words come from.
         orders: For methods that show both responses: in both orders, or in one drawn by content.
         min_mass: For methods that read labels: abstain when they are less probable than this.
-        settings: The method's own; None takes its defaults.
+        settings: The method's own, of the class that its row names; None takes its defaults.
 
     Raises:
         ConfigError: No such method, settings of another one, or the name is taken by the rules.
@@ -159,11 +89,26 @@ def build_judge(
         raise ConfigError(
             f"no judge can be named {name!r}: verdicts that no model gave carry that name"
         )
-    kind, build = METHODS[method]
-    chosen = kind() if settings is None else settings
-    if not isinstance(chosen, kind):
+    row = METHODS[method]
+    chosen = row.settings() if settings is None else settings
+    if not isinstance(chosen, row.settings):
         raise ConfigError(f"judge {name!r}: {method} takes no {type(chosen).__name__} settings")
-    judge = build(_Common(name, engine, templates, orders, min_mass), chosen)
+    if row.orders == "agreeing" and orders != "both":
+        raise ConfigError(
+            f"judge {name!r}: {method} compares what a judge says in both orders",
+            hint="set orders: both, or use the method pairwise",
+        )
+    shown = row.template if isinstance(row.template, str) else row.template(chosen)
+    judge = FlowJudge(
+        name=name,
+        method=method,
+        row=row,
+        engine=engine,
+        template=templates.get(shown) if shown else None,
+        settings=chosen,
+        orders=orders,
+        min_mass=min_mass,
+    )
     check_needs(judge.needs, engine, who=f"judge {name!r} ({method})")
     return judge
 
@@ -176,7 +121,7 @@ def build_configured_judge(
     orders: Orders,
     min_mass: float,
     principles: Collection[str],
-) -> Judge:
+) -> FlowJudge:
     """Build the judge that a file describes.
 
     Args:
@@ -201,7 +146,6 @@ def build_configured_judge(
                 )
     if config.method == "pairwise" and values["clamp"] is None:
         values["clamp"] = COT_CLAMP
-    kind, _ = METHODS[config.method]
     judge = build_judge(
         name=config.name,
         method=config.method,
@@ -209,7 +153,7 @@ def build_configured_judge(
         templates=templates,
         orders=orders,
         min_mass=min_mass,
-        settings=kind(**values),
+        settings=METHODS[config.method].settings(**values),
     )
     if config.calibration is None:
         return judge
@@ -217,7 +161,8 @@ def build_configured_judge(
     fingerprint = configured_fingerprint(
         config, judge, engine=engine, orders=orders, min_mass=min_mass
     )
-    return calibrate(judge, fitted, fingerprint=fingerprint)
+    check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
+    return replace(judge, temperature=fitted.t)
 
 
 def _fields(config: JudgeConfig) -> tuple[str, ...]:

@@ -13,12 +13,8 @@ from typing import Any
 
 import orjson
 
-from rlaif.constitution import Principle
 from rlaif.errors import ConfigError
 from rlaif.judging.position import sigmoid
-from rlaif.judging.protocol import Cost, Judge, Needs
-from rlaif.judging.transforms import Temperature, Transform
-from rlaif.records import Comparison, Prompt, Verdict
 
 FORMAT = 1
 _LEAST, _MOST = 1e-3, 1e3  # where a factor on log-odds is looked for
@@ -62,49 +58,6 @@ class Calibration:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class CalibratedJudge:
-    """A judge whose opinions are tempered, last of all its transforms."""
-
-    judged: Judge
-    temperature: Temperature
-
-    @property
-    def name(self) -> str:
-        """The judge's own."""
-        return self.judged.name
-
-    @property
-    def method(self) -> str:
-        """The judge's own."""
-        return self.judged.method
-
-    @property
-    def needs(self) -> Needs:
-        """The judge's own."""
-        return self.judged.needs
-
-    @property
-    def template_fingerprints(self) -> Mapping[str, str]:
-        """The judge's own."""
-        return self.judged.template_fingerprints
-
-    @property
-    def cost(self) -> Cost:
-        """The judge's own."""
-        return self.judged.cost
-
-    def transforms(self, principle: str) -> tuple[Transform, ...]:
-        """The judge's own, then the temperature."""
-        return (*self.judged.transforms(principle), self.temperature)
-
-    async def judge(
-        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
-    ) -> tuple[Verdict, ...]:
-        """What the judge says, untouched: its opinions are tempered when they are combined."""
-        return await self.judged.judge(prompt, comparison, principles)
-
-
 def fit_temperature(logits: Sequence[float], firsts: Sequence[bool]) -> float | None:
     """Return the T that makes the gold labels likeliest under σ(logit / T).
 
@@ -141,20 +94,19 @@ def negative_log_likelihood(logits: Sequence[float], firsts: Sequence[bool], t: 
     return math.fsum(losses) / len(losses)
 
 
-def calibrate(judge: Judge, calibration: Calibration, *, fingerprint: str) -> Judge:
-    """Return the judge with its calibration applied.
+def check_calibration(calibration: Calibration, *, judge: str, fingerprint: str) -> None:
+    """Check that a calibration was fitted to this very judge.
 
     Raises:
-        ConfigError: The calibration was fitted to another judge.
+        ConfigError: It was fitted to another one.
     """
     if calibration.fingerprint != fingerprint:
         raise ConfigError(
-            f"judge {judge.name!r}: the calibration was fitted to another judge "
+            f"judge {judge!r}: the calibration was fitted to another judge "
             f"({calibration.judge!r}, method {calibration.method}): model, method, settings, "
             "templates or orders differ",
             hint="audit this judge (rlaif audit) and name the calibration that writes",
         )
-    return CalibratedJudge(judge, Temperature(calibration.t))
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -1,65 +1,208 @@
-"""Asking a judge's engine one thing, so that whatever comes back can become a verdict."""
+"""The judge: asks what a method's flow yields and makes verdicts of what it returns."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, final
 
-from rlaif.engines import Engine, Generate, Label, Reply, Request, request_key
-from rlaif.engines.ask import ask_one
+from rlaif.constitution import Principle
+from rlaif.engines import Capability, Engine, Generate, Reply, Request, request_key
+from rlaif.engines.ask import ask_all, ask_one, run_together
 from rlaif.errors import CallFailed
-from rlaif.judging.protocol import FAILED_REASON, REFUSED_REASON, UNREADABLE_REASON
-from rlaif.judging.reading import is_refusal
-from rlaif.records import Message
+from rlaif.judging.methods.flow import Flow, Method, Outcome, Question
+from rlaif.judging.methods.rehearsal import (
+    PRINCIPLE,
+    PROMPT,
+    TWICE,
+    TWO,
+    cost_of,
+    needs_of,
+    rehearse,
+)
+from rlaif.judging.protocol import Cost, Needs
+from rlaif.judging.reading import (
+    FAILED_REASON,
+    NO_REPLY,
+    REFUSED_REASON,
+    UNREADABLE_REASON,
+    choose,
+)
+from rlaif.judging.transforms import Temperature, Transform
+from rlaif.records import Choice, Comparison, Order, Prompt, Verdict, content_uniform
+from rlaif.templates import Template
+
+Orders = Literal["both", "one"]
+
+_NO_SEED = (None,)
 
 
+@final
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One reply, or why there is none."""
+class FlowJudge:
+    """A judge by any method. Build with `rlaif.judging.build_judge`."""
 
-    reply: Reply | None
-    call: str = ""
-    """Ledger key of the reply."""
+    name: str
+    method: str
+    row: Method[Any]
+    engine: Engine
+    template: Template | None
+    settings: Any
+    orders: Orders = "both"
+    """``both``, or ``one`` that is drawn by content: half the cost, and position bias stays in."""
 
-    problem: str = ""
-    """``kind: message`` of a call that failed for good."""
+    min_mass: float = 0.0
+    """When the labels together are less probable than this, the judge abstains."""
+
+    temperature: float | None = None
+    """Of its calibration: divides the log-odds of its opinions, last of all its transforms."""
 
     @property
-    def text(self) -> str:
-        """The words that came back, if any."""
-        return "" if self.reply is None else self.reply.text
+    def needs(self) -> Needs:
+        """What the requests of its flow take, found by rehearsal."""
+        return needs_of(*self._rehearsed(TWO))
 
     @property
-    def reason(self) -> str:
-        """Why nothing can be read from it; empty when a reply is there."""
-        if self.reply is None:
-            return FAILED_REASON
-        return REFUSED_REASON if self.reply.finish == "refusal" else ""
+    def template_fingerprints(self) -> Mapping[str, str]:
+        """The one template it shows, if any."""
+        return {} if self.template is None else {self.template.name: self.template.fingerprint}
 
+    @property
+    def cost(self) -> Cost:
+        """What its flow asks for, found by rehearsal."""
+        about_two, _ = self._rehearsed(TWO)
+        about_one, _ = self._rehearsed(TWICE) if self.row.orders == "none" else ([], None)
+        return cost_of(about_two, about_one, every_principle=self.row.principle is None)
 
-async def ask(engine: Engine, request: Request) -> Asked:
-    """Ask one thing.
+    def transforms(self, principle: str) -> tuple[Transform, ...]:
+        """Those of its method, then its calibration."""
+        done = self.row.transforms(self.settings, principle)
+        return done if self.temperature is None else (*done, Temperature(self.temperature))
 
-    Raises:
-        EngineUnavailable: The model or server is down.
-    """
-    answer = await ask_one(engine, request)
-    if isinstance(answer, CallFailed):
-        return Asked(None, problem=f"{answer.kind}: {answer.message}")
-    seed = request.seeds[0] if isinstance(request, Generate) else None
-    return Asked(answer[0], request_key(engine.identity, request, seed))
+    def strength(self, principle: str, score: float) -> float:
+        """Return the log-odds behind a response's own score.
 
+        Raises:
+            ValueError: Its method does not score responses by themselves.
+        """
+        if self.row.factor is None:
+            raise ValueError(f"{self.method} does not score a response by itself")
+        value = self.row.factor(self.settings, principle) * score
+        for transform in self.transforms(principle):
+            if isinstance(transform, Temperature):
+                value /= transform.t
+        return value
 
-def no_text_reason(asked: Asked) -> str:
-    """Why a text that was asked for cannot be used; empty when it can."""
-    if asked.reason:
-        return asked.reason
-    if not asked.text.strip():
-        return UNREADABLE_REASON
-    return REFUSED_REASON if is_refusal(asked.text) else ""
+    async def judge(
+        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
+    ) -> tuple[Verdict, ...]:
+        """One verdict per principle and order, principle by principle, AB before BA."""
+        questions = self._questions(prompt, comparison, principles)
+        return tuple(await run_together([self._verdict(one) for one in questions]))
 
+    def _questions(
+        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
+    ) -> list[Question[Any]]:
+        own, able = self.row.principle, self.engine.capabilities
+        questions = []
+        for principle in principles if own is None else (own,):
+            for order in self._orders(comparison, principle):
+                a, b = comparison.first, comparison.second
+                if order is Order.BA:
+                    a, b = b, a
+                questions.append(
+                    Question(
+                        prompt,
+                        principle,
+                        order,
+                        a,
+                        b,
+                        self.settings,
+                        self.template,
+                        self.min_mass,
+                        able,
+                    )
+                )
+        return questions
 
-def label_request(messages: Sequence[Message], labels: Sequence[str]) -> Label:
-    """Return the request for labels; a last message of the assistant is the start of its reply."""
-    if messages[-1]["role"] == "assistant":
-        *rest, start = messages
-        return Label(tuple(rest), tuple(labels), stub=start["content"], purpose="judge")
-    return Label(tuple(messages), tuple(labels), purpose="judge")
+    def _orders(self, comparison: Comparison, principle: Principle) -> tuple[Order, ...]:
+        if self.row.orders == "none":
+            return (Order.NONE,)
+        if self.orders == "both":
+            return (Order.AB, Order.BA)
+        # Drawn over the two ids without their order: a swapped comparison is the same question.
+        one, other = sorted((comparison.first.id, comparison.second.id))
+        shown_first = one if content_uniform(0, "order", one, other, principle.id) < 0.5 else other
+        return (Order.AB,) if shown_first == comparison.first.id else (Order.BA,)
+
+    async def _verdict(self, question: Question[Any]) -> Verdict:
+        flow = self.row.flow(question)
+        replies: list[Reply] | None = None
+        calls: list[str] = []
+        problem = reason = ""
+        identity = self.engine.identity
+        while True:
+            try:
+                requests = next(flow) if replies is None else flow.send(replies)
+            except StopIteration as end:
+                return self._made(question, end.value, calls, reason, problem)
+            if len(requests) == 1:  # the common case, and `ask_all` would cost more than its gain
+                answers = [await ask_one(self.engine, requests[0])]
+            else:
+                answers = await ask_all(self.engine, requests)
+            replies = []
+            for request, answer in zip(requests, answers, strict=True):
+                seeds = request.seeds if isinstance(request, Generate) else _NO_SEED
+                if isinstance(answer, CallFailed):
+                    problem = problem or f"{answer.kind}: {answer.message}"
+                    reason = FAILED_REASON
+                    replies += [NO_REPLY] * len(seeds)
+                    continue
+                replies += answer
+                for seed in seeds:
+                    calls.append(request_key(identity, request, seed))
+            for reply in replies:
+                if reply.finish == "refusal":
+                    reason = reason or REFUSED_REASON
+
+    def _made(
+        self,
+        question: Question[Any],
+        outcome: Outcome,
+        calls: Sequence[str],
+        reason: str,
+        problem: str,
+    ) -> Verdict:
+        if reason and not outcome.reason:  # no verdict rests on what did not come back
+            outcome = Outcome(reason=reason, raw=outcome.raw)
+        principle = question.principle.id
+        logit, choice, scores = outcome.logit, outcome.choice, outcome.scores
+        if logit is None and scores is not None and self.row.factor is not None:
+            logit = self.row.factor(self.settings, principle) * (scores[0] - scores[1])
+        if logit is not None and math.isnan(logit):
+            logit = choice = scores = None
+        if choice is None:
+            choice = Choice.ABSTAIN if logit is None else choose(logit)
+        return Verdict(
+            judge=self.name,
+            method=self.method,
+            principle=principle,
+            order=question.order,
+            choice=choice,
+            logit=logit,
+            mass=outcome.mass,
+            scores=scores,
+            reason=outcome.reason or (UNREADABLE_REASON if choice is Choice.ABSTAIN else ""),
+            raw=problem or outcome.raw,
+            calls=() if problem else tuple(calls),
+        )
+
+    def _rehearsed(self, comparison: Comparison) -> tuple[list[Request], Capability]:
+        return rehearse(partial(self._rehearsal, comparison), text=self.row.stand_in)
+
+    def _rehearsal(self, comparison: Comparison) -> list[Flow]:
+        questions = self._questions(PROMPT, comparison, [PRINCIPLE])
+        return [
+            self.row.flow(one._replace(min_mass=0.0, capabilities=frozenset(), rehearsed=True))
+            for one in questions
+        ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine
@@ -12,11 +12,6 @@ from rlaif.records import Comparison, Prompt, Verdict
 
 Needs = tuple[frozenset[Capability], ...]
 """What a judge asks of its engine: of every set, at least one member."""
-
-REFUSED_REASON = "refused"
-FAILED_REASON = "failed"
-UNREADABLE_REASON = "unreadable"
-LOW_MASS_REASON = "low-mass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +91,21 @@ class Judge(Protocol):
 
         Raises:
             EngineUnavailable: The model or server is down.
+        """
+        ...
+
+
+@runtime_checkable
+class ScoresAlone(Protocol):
+    """A judge that can tell the strength of a response by itself, if its method does."""
+
+    def strength(self, principle: str, score: float) -> float:
+        """Return the log-odds behind a response's own score.
+
+        The difference of two is what the judge thinks of the pair.
+
+        Raises:
+            ValueError: Its method does not score responses by themselves.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Reading: what the log-probabilities of a reply's labels say, and when they say nothing."""
+"""Reading: what a reply's labels or words say, and when they say nothing."""
 
 import math
 import re
@@ -8,8 +8,15 @@ from dataclasses import dataclass
 import orjson
 
 from rlaif.engines import Reply
-from rlaif.judging.protocol import LOW_MASS_REASON, REFUSED_REASON, UNREADABLE_REASON
 from rlaif.records import Choice
+
+REFUSED_REASON = "refused"
+FAILED_REASON = "failed"
+UNREADABLE_REASON = "unreadable"
+LOW_MASS_REASON = "low-mass"
+
+NO_REPLY = Reply()
+"""Stands for the reply to a call that failed for good."""
 
 _KEYS = ("answer", "better", "choice", "preference", "verdict", "winner")
 """Keys under which judges put a verdict when they reply in JSON."""
@@ -97,7 +104,7 @@ _TOLERANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LabelReading:
     """What one reply says about A against B."""
 
     choice: Choice
@@ -121,7 +128,7 @@ class Expected:
     reason: str = ""
 
 
-def read_labels(reply: Reply, *, min_mass: float = 0.0) -> Reading:
+def read_labels(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
     """Read the log-probabilities of two labels, A the first and B the second that was asked for.
 
     When a server reports only its most likely tokens and just one label is among them, the other
@@ -129,22 +136,27 @@ def read_labels(reply: Reply, *, min_mass: float = 0.0) -> Reading:
     likelier one, and ``log p/(1 − p)`` is taken: the smallest log-odds that the reply allows. Else
     the reply does not say which is likelier, and the judge abstains.
     """
-    if reply.finish == "refusal":
-        return Reading(Choice.ABSTAIN, reason=REFUSED_REASON)
-    known = _known(reply, 2)
+    reason = unanswered(reply)
+    if reason:
+        return LabelReading(Choice.ABSTAIN, reason=reason)
+    known = {
+        index: logprob
+        for index, logprob in enumerate(reply.label_logprobs[:2])
+        if logprob is not None and math.isfinite(logprob)
+    }
     if not known:
-        return Reading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
-    mass = min(1.0, sum(math.exp(logprob) for logprob in known.values()))
+        return LabelReading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
+    mass = min(1.0, sum(map(math.exp, known.values())))
     if mass < min_mass:
-        return Reading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
+        return LabelReading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
     if len(known) == 2:
         logit = known[0] - known[1]
     elif mass <= 0.5:
-        return Reading(Choice.ABSTAIN, mass=mass, reason=UNREADABLE_REASON)
+        return LabelReading(Choice.ABSTAIN, mass=mass, reason=UNREADABLE_REASON)
     else:
         least = math.log(mass) - math.log(max(1.0 - mass, _SMALLEST_REST))
         logit = least if 0 in known else -least
-    return Reading(choose(logit), logit, mass)
+    return LabelReading(choose(logit), logit, mass)
 
 
 def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expected:
@@ -155,21 +167,69 @@ def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expect
     that was reported, and together they have at most the rest; when they could still move the
     value by half a point, the reply does not say it and the judge abstains.
     """
-    if reply.finish == "refusal":
-        return Expected(reason=REFUSED_REASON)
-    known = _known(reply, labels)
-    if not known:
+    reason = unanswered(reply)
+    if reason:
+        return Expected(reason=reason)
+    shares = {
+        index: math.exp(logprob)
+        for index, logprob in enumerate(reply.label_logprobs[:labels])
+        if logprob is not None and math.isfinite(logprob)
+    }
+    if not shares:
         return Expected(reason=UNREADABLE_REASON)
-    shares = {index: math.exp(logprob) for index, logprob in known.items()}
     total = sum(shares.values())
     mass = min(1.0, total)
     if mass < min_mass:
         return Expected(mass=mass, reason=LOW_MASS_REASON)
     # Twice the least: a label counts with and without a leading space, and each may be left out.
-    hidden = min(1.0 - mass, 2.0 * (labels - len(known)) * min(shares.values()))
+    hidden = min(1.0 - mass, 2.0 * (labels - len(shares)) * min(shares.values()))
     if hidden * (labels - 1) > _TOLERANCE * (total + hidden):
         return Expected(mass=mass, reason=UNREADABLE_REASON)
     return Expected(sum((index + 1) * share for index, share in shares.items()) / total, mass)
+
+
+def read_word(
+    text: str, menu: Sequence[str] = ("A", "B"), *, cut_off: bool = False
+) -> LabelReading:
+    """Read from a judge's words which of two responses is better.
+
+    Args:
+        text: The whole reply.
+        menu: The two verdicts, for A and for B.
+        cut_off: It reached its most tokens: its last line may be the beginning of another verdict.
+    """
+    name = None if cut_off else parse_choice(text, menu)
+    if name is not None:
+        return LabelReading(Choice.A if name == menu[0] else Choice.B)
+    reason = REFUSED_REASON if is_refusal(text) else UNREADABLE_REASON
+    return LabelReading(Choice.ABSTAIN, reason=reason)
+
+
+def unanswered(reply: Reply) -> str:
+    """Why nothing can be read from a reply, whatever was asked; empty when it is one."""
+    if reply is NO_REPLY:
+        return FAILED_REASON
+    return REFUSED_REASON if reply.finish == "refusal" else ""
+
+
+def no_text_reason(reply: Reply) -> str:
+    """Why a text that was asked for cannot be used; empty when it can."""
+    reason = unanswered(reply)
+    if reason:
+        return reason
+    if not reply.text.strip():
+        return UNREADABLE_REASON
+    return REFUSED_REASON if is_refusal(reply.text) else ""
+
+
+def read_together(readings: Sequence[LabelReading | Expected]) -> tuple[str, float | None]:
+    """Return why several readings of one verdict say nothing, and the least of their label masses.
+
+    The reason is the first one's that has one; the mass is unknown when any is.
+    """
+    reason = next((one.reason for one in readings if one.reason), "")
+    masses = [one.mass for one in readings if one.mass is not None]
+    return reason, min(masses) if len(masses) == len(readings) else None
 
 
 def choose(logit: float) -> Choice:
@@ -177,12 +237,3 @@ def choose(logit: float) -> Choice:
     if logit == 0.0:
         return Choice.TIE
     return Choice.A if logit > 0.0 else Choice.B
-
-
-def _known(reply: Reply, count: int) -> dict[int, float]:
-    """Index to log-probability of every label that was reported."""
-    return {
-        index: logprob
-        for index, logprob in enumerate(reply.label_logprobs[:count])
-        if logprob is not None and math.isfinite(logprob)
-    }

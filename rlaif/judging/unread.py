@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rlaif.judging.protocol import FAILED_REASON
+from rlaif.judging.reading import FAILED_REASON
 from rlaif.records import Choice, Verdict
 from rlaif.runs.text import one_line
 

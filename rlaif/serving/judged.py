@@ -28,14 +28,10 @@ from rlaif.engines.ask import run_together
 from rlaif.errors import ConfigError
 from rlaif.judging import (
     Judge,
-    Pointwise,
-    Reward,
-    Rubric,
-    Temperature,
     judge_comparison,
     weigh_principles,
 )
-from rlaif.judging.calibration import CalibratedJudge
+from rlaif.judging.protocol import ScoresAlone
 from rlaif.records import Comparison, Message, Prompt, Response, Verdict
 from rlaif.runs import Ledger
 from rlaif.sessions.session import Session
@@ -127,17 +123,9 @@ def strength(judge: Judge, principle: str, score: float) -> float:
     Raises:
         ValueError: The judge's method does not score responses by themselves.
     """
-    judged = judge.judged if isinstance(judge, CalibratedJudge) else judge
-    settings = getattr(judged, "settings", None)
-    if not isinstance(settings, Pointwise | Reward | Rubric):
+    if not isinstance(judge, ScoresAlone):
         raise ValueError(f"{judge.method} does not score a response by itself")
-    value = settings.scale * score
-    if isinstance(settings, Rubric):
-        value *= settings.weights.get(principle, 1.0)
-    for transform in judge.transforms(principle):
-        if isinstance(transform, Temperature):
-            value /= transform.t
-    return value
+    return judge.strength(principle, score)
 
 
 class JudgedScorer:

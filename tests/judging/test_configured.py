@@ -1,9 +1,11 @@
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from rlaif.config import RunConfig, load_config
 from rlaif.config.judge import JudgeConfig
+from rlaif.config.judged import ABSOLUTE
 from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError
 from rlaif.judging import METHODS, Clamp, Judge, Temperature, build_configured_judge
@@ -11,13 +13,13 @@ from rlaif.templates import TemplateSet
 from tests.judging.fake import FakeEngine, always
 
 
-def config(**fields: Any) -> JudgeConfig:
-    return JudgeConfig(engine="scripted", model="echo", **fields)
+def config(**values: Any) -> JudgeConfig:
+    return JudgeConfig(engine="scripted", model="echo", **values)
 
 
-def built(**fields: Any) -> Judge:
+def built(**values: Any) -> Judge:
     return build_configured_judge(
-        config(**fields),
+        config(**values),
         engine=FakeEngine(always(Reply()), frozenset(Capability)),
         templates=TemplateSet.open(),
         orders="both",
@@ -32,6 +34,22 @@ def test_every_method_can_be_named_in_a_file(method: str) -> None:
     assert judge.method == method
     plan = config(method=method).plan()
     assert set(plan) == {"method", "weight", method}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_what_files_are_checked_for_is_what_the_table_and_the_flows_say(method: str) -> None:
+    row, said = METHODS[method], config(method=method)
+    assert said.shows_both is (row.orders != "none")
+    assert said.reads_labels is bool(built(method=method).cost.labels)
+    assert (method in ABSOLUTE) is (row.factor is not None)
+    names = {field.name for field in fields(row.settings)}
+    assert names == set(type(said.method_settings).model_fields)
+
+
+def test_a_judge_in_words_has_no_label_mass() -> None:
+    words = {"words": True, "chain_of_thought": True}
+    assert not config(pairwise=words).reads_labels
+    assert not built(pairwise=words).cost.labels
 
 
 def test_settings_reach_the_judge() -> None:

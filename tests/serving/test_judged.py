@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,13 @@ import pytest
 from rlaif.config import load_config
 from rlaif.config.judged import JudgedConfig
 from rlaif.constitution import Principle
+from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError, RunLocked
-from rlaif.judging import Temperature
-from rlaif.judging.calibration import CalibratedJudge
-from rlaif.judging.methods.pointwise import Pointwise, PointwiseJudge
-from rlaif.judging.methods.rubric import Rubric, RubricJudge
+from rlaif.judging import ConstructionJudge, FlowJudge, Rubric, build_judge
 from rlaif.records import Choice, Order, Prompt, Verdict
 from rlaif.serving.judged import Panel, open_judged, strength
+from rlaif.templates import TemplateSet
+from tests.judging.fake import FakeEngine, always
 
 PROMPT = Prompt.build("Why?")
 HARM = Principle(id="harm", statement="Do no harm.", weight=3.0)
@@ -24,14 +25,13 @@ class Says:
     """A judge that gives each principle's score, or abstains where there is none."""
 
     method = "pointwise"
-    settings = Pointwise(scale=4.0)
 
     def __init__(self, name: str, **scores: float | None) -> None:
         self.name = name
         self.scores = scores
 
-    def transforms(self, _: str) -> tuple[Any, ...]:
-        return ()
+    def strength(self, _: str, score: float) -> float:
+        return 4.0 * score
 
     async def judge(self, _: Any, __: Any, principles: Any) -> Any:
         return tuple(self.verdict(one.id) for one in principles)
@@ -95,14 +95,30 @@ async def test_all_responses_to_a_prompt_are_measured_by_the_same_principle():
     assert len(scores) == 1
 
 
-def test_temperature_and_rubric_weights_are_part_of_a_strength():
-    pointwise: Any = PointwiseJudge("j", None, None)  # type: ignore[arg-type]
+def judge(method: str, settings: Any = None) -> FlowJudge:
+    return build_judge(
+        name="j",
+        method=method,
+        engine=FakeEngine(always(Reply()), frozenset(Capability)),
+        templates=TemplateSet.open(),
+        settings=settings,
+    )
+
+
+def test_scale_temperature_and_rubric_weights_are_part_of_a_strength():
+    pointwise = judge("pointwise")
     assert strength(pointwise, "p", 0.5) == 2.0
-    assert strength(CalibratedJudge(pointwise, Temperature(4.0)), "p", 0.5) == 0.5
-    rubric: Any = RubricJudge("j", None, None, settings=Rubric(4.0, True, {"p": -2.0}))  # type: ignore[arg-type]
-    assert strength(rubric, "p", 0.5) == -4.0
-    with pytest.raises(ValueError, match="pairwise does not score"):
-        strength(type("J", (), {"method": "pairwise"})(), "p", 0.5)
+    assert strength(replace(pointwise, temperature=4.0), "p", 0.5) == 0.5
+    assert strength(judge("rubric", Rubric(4.0, True, {"p": -2.0})), "p", 0.5) == -4.0
+    assert strength(judge("reward"), "reward-model", -1.5) == -1.5
+
+
+@pytest.mark.parametrize("method", ["pairwise", "salmon", "contrast"])
+def test_a_method_that_compares_has_no_strength(method: str):
+    with pytest.raises(ValueError, match=f"{method} does not score"):
+        strength(judge(method), "p", 0.5)
+    with pytest.raises(ValueError, match="construction does not score"):
+        strength(ConstructionJudge(), "p", 0.5)
 
 
 def config(folder: Path, **changes: Any) -> JudgedConfig:

@@ -1,1 +1,30 @@
-"""The judge methods, one file each."""
+"""The judge methods: a flow each, and the table of all of them."""
+
+from rlaif.judging.methods import contrast, pairwise, pointwise, reward, rubric, salmon
+from rlaif.judging.methods.flow import Method, Methods
+
+METHODS: Methods = {
+    "contrast": Method(contrast.Contrast, contrast.flow, contrast.TEMPLATE),
+    "pairwise": Method(
+        pairwise.Pairwise,
+        pairwise.flow,
+        pairwise.template,
+        orders="averaged",
+        transforms=pairwise.transforms,
+    ),
+    "pointwise": Method(
+        pointwise.Pointwise, pointwise.flow, pointwise.TEMPLATE, factor=pointwise.factor
+    ),
+    "reward": Method(reward.Reward, reward.flow, factor=reward.factor, principle=reward.SPEAKER),
+    "rubric": Method(
+        rubric.Rubric, rubric.flow, rubric.TEMPLATE, factor=rubric.factor, additive=True
+    ),
+    "salmon": Method(
+        salmon.Salmon,
+        salmon.flow,
+        salmon.TEMPLATE,
+        orders="agreeing",
+        transforms=salmon.transforms,
+    ),
+}
+"""Name of a method to all that is known about it."""

@@ -15,19 +15,12 @@ every comparison it takes part in.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rlaif.constitution import Principle
-from rlaif.engines import Capability, Engine, Reply, Score, request_key
-from rlaif.engines.ask import ask_all
-from rlaif.errors import CallFailed
+from rlaif.engines import Reply, Score
+from rlaif.errors import TemplateError
+from rlaif.judging.methods.flow import Flow, Outcome, Question
 from rlaif.judging.position import cut
-from rlaif.judging.protocol import FAILED_REASON, REFUSED_REASON, UNREADABLE_REASON, Cost, Needs
-from rlaif.judging.reading import choose
-from rlaif.judging.transforms import Transform
-from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
-from rlaif.templates import Template
 
 TEMPLATE = "judge/contrast"
 
@@ -45,113 +38,33 @@ class Contrast:
     small: a larger ``scale`` is needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContrastJudge:
-    """Scores both responses under the principle and its opposite. Build with `build_judge`."""
+def flow(question: Question[Contrast]) -> Flow:
+    """Score both responses under the principle and under its opposite.
 
-    name: str
-    engine: Engine
-    template: Template
-    settings: Contrast = Contrast()
-    method: str = "contrast"
-
-    @property
-    def needs(self) -> Needs:
-        """Log-probabilities of given text."""
-        return (frozenset({Capability.SCORE}),)
-
-    @property
-    def template_fingerprints(self) -> Mapping[str, str]:
-        """The one template it shows."""
-        return {self.template.name: self.template.fingerprint}
-
-    @property
-    def cost(self) -> Cost:
-        """Each response under the principle and under its opposite."""
-        return Cost("response", scores=2)
-
-    def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
-        """Nothing."""
-        return ()
-
-    async def judge(
-        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
-    ) -> tuple[Verdict, ...]:
-        """One verdict per principle; there is no order."""
-        requests = [
-            request
-            for principle in principles
-            for request in self._requests(prompt, comparison, principle)
-        ]
-        answers = await ask_all(self.engine, requests)
-        return tuple(
-            self._verdict(principle, requests[at : at + 4], answers[at : at + 4])
-            for at, principle in zip(range(0, len(requests), 4), principles, strict=True)
-        )
-
-    def _requests(
-        self, prompt: Prompt, comparison: Comparison, principle: Principle
-    ) -> tuple[Score, ...]:
-        """First for, first against, second for, second against."""
-        personas = [
-            self.template.render(
-                statement=principle.statement, opposite=principle.opposite, against=against
-            )[0]["content"]
-            for against in (False, True)
-        ]
-        return tuple(
-            Score(prompt.with_system(persona), response.text, purpose="judge")
-            for response in (comparison.first, comparison.second)
-            for persona in personas
-        )
-
-    def _verdict(
-        self,
-        principle: Principle,
-        requests: Sequence[Score],
-        answers: Sequence[Sequence[Reply] | CallFailed],
-    ) -> Verdict:
-        choice, logit, scores, raw = Choice.ABSTAIN, None, None, ""
-        replies = [answer[0] for answer in answers if not isinstance(answer, CallFailed)]
-        failed = [answer for answer in answers if isinstance(answer, CallFailed)]
-        if failed:
-            reason, raw = FAILED_REASON, f"{failed[0].kind}: {failed[0].message}"
-        else:
-            reason, scores = self._scores(replies)
-        if scores is not None:
-            logit = contrast_logit(*scores, scale=self.settings.scale, clamp=self.settings.clamp)
-            choice = choose(logit)
-        return Verdict(
-            judge=self.name,
-            method=self.method,
-            principle=principle.id,
-            order=Order.NONE,
-            choice=choice,
-            logit=logit,
-            scores=scores,
-            reason=reason,
-            raw=raw,
-            calls=()
-            if failed
-            else tuple(request_key(self.engine.identity, request) for request in requests),
-        )
-
-    def _scores(self, replies: Sequence[Reply]) -> tuple[str, tuple[float, float] | None]:
-        """Why there are none, or each response's log-likelihood ratio, for over against."""
-        if any(reply.finish == "refusal" for reply in replies):
-            return REFUSED_REASON, None
-        read = [self._logprob(reply) for reply in replies]
-        known = [value for value in read if value is not None]
-        if len(known) != 4:
-            return UNREADABLE_REASON, None
-        return "", (known[0] - known[1], known[2] - known[3])
-
-    def _logprob(self, reply: Reply) -> float | None:
-        if reply.logprob is None or not math.isfinite(reply.logprob):
-            return None
-        if not self.settings.per_token:
-            return reply.logprob
-        return reply.logprob / reply.scored_tokens if reply.scored_tokens else None
+    Raises:
+        TemplateError: The template is more than a system message.
+    """
+    settings, principle, template = question.settings, question.principle, question.template
+    if template is not None and template.roles != ("system",):
+        raise TemplateError(f"{template.path}: must have one section, --- system, and no other")
+    personas = [
+        question.render(
+            statement=principle.statement, opposite=principle.opposite, against=against
+        )[0]["content"]
+        for against in (False, True)
+    ]
+    replies = yield tuple(
+        Score(question.prompt.with_system(persona), response.text, purpose="judge")
+        for response in question.responses
+        for persona in personas
+    )
+    read = [_logprob(reply, per_token=settings.per_token) for reply in replies]
+    known = [value for value in read if value is not None]
+    if len(known) < len(read):
+        return Outcome()
+    first, second = known[0] - known[1], known[2] - known[3]
+    logit = contrast_logit(first, second, scale=settings.scale, clamp=settings.clamp)
+    return Outcome(logit=logit, scores=(first, second))
 
 
 def contrast_logit(first: float, second: float, *, scale: float, clamp: float) -> float:
@@ -164,3 +77,11 @@ def contrast_logit(first: float, second: float, *, scale: float, clamp: float) -
         clamp: The difference is cut to ± this before scaling.
     """
     return scale * cut(first - second, clamp)
+
+
+def _logprob(reply: Reply, *, per_token: bool) -> float | None:
+    if reply.logprob is None or not math.isfinite(reply.logprob):
+        return None
+    if not per_token:
+        return reply.logprob
+    return reply.logprob / reply.scored_tokens if reply.scored_tokens else None

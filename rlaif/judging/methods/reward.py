@@ -12,20 +12,16 @@ of its own, which weighs as much as all drawn principles together.
 Cost: one score per response, whatever the principles.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlaif.constitution import Principle
-from rlaif.engines import Capability, Engine, Score
-from rlaif.engines.ask import run_together
-from rlaif.judging.judge import Asked, ask
-from rlaif.judging.protocol import UNREADABLE_REASON, Cost, Needs
-from rlaif.judging.reading import choose
-from rlaif.judging.transforms import Transform
-from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
+from rlaif.engines import Score
+from rlaif.judging.methods.flow import Flow, Outcome, Question
 
 REWARD_PRINCIPLE = "reward-model"
 """What its verdicts name in place of a principle's id."""
+
+SPEAKER = Principle(id=REWARD_PRINCIPLE, statement="What the reward model was trained on.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,68 +32,17 @@ class Reward:
     """Log-odds per unit of score, > 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class RewardJudge:
-    """Scores both responses with a reward model. Build with `build_judge`."""
-
-    name: str
-    engine: Engine
-    settings: Reward = Reward()
-    method: str = "reward"
-
-    @property
-    def needs(self) -> Needs:
-        """Scores of given replies."""
-        return (frozenset({Capability.REWARD}),)
-
-    @property
-    def template_fingerprints(self) -> Mapping[str, str]:
-        """None: it is shown the conversation and nothing else."""
-        return {}
-
-    @property
-    def cost(self) -> Cost:
-        """One score per response."""
-        return Cost("response", scores=1, every_principle=False)
-
-    def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
-        """Nothing."""
-        return ()
-
-    async def judge(
-        self,
-        prompt: Prompt,
-        comparison: Comparison,
-        principles: Sequence[Principle],  # noqa: ARG002 - it reads none
-    ) -> tuple[Verdict, ...]:
-        """One verdict, whatever the principles; there is no order."""
-        asked = await run_together(
-            [
-                ask(self.engine, Score(prompt.messages, response.text, purpose="judge"))
-                for response in (comparison.first, comparison.second)
-            ]
-        )
-        scores = _scores(asked)
-        logit = None if scores is None else self.settings.scale * (scores[0] - scores[1])
-        problem = next((one.problem for one in asked if one.problem), "")
-        reason = next((one.reason for one in asked if one.reason), "")
-        return (
-            Verdict(
-                judge=self.name,
-                method=self.method,
-                principle=REWARD_PRINCIPLE,
-                order=Order.NONE,
-                choice=Choice.ABSTAIN if logit is None else choose(logit),
-                logit=logit,
-                scores=scores,
-                reason=reason or (UNREADABLE_REASON if logit is None else ""),
-                raw=problem,
-                calls=() if problem else tuple(one.call for one in asked),
-            ),
-        )
+def flow(question: Question[Reward]) -> Flow:
+    """Ask for the score of each response, as the reply to its conversation."""
+    first, second = yield tuple(
+        Score(question.prompt.messages, response.text, purpose="judge")
+        for response in question.responses
+    )
+    if first.score is None or second.score is None:
+        return Outcome()
+    return Outcome(scores=(first.score, second.score))
 
 
-def _scores(asked: Sequence[Asked]) -> tuple[float, float] | None:
-    read = [one.reply.score if one.reply is not None and not one.reason else None for one in asked]
-    known = [score for score in read if score is not None]
-    return (known[0], known[1]) if len(known) == 2 else None
+def factor(settings: Reward, _: str) -> float:
+    """Log-odds per unit of score."""
+    return settings.scale

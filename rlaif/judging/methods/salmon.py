@@ -22,14 +22,11 @@ Cost: two next-token calls per comparison and principle.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rlaif.constitution import Principle
-from rlaif.engines import Engine
-from rlaif.judging.methods.pairwise import PairwiseJudge
+from rlaif.judging.methods.flow import Flow, Question
+from rlaif.judging.methods.pairwise import ask_letter
 from rlaif.judging.position import split_agreeing
-from rlaif.judging.protocol import Cost, Needs
 from rlaif.judging.transforms import Temperature, Transform
-from rlaif.records import Comparison, Judgment, Order, Prompt, Verdict
-from rlaif.templates import Template
+from rlaif.records import Judgment, Order
 
 TEMPLATE = "judge/salmon"
 
@@ -42,48 +39,15 @@ class Salmon:
     """Principle id to the variance of its log-odds, > 0; 1 where none is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class SalmonJudge:
-    """Asks for A or B along one principle at a time, in both orders. Build with `build_judge`."""
+def flow(question: Question[Salmon]) -> Flow:
+    """Ask for A or B along one principle."""
+    return (yield from ask_letter(question))
 
-    name: str
-    engine: Engine
-    template: Template
-    min_mass: float = 0.0
-    settings: Salmon = field(default_factory=Salmon)
-    method: str = "salmon"
 
-    @property
-    def needs(self) -> Needs:
-        """As a pairwise judge with this template."""
-        return self._asker.needs
-
-    @property
-    def template_fingerprints(self) -> Mapping[str, str]:
-        """The one template it shows."""
-        return self._asker.template_fingerprints
-
-    @property
-    def cost(self) -> Cost:
-        """One label per order."""
-        return self._asker.cost
-
-    def transforms(self, principle: str) -> tuple[Transform, ...]:
-        """Division by the principle's variance, where one is given."""
-        variance = self.settings.variances.get(principle)
-        return () if variance is None else (Temperature(variance),)
-
-    async def judge(
-        self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
-    ) -> tuple[Verdict, ...]:
-        """One verdict per principle and order, with log-odds as the judge gave them."""
-        return await self._asker.judge(prompt, comparison, principles)
-
-    @property
-    def _asker(self) -> PairwiseJudge:
-        return PairwiseJudge(
-            self.name, self.engine, self.template, min_mass=self.min_mass, method=self.method
-        )
+def transforms(settings: Salmon, principle: str) -> tuple[Transform, ...]:
+    """Division by the principle's variance, where one is given."""
+    variance = settings.variances.get(principle)
+    return () if variance is None else (Temperature(variance),)
 
 
 def measure_variances(judgments: Sequence[Judgment], *, judge: str) -> dict[str, float]:

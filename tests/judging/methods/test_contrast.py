@@ -4,7 +4,7 @@ import pytest
 
 from rlaif.engines import Reply, Request, Score, request_key
 from rlaif.errors import CallFailed
-from rlaif.judging import Contrast, ContrastJudge, build_judge, contrast_logit
+from rlaif.judging import Contrast, Judge, build_judge, contrast_logit
 from rlaif.records import Choice, Order, Prompt
 from rlaif.templates import TemplateSet
 from tests.judging.fake import BRIEF, COMPARISON, FIRST, KIND, PROMPT, SECOND, FakeEngine, always
@@ -24,16 +24,14 @@ def scored(request: Request) -> Reply:
     return Reply(logprob=logprob, scored_tokens=tokens)
 
 
-def judge(engine: FakeEngine, contrast: Contrast | None = None) -> ContrastJudge:
-    built = build_judge(
+def judge(engine: FakeEngine, contrast: Contrast | None = None) -> Judge:
+    return build_judge(
         name="main",
         method="contrast",
         engine=engine,
         templates=TemplateSet.open(),
         settings=contrast,
     )
-    assert isinstance(built, ContrastJudge)
-    return built
 
 
 async def test_the_ratio_of_likelihoods_becomes_log_odds() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from rlaif.engines import Capability, Label, Reply, Request, request_key
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
-from rlaif.judging import PairwiseJudge, build_judge, read_labels
+from rlaif.judging import Judge, build_judge, read_labels
 from rlaif.records import Choice, Order, Verdict
 from rlaif.templates import TemplateSet
 from tests.judging.fake import (
@@ -27,16 +27,14 @@ def labels(p_a: float | None, p_b: float | None) -> Reply:
     return Reply(text="A", label_logprobs=logs)
 
 
-def judge(engine: FakeEngine, **options: object) -> PairwiseJudge:
-    built = build_judge(
+def judge(engine: FakeEngine, **options: object) -> Judge:
+    return build_judge(
         name="main",
         method="pairwise",
         engine=engine,
         templates=TemplateSet.open(),
         **options,  # type: ignore[arg-type]
     )
-    assert isinstance(built, PairwiseJudge)
-    return built
 
 
 async def test_both_orders_are_asked_and_read_as_shown() -> None:

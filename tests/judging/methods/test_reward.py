@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from rlaif.engines import Capability, Reply, Request, Score
@@ -49,6 +51,7 @@ async def test_it_weighs_as_much_as_all_drawn_principles_together() -> None:
     ("bad", "reason"),
     [
         (Reply(), "unreadable"),
+        (Reply(score=math.nan), "unreadable"),
         (CallFailed("too long", kind="context-length"), "failed"),
     ],
 )
