@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlaif.pipeline import agenerate, export, generate
     from rlaif.records import Failure, Judgment, PreferencePair, Prompt, Response, Verdict
     from rlaif.runs import Run, open_run
+    from rlaif.serving.train import train_grpo, train_ppo, train_rloo
     from rlaif.serving.trl import build_reward_func
     from rlaif.training import train_dpo, train_reward, train_sft
 
@@ -47,7 +48,10 @@ _ROOMS = {
     "open_run": "rlaif.runs",
     "run_loop": "rlaif.loop",
     "train_dpo": "rlaif.training",
+    "train_grpo": "rlaif.serving.train",
+    "train_ppo": "rlaif.serving.train",
     "train_reward": "rlaif.training",
+    "train_rloo": "rlaif.serving.train",
     "train_sft": "rlaif.training",
 }
 
@@ -79,7 +83,10 @@ __all__ = [
     "open_run",
     "run_loop",
     "train_dpo",
+    "train_grpo",
+    "train_ppo",
     "train_reward",
+    "train_rloo",
     "train_sft",
 ]
 
