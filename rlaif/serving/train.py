@@ -46,49 +46,37 @@ def train_ppo(
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
-    settings = read_settings(PpoConfig, config, overrides, model=model, out=out)
-    return _train(ppo.train_ppo, settings, scorer, prompts=prompts, force=force, style=style)
+    named = {"model": model, "out": out, "prompts": prompts, "force": force, "style": style}
+    return _train(ppo.train_ppo, PpoConfig, config, scorer, {**overrides, **named})
 
 
-def train_rloo(
-    config: Said = None,
-    *,
-    scorer: Scorer | None = None,
-    prompts: Sequence[AnyPrompt] | None = None,
-    model: str | Path | None = None,
-    out: str | Path | None = None,
-    force: bool = False,
-    style: Style = "quiet",
-    **overrides: Any,
-) -> TrainResult:
+def train_rloo(config: Said = None, *, scorer: Scorer | None = None, **said: Any) -> TrainResult:
     """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = read_settings(RlooConfig, config, overrides, model=model, out=out)
-    return _train(online.train_rloo, settings, scorer, prompts=prompts, force=force, style=style)
+    return _train(online.train_rloo, RlooConfig, config, scorer, said)
 
 
-def train_grpo(
-    config: Said = None,
-    *,
-    scorer: Scorer | None = None,
-    prompts: Sequence[AnyPrompt] | None = None,
-    model: str | Path | None = None,
-    out: str | Path | None = None,
-    force: bool = False,
-    style: Style = "quiet",
-    **overrides: Any,
-) -> TrainResult:
+def train_grpo(config: Said = None, *, scorer: Scorer | None = None, **said: Any) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = read_settings(GrpoConfig, config, overrides, model=model, out=out)
-    return _train(online.train_grpo, settings, scorer, prompts=prompts, force=force, style=style)
+    return _train(online.train_grpo, GrpoConfig, config, scorer, said)
+
+
+_CALL = ("prompts", "force", "style")
+"""Arguments that are no settings."""
 
 
 def _train(
-    train: Callable[..., TrainResult], settings: OnlineConfig, scorer: Scorer | None, **named: Any
+    train: Callable[..., TrainResult],
+    kind: type[OnlineConfig],
+    config: Said,
+    scorer: Scorer | None,
+    said: dict[str, Any],
 ) -> TrainResult:
+    call = {name: said.pop(name) for name in _CALL if name in said}
+    settings = read_settings(kind, config, said)
     if scorer is not None:
-        return train(settings, scorer=scorer, **named)
+        return train(settings, scorer=scorer, **call)
     if settings.reward is None:
         raise InputError("reward is missing", hint="name one in the file, or give a scorer")
     rank = int(os.environ.get("RANK", "0"))
     with opened_scorer(settings.reward, settings.length_penalty, rank=rank) as opened:
-        return train(settings, scorer=opened.scorer, **named)
+        return train(settings, scorer=opened.scorer, **call)

@@ -6,7 +6,6 @@ own way: RLOO subtracts it from the score of a whole response, GRPO adds it to t
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import Dataset
@@ -39,14 +38,12 @@ def train_rloo(
     *,
     scorer: Scorer,
     prompts: Sequence[AnyPrompt] | None = None,
-    model: str | Path | None = None,
-    out: str | Path | None = None,
     force: bool = False,
     style: Style = "quiet",
-    **overrides: Any,
+    **said: Any,
 ) -> TrainResult:
     """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = read_settings(RlooConfig, config, overrides, model=model, out=out)
+    settings = read_settings(RlooConfig, config, said)
     return train(RLOO, settings, Asked(scorer, prompts), force=force, style=style)
 
 
@@ -55,14 +52,12 @@ def train_grpo(
     *,
     scorer: Scorer,
     prompts: Sequence[AnyPrompt] | None = None,
-    model: str | Path | None = None,
-    out: str | Path | None = None,
     force: bool = False,
     style: Style = "quiet",
-    **overrides: Any,
+    **said: Any,
 ) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = read_settings(GrpoConfig, config, overrides, model=model, out=out)
+    settings = read_settings(GrpoConfig, config, said)
     return train(GRPO, settings, Asked(scorer, prompts), force=force, style=style)
 
 

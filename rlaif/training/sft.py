@@ -63,7 +63,7 @@ def train_sft(
         TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings = read_settings(SftConfig, config, overrides, **places(dataset, model, out))
+    settings = read_settings(SftConfig, config, {**overrides, **places(dataset, model, out)})
     return train(SFT, settings, name_source(settings, dataset), force=force, style=style)
 
 

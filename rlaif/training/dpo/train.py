@@ -54,7 +54,7 @@ def train_dpo(
         TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings = read_settings(DpoConfig, config, overrides, **places(dataset, model, out))
+    settings = read_settings(DpoConfig, config, {**overrides, **places(dataset, model, out)})
     return train(DPO, settings, name_source(settings, dataset), force=force, style=style)
 
 

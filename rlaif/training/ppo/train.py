@@ -68,7 +68,7 @@ def train_ppo(
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
-    settings = read_settings(PpoConfig, config, overrides, model=model, out=out)
+    settings = read_settings(PpoConfig, config, {**overrides, "model": model, "out": out})
     return train(PPO, settings, Asked(scorer, prompts), force=force, style=style)
 
 

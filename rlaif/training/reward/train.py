@@ -61,7 +61,7 @@ def train_reward(
         TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings = read_settings(RewardConfig, config, overrides, **places(dataset, model, out))
+    settings = read_settings(RewardConfig, config, {**overrides, **places(dataset, model, out)})
     return train(REWARD, settings, name_source(settings, dataset), force=force, style=style)
 
 
