@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rlaif.pipeline import aestimate, agenerate, estimate, export, generate
     from rlaif.records import Failure, Judgment, PreferencePair, Prompt, Response, Verdict
     from rlaif.runs import Run, open_run
+    from rlaif.serving.train import train_grpo, train_ppo, train_rloo
     from rlaif.serving.trl import build_reward_func
     from rlaif.sessions.single import ajudge, judge
     from rlaif.training import train_dpo, train_reward, train_sft
@@ -79,7 +80,10 @@ _ROOMS = {
     "reparse": "rlaif.auditing.relabel.relabel",
     "run_loop": "rlaif.loop",
     "train_dpo": "rlaif.training",
+    "train_grpo": "rlaif.serving.train",
+    "train_ppo": "rlaif.serving.train",
     "train_reward": "rlaif.training",
+    "train_rloo": "rlaif.serving.train",
     "train_sft": "rlaif.training",
     "try_constitution": "rlaif.auditing.principles.principles",
 }
@@ -129,7 +133,10 @@ __all__ = [
     "reparse",
     "run_loop",
     "train_dpo",
+    "train_grpo",
+    "train_ppo",
     "train_reward",
+    "train_rloo",
     "train_sft",
     "try_constitution",
 ]

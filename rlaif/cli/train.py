@@ -1,19 +1,20 @@
 """`rlaif train`: a training file in, a checkpoint out; the same command resumes."""
 
-import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from rlaif.cli import online
-from rlaif.config.load import load_config, nearest, parse_overrides
-from rlaif.config.ppo import GrpoFile, PpoFile, RlooFile
+import rlaif
+from rlaif.config.load import Settings, load_config, parse_overrides
+from rlaif.config.online import GrpoConfig, RlooConfig
+from rlaif.config.ppo import PpoConfig
 from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
-from rlaif.errors import InputError
+from rlaif.training.launch import STRATEGIES, Strategy, start_processes
 
 app = typer.Typer(
     help="Train a policy or a reward model; repeat the command to resume.",
@@ -28,133 +29,66 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothin
 Force = Annotated[bool, typer.Option("--force", help="Start over; drops an earlier training.")]
 Launch = Annotated[
     str | None,
-    typer.Option("--launch", help="ddp, fsdp2, zero2, or a settings file of accelerate's."),
+    typer.Option("--launch", help="ddp, fsdp2, zero2, or an accelerate settings file."),
 ]
 Processes = Annotated[
-    int | None, typer.Option("--processes", min=1, help="How many; absent: one per GPU.")
+    int | None,
+    typer.Option("--processes", min=1, help="Number of processes (default: one per GPU)."),
 ]
 
 
-@app.command()
-def sft(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """Supervised fine-tuning on demonstrations."""
-    settings = load_config(SftConfig, config, parse_overrides(set_ or []))
-    _start_processes(launch, processes)
-    import rlaif.training as training
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """One command of ``rlaif train``."""
 
-    _carry_out(training.train_sft, settings, json=json, force=force)
+    schema: type[Settings]
+    """Of its file."""
+
+    help: str
+    launched: tuple[Strategy, ...] = STRATEGIES
 
 
-@app.command()
-def reward(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """A reward model on preference pairs with soft labels."""
-    settings = load_config(RewardConfig, config, parse_overrides(set_ or []))
-    _start_processes(launch, processes)
-    import rlaif.training as training
-
-    _carry_out(training.train_reward, settings, json=json, force=force)
+_TRAINERS = {
+    "sft": _Trainer(SftConfig, "Supervised fine-tuning on demonstrations."),
+    "reward": _Trainer(RewardConfig, "A reward model on preference pairs with soft labels."),
+    "dpo": _Trainer(DpoConfig, "DPO with soft labels, its relatives, and TRL's own losses."),
+    "ppo": _Trainer(
+        PpoConfig,
+        "PPO against rules, reward models, judges or a mixture, with a value model.",
+        ("ddp",),
+    ),
+    "rloo": _Trainer(RlooConfig, "REINFORCE, leave one out, with the scorers of ppo."),
+    "grpo": _Trainer(GrpoConfig, "Group-relative policy optimisation, with the scorers of ppo."),
+}
 
 
-@app.command()
-def dpo(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """DPO with soft labels, its relatives, and TRL's own losses."""
-    settings = load_config(DpoConfig, config, parse_overrides(set_ or []))
-    _start_processes(launch, processes)
-    import rlaif.training as training
+def _command(kind: str, trainer: _Trainer) -> Callable[..., None]:
+    def command(
+        config: Config,
+        set_: Sets = None,
+        json: Json = False,
+        force: Force = False,
+        launch: Launch = None,
+        processes: Processes = None,
+    ) -> None:
+        settings = load_config(trainer.schema, config, parse_overrides(set_ or []))
+        code = start_processes(launch, processes, sys.argv, allowed=trainer.launched)
+        if code is not None:
+            raise typer.Exit(code)
+        _carry_out(getattr(rlaif, f"train_{kind}"), settings, json=json, force=force)
 
-    _carry_out(training.train_dpo, settings, json=json, force=force)
-
-
-@app.command()
-def ppo(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """PPO against rules, a reward model or a mixture of them, with a value model of its own."""
-    settings = load_config(PpoFile, config, parse_overrides(set_ or []))
-    if launch in ("fsdp2", "zero2"):
-        raise InputError(f"--launch {launch}: PPO knows ddp only", hint="see docs/ppo.md")
-    _start_processes(launch, processes)
-    _carry_out(online.train_ppo, settings, json=json, force=force)
+    return command
 
 
-@app.command()
-def rloo(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """REINFORCE, leave one out, with the scorers of ppo."""
-    settings = load_config(RlooFile, config, parse_overrides(set_ or []))
-    _start_processes(launch, processes)
-    _carry_out(online.train_rloo, settings, json=json, force=force)
-
-
-@app.command()
-def grpo(
-    config: Config,
-    set_: Sets = None,
-    json: Json = False,
-    force: Force = False,
-    launch: Launch = None,
-    processes: Processes = None,
-) -> None:
-    """Group-relative policy optimisation, with the scorers of ppo."""
-    settings = load_config(GrpoFile, config, parse_overrides(set_ or []))
-    _start_processes(launch, processes)
-    _carry_out(online.train_grpo, settings, json=json, force=force)
-
-
-def _start_processes(strategy: str | None, processes: int | None) -> None:
-    """Run this very command once per process and exit; return in the processes themselves."""
-    if strategy is None and processes is not None:
-        raise InputError("--processes needs --launch", hint="--launch ddp")
-    if strategy is None or "RANK" in os.environ:
-        return
-    from rlaif.training.launch import Strategy, launch
-
-    names: tuple[Strategy, ...] = ("ddp", "fsdp2", "zero2")
-    if strategy not in names and strategy.endswith((".yaml", ".yml")):
-        raise typer.Exit(launch(Path(strategy), processes, sys.argv))
-    if strategy not in names:
-        raise InputError(f"--launch {strategy}: unknown{nearest(strategy, names)}")
-    chosen: Strategy = next(name for name in names if name == strategy)
-    raise typer.Exit(launch(chosen, processes, sys.argv))
+for _kind, _trainer in _TRAINERS.items():
+    app.command(_kind, help=_trainer.help)(_command(_kind, _trainer))
 
 
 def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
     from rlaif.training.harness.progress import progress_style
     from rlaif.training.harness.settings import is_main_process
 
-    result = train(config=settings, force=force, style=progress_style(json=json))
+    result = train(settings, force=force, style=progress_style(json=json))
     if not is_main_process():
         return
     if json:

@@ -1,6 +1,6 @@
 """Judges as a reward: what they are asked about each response, for training and for a server."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,8 @@ class JudgedConfig(Settings):
     )
     concurrency: int = Field(64, ge=1, description="Responses being judged at once.")
     out: FilePath = Field(description="The folder of the ledger: equal texts are asked once.")
+
+    INERT: ClassVar = frozenset({"reuse", "concurrency", "out"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "JudgedConfig":

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
@@ -19,8 +19,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    INERT: ClassVar[frozenset[str]] = frozenset()
+    """Fields of this class that change no result, only pace, place or display: what may differ when
+    work is resumed. Beside the fields, and added up over base classes."""
+
+    @classmethod
+    def inert(cls) -> frozenset[str]:
+        """Return `INERT` of this class and its bases."""
+        return frozenset().union(*(vars(base).get("INERT", ()) for base in cls.__mro__))
+
+    def content(self) -> dict[str, Any]:
+        """Return as plain data what changes the result: all fields but the inert ones."""
+        return self.model_dump(mode="json", exclude=set(self.inert()))
+
+    def part(self, kind: "type[PartT]") -> "PartT":
+        """Return one of the records that this file's schema is composed of."""
+        values = {name: getattr(self, name) for name in kind.model_fields}
+        return cast("PartT", kind.model_construct(**values))
+
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+PartT = TypeVar("PartT", bound=Settings)
 
 SHIPPED_MODELS = ("smollm2-135m-instruct",)
 """Names of models that mean the same weights everywhere, whatever lies beside a file."""

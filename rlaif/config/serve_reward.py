@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlaif.config.load import Settings
-from rlaif.config.ppo import LengthPenaltyConfig, RewardPartConfig
+from rlaif.config.reward import LengthPenaltyConfig, RewardPartConfig
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -1,6 +1,6 @@
 """Training files: what `rlaif train sft|reward|dpo` is told. One style for all of them."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,8 +22,8 @@ TRL_LOSSES = (
 """Losses of TRL that are passed through; they know no soft labels."""
 
 
-class LoraConfig(Settings):
-    """Low-rank adapters instead of all weights."""
+class LoraSettings(Settings):
+    """Low-rank adapters (2106.09685) instead of all weights."""
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / r.")
@@ -31,7 +31,7 @@ class LoraConfig(Settings):
     target_modules: str | tuple[str, ...] = Field(
         "all-linear", description="all-linear, or names of linear layers."
     )
-    quantize: bool = Field(False, description="QLoRA: the base in 4 bits; needs CUDA.")
+    quantize: bool = Field(False, description="QLoRA (2305.14314): the base in 4 bits; needs CUDA.")
 
 
 class SamplesConfig(Settings):
@@ -42,42 +42,68 @@ class SamplesConfig(Settings):
     max_tokens: int = Field(64, ge=1)
 
 
-class TrainConfig(Settings):
-    """What every trainer is told."""
+class ModelSettings(Settings):
+    """The model that training starts from."""
 
     model: ModelName = Field(description="A shipped name, a folder or a hub id.")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What is computed in; weights that are all trained are always fp32."
+    )
+    chat_template: NameOrFile | None = Field(
+        None, description="chatml, a .jinja file, or none (default: the tokenizer's own)."
+    )
+    lora: LoraSettings | None = None
+
+    INERT: ClassVar = frozenset({"model"})  # counts by its content
+
+
+class OptimiserSettings(Settings):
+    """How big the steps of an optimiser are."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps.")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class KeepingSettings(Settings):
+    """Where a training is written, and what of it is kept."""
+
+    out: FilePath = Field(description="The folder the checkpoint is written to.")
+    save_every: int = Field(200, ge=1, description="Steps between checkpoints to resume from.")
+    keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
+    report_to: tuple[Literal["wandb", "trackio"], ...] = ()
+
+    INERT: ClassVar = frozenset({"out", "save_every", "keep_checkpoints", "report_to"})
+
+
+class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
+    """What the trainers on data sets share."""
+
     data: NameOrPath | None = Field(
         None, description="An export folder, a Parquet or JSONL file, or a hub id."
     )
-    out: FilePath = Field(description="The folder the checkpoint is written to.")
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    chat_template: NameOrFile | None = Field(
-        None, description="chatml, a .jinja file, or none; absent: the tokenizer's own."
-    )
-    lora: LoraConfig | None = None
     learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
     epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="Overrides epochs.")
     batch_size: int = Field(8, ge=1, description="Rows per device and forward pass.")
     accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps.")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
     max_length: int = Field(1024, ge=2, description="Tokens of prompt and response together.")
     gradient_checkpointing: bool | None = Field(
-        None, description="Absent: off on CPU and for small models, on otherwise."
+        None, description="Default: off on CPU and for small models, on otherwise."
     )
     seed: int = Field(0, ge=0)
     held_out: float = Field(
         0.0, ge=0, lt=1, description="Share of the prompts kept for measuring, drawn by content."
     )
     log_every: int = Field(1, ge=1)
-    save_every: int = Field(200, ge=1, description="Steps between checkpoints to resume from.")
-    keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
     samples: SamplesConfig = SamplesConfig()
-    report_to: tuple[Literal["wandb", "trackio"], ...] = ()
+
+    # A data set counts by its content; a hub id's revision is part of the model's.
+    INERT: ClassVar = frozenset(
+        {"data", "revision", "gradient_checkpointing", "log_every", "samples"}
+    )
 
 
 class SftConfig(TrainConfig):
@@ -103,6 +129,8 @@ class RewardConfig(TrainConfig):
     gold: tuple[NameOrPath, ...] = Field(
         (), description="Labelled pairs to measure on besides the held-out ones."
     )
+
+    INERT: ClassVar = frozenset({"gold"})  # counts by its content
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "RewardConfig":

@@ -2,9 +2,10 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-from rlaif.config import nearest
+from rlaif.config import Settings, nearest
 from rlaif.engines.protocol import Engine
 from rlaif.errors import ConfigError, EngineMissing
 
@@ -41,6 +42,18 @@ def open_engine(
         if value is not None and name not in used:
             raise ConfigError(f"{name}: the {engine} engine has no use for it")
     return build(model=model, options=options, **{name: given[name] for name in used})
+
+
+def answering_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options that decide what is answered: not the pace, the place or the price.
+
+    Args:
+        engine: As for `open_engine`, which has checked the options.
+        options: As a file says them.
+    """
+    room, name = _OPTIONS[engine]
+    kind: type[Settings] = getattr(import_module(room), name)
+    return {key: value for key, value in options.items() if key not in kind.inert()}
 
 
 def _transformers(**arguments: Any) -> Engine:
@@ -96,3 +109,12 @@ _BUILDERS: Mapping[str, tuple[Callable[..., Engine], tuple[str, ...]]] = {
     "transformers": (_transformers, ("revision",)),
     "vllm": (_vllm, ("revision",)),
 }
+
+_OPTIONS = {
+    "openai": ("rlaif.engines.openai.options", "OpenAIOptions"),
+    "reward-model": ("rlaif.engines.reward_model", "RewardModelOptions"),
+    "scripted": ("rlaif.engines.scripted", "ScriptedOptions"),
+    "transformers": ("rlaif.engines.local.load", "TransformersOptions"),
+    "vllm": ("rlaif.engines.vllm.options", "VllmOptions"),
+}
+"""Where an engine's options are declared; loaded when they are asked for, some bring torch."""

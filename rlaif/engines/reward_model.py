@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -35,6 +35,8 @@ class RewardModelOptions(Settings):
     """Everything below ``options:`` of an engine ``reward-model``."""
 
     max_batch: int = Field(32, ge=1, description="Replies scored in one pass.")
+
+    INERT: ClassVar = frozenset({"max_batch"})
 
 
 class _Holder(Settings):

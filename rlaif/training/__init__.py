@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rlaif.errors import EngineMissing
 
 if TYPE_CHECKING:
+    from rlaif.config.train import LoraSettings
     from rlaif.training.data.read import load_demonstrations, load_preferences
     from rlaif.training.dpo.train import train_dpo
     from rlaif.training.harness.folder import TrainResult
-    from rlaif.training.models import LoraSettings, load_policy, load_scorer
+    from rlaif.training.models import load_policy, load_scorer
     from rlaif.training.online import train_grpo, train_rloo
     from rlaif.training.ppo.train import train_ppo
     from rlaif.training.reward.train import train_reward
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LoraSettings": "rlaif.training.models",
+    "LoraSettings": "rlaif.config.train",
     "TrainResult": "rlaif.training.harness.folder",
     "load_demonstrations": "rlaif.training.data.read",
     "load_policy": "rlaif.training.models",

@@ -6,11 +6,12 @@ model, or the start of a value model. Models are returned on the CPU, except qua
 trainers place them.
 """
 
+import ctypes
 import importlib
 import math
 import os
+import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 from rlaif.config.load import nearest
+from rlaif.config.train import LoraSettings, ModelSettings
 from rlaif.errors import EngineMissing, InputError
 from rlaif.models import (
     SHIPPED,
@@ -36,21 +38,6 @@ from rlaif.training.data.chat import set_chat_template, set_pad_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-import ctypes
-import sys
-
-_PAIRS = (
-    "set gradient_checkpointing and repeat the command to go on; or lower batch_size (and raise"
-    " accumulate) or max_length, or set lora, with another out"
-)
-_GROUPS = "lower micro_batch or set gradient_checkpointing, then repeat the command to go on"
-_PPO = (
-    "lower micro_tokens (training) or generation_batch (drawing), or set gradient_checkpointing;"
-    " then repeat the command to go on"
-)
-_HINTS = {"ppo": _PPO, "rloo": _GROUPS, "grpo": _GROUPS}
-
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h of glibc
 _NEVER = 2**31 - 1
@@ -72,40 +59,14 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, _NEVER)
 
 
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether memory ran out, of a GPU or of the machine; drivers say so in several ways."""
-    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = str(problem).lower()
-    return isinstance(problem, RuntimeError) and (
-        "out of memory" in said or "can't allocate memory" in said
-    )
-
-
-def memory_hint(kind: str) -> str:
-    """Say what to change; ``kind`` is that of a `TrainingFolder`."""
-    return _HINTS.get(kind, _PAIRS)
-
-
 _SMALL = 500_000_000
 """Parameters up to which bf16 log-probabilities are too coarse: importance ratios of models this
 small explode in bf16, and their fp32 weights fit anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """Low-rank adapters (LoRA, arXiv 2106.09685); ``quantize`` makes it QLoRA (2305.14314)."""
-
-    r: int = 16
-    alpha: int = 32
-    """The update is scaled by alpha / r."""
-
-    dropout: float = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
-    """``all-linear`` is every linear layer but the output head."""
-
-    quantize: bool = False
-    """Hold the base in 4 bits (NF4). Needs CUDA and bitsandbytes."""
+def model_arguments(settings: ModelSettings) -> dict[str, Any]:
+    """Return what `load_policy` and `load_scorer` take, from the settings of any trainer."""
+    return {name: getattr(settings, name) for name in ModelSettings.model_fields}
 
 
 def load_policy(
@@ -255,6 +216,13 @@ def count_parameters(model: torch.nn.Module, *, trainable: bool = False) -> int:
 def device_kind() -> str:
     """``cuda`` where a GPU is usable, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def computes_in_bf16(dtype: str, policy: torch.nn.Module) -> bool:
+    """Whether to compute in bf16 autocast: as asked, or for a big model on a GPU."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    return device_kind() == "cuda" and count_parameters(policy) > _SMALL
 
 
 def take_device() -> None:

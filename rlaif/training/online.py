@@ -4,234 +4,149 @@ Both need no critic: the other responses to the same prompt are the baseline. TR
 own way: RLOO subtracts it from the score of a whole response, GRPO adds it to the loss.
 """
 
-import contextlib
-import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from rlaif.config.load import load_config
-from rlaif.config.ppo import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
+from datasets import Dataset
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
+
+from rlaif.config.online import GroupConfig, GrpoConfig, RlooConfig, VllmConfig
 from rlaif.errors import InputError
+from rlaif.training.data.prompts import AnyPrompt
 from rlaif.training.data.sampler import PassSampler
-from rlaif.training.harness.card import model_card, provenance_of
-from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.harness.metrics import draw_curves, need_trackers, read_metrics
+from rlaif.training.harness.folder import TrainingFolder, TrainResult
+from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.online import ONE_SCORER, Asked, OnlineData, read_online
 from rlaif.training.harness.progress import Style
-from rlaif.training.harness.run import quiet_libraries, run_trainer, save_final, seed_all
-from rlaif.training.harness.settings import is_main_process, lora_settings
-from rlaif.training.models import device_kind, identify_model, load_policy, take_device
-from rlaif.training.ppo.build import computes_in_bf16
-from rlaif.training.ppo.prompts import AnyPrompt, PromptSet, load_prompt_set
-from rlaif.training.ppo.vllm import need_vllm
-from rlaif.training.reward_plan import reward_plan
-from rlaif.training.scorers import Scorer, as_reward_func, name_of
+from rlaif.training.harness.recipe import Recipe, train
+from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.trl import Samples, TrlLoop
+from rlaif.training.models import computes_in_bf16, device_kind, load_policy, model_arguments
+from rlaif.training.scorers import Scorer, as_reward_func
 
 ConfigT = TypeVar("ConfigT", bound=GroupConfig)
 
-_FREE = {
-    *("gradient_checkpointing", "keep_checkpoints", "save_every"),
-    *("report_to", "scorer_timeout", "show_every", "show_samples"),
-}
-"""Settings a resumed training may change: they do not touch what is learned."""
-
 _CURVES = ("reward", "kl", "entropy", "completions/mean_length", "loss", "grad_norm")
-_SHOWN = ("reward", "kl", "completions/mean_length", "completions/clipped_ratio")
 
 
 def train_rloo(
+    config: Said = None,
     *,
-    prompts: Sequence[AnyPrompt],
-    model: str | Path,
     scorer: Scorer,
-    out: str | Path,
-    config: RlooConfig | None = None,
-    style: Style = "quiet",
+    prompts: Sequence[AnyPrompt] | None = None,
     force: bool = False,
-    **overrides: Any,
+    style: Style = "quiet",
+    **said: Any,
 ) -> TrainResult:
     """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = _settings(RlooConfig, config, overrides)
-
-    def build(common: dict[str, Any], **parts: Any) -> Any:
-        from trl.trainer.rloo_config import RLOOConfig
-        from trl.trainer.rloo_trainer import RLOOTrainer
-
-        clip = settings.score_clip
-        arguments = RLOOConfig(
-            **common,
-            normalize_advantages=settings.normalise_advantages,
-            reward_clip_range=None if clip is None else (-clip, clip),
-        )
-        return _in_passes(RLOOTrainer)(args=arguments, **parts)
-
-    said = (provenance_of(config), reward_plan(config))
-    work = _Work("rloo", settings, str(model), Path(out), scorer, style, *said)
-    return work.carry_out(prompts, build, force=force)
+    settings = read_settings(RlooConfig, config, said)
+    return train(RLOO, settings, Asked(scorer, prompts), force=force, style=style)
 
 
 def train_grpo(
+    config: Said = None,
     *,
-    prompts: Sequence[AnyPrompt],
-    model: str | Path,
     scorer: Scorer,
-    out: str | Path,
-    config: GrpoConfig | None = None,
-    style: Style = "quiet",
+    prompts: Sequence[AnyPrompt] | None = None,
     force: bool = False,
-    **overrides: Any,
+    style: Style = "quiet",
+    **said: Any,
 ) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
-    settings = _settings(GrpoConfig, config, overrides)
+    settings = read_settings(GrpoConfig, config, said)
+    return train(GRPO, settings, Asked(scorer, prompts), force=force, style=style)
 
-    def build(common: dict[str, Any], **parts: Any) -> Any:
-        from trl.trainer.grpo_config import GRPOConfig
-        from trl.trainer.grpo_trainer import GRPOTrainer
 
-        arguments = GRPOConfig(
-            **common, loss_type=settings.loss, scale_rewards=settings.scale_scores
+class _RlooTrainer(RLOOTrainer):
+    """TRL's RLOOTrainer, version 1.16, with passes over the prompts that can be resumed."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return PassSampler(super()._get_train_sampler(dataset), seed=self.args.seed)
+
+
+class _GrpoTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer, version 1.16, with passes over the prompts that can be resumed."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return PassSampler(super()._get_train_sampler(dataset), seed=self.args.seed)
+
+
+def _rloo(settings: RlooConfig, arguments: dict[str, Any], parts: dict[str, Any]) -> Any:
+    clip = settings.score_clip
+    return _RlooTrainer(
+        args=RLOOConfig(
+            **arguments,
+            normalize_advantages=settings.normalise_advantages,
+            reward_clip_range=None if clip is None else (-clip, clip),
+        ),
+        **parts,
+    )
+
+
+def _grpo(settings: GrpoConfig, arguments: dict[str, Any], parts: dict[str, Any]) -> Any:
+    return _GrpoTrainer(
+        args=GRPOConfig(**arguments, loss_type=settings.loss, scale_rewards=settings.scale_scores),
+        **parts,
+    )
+
+
+def _read(settings: GroupConfig, asked: Asked) -> Inputs[OnlineData]:
+    inputs = read_online(settings, asked)
+    prompts = inputs.data.prompts.prompts
+    needed = settings.rollout_size // settings.group_size
+    if len(prompts) < needed:
+        raise InputError(
+            f"a rollout asks {needed} different prompts and there are {len(prompts)}",
+            hint="lower rollout_size or raise group_size",
         )
-        return _in_passes(GRPOTrainer)(args=arguments, **parts)
-
-    said = (provenance_of(config), reward_plan(config))
-    work = _Work("grpo", settings, str(model), Path(out), scorer, style, *said)
-    return work.carry_out(prompts, build, force=force)
+    return inputs
 
 
-def _settings(kind: type[ConfigT], config: ConfigT | None, overrides: dict[str, Any]) -> ConfigT:
-    take_device()
-    given = {} if config is None else config.model_dump(include=set(kind.model_fields))
-    return load_config(kind, given | overrides)
+def _load(settings: GroupConfig) -> Any:
+    arguments = model_arguments(settings)
+    trained = {} if settings.lora is not None else {"dtype": "float32"}
+    return load_policy(**{**arguments, **trained})[0]
 
 
-def _free(settings: GroupConfig) -> set[str]:
-    """Return `_FREE`, and ``micro_batch`` where the loss is not divided by its tokens."""
-    by_tokens = isinstance(settings, GrpoConfig) and settings.loss == "bnpo"
-    return _FREE if by_tokens else {*_FREE, "micro_batch"}
-
-
-def _in_passes(trainer: Any) -> Any:
-    """Return TRL's trainer, version 1.16, with passes over the prompts that can be resumed."""
-
-    class InPasses(trainer):  # type: ignore[misc]
-        def _get_train_sampler(self, dataset: Any = None) -> Any:
-            sampler = super()._get_train_sampler(dataset)
-            return PassSampler(sampler, seed=self.args.seed)
-
-    return InPasses
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Work:
-    """One call of `train_rloo` or `train_grpo`."""
-
-    kind: str
-    settings: GroupConfig
-    model: str
-    out: Path
-    scorer: Scorer
-    style: Style
-    provenance: dict[str, Any]
-    """For the model card."""
-
-    reward: dict[str, Any]
-    """By content, as far as a training file says."""
-
-    def carry_out(self, prompts: Sequence[AnyPrompt], build: Any, *, force: bool) -> TrainResult:
-        """Train, or return the result of a training that is finished."""
-        with quiet_libraries():
-            asked = self._read(prompts)
-            plan = {
-                **self.settings.model_dump(mode="json", exclude=_free(self.settings)),
-                "model": identify_model(self.model, revision=self.settings.revision),
-                "prompts": asked.fingerprint,
-                **self.reward,
-            }
-            folder = open_training(self.out, self.kind, plan, force=force, main=is_main_process())
-            with contextlib.closing(folder):
-                return folder.finished() or self._train(folder, plan, asked, build)
-
-    def _read(self, prompts: Sequence[AnyPrompt]) -> PromptSet:
-        settings = self.settings
-        need_trackers(settings.report_to)
-        if settings.vllm is not None:
-            need_vllm()
-        _, asked = load_prompt_set(
-            self.model,
-            prompts,
-            revision=settings.revision,
-            chat_template=settings.chat_template,
-            max_new_tokens=settings.max_new_tokens,
-            max_prompt_tokens=settings.max_prompt_tokens,
-        )
-        needed = settings.rollout_size // settings.group_size
-        if len(asked.prompts) < needed:
-            raise InputError(
-                f"a rollout asks {needed} different prompts and there are {len(asked.prompts)}",
-                hint="lower rollout_size or raise group_size",
-            )
-        return asked
-
-    def _train(
-        self, folder: TrainingFolder, plan: dict[str, Any], asked: PromptSet, build: Any
-    ) -> TrainResult:
-        from datasets import Dataset
-
-        settings = self.settings
-        seed_all(settings.seed)
-        policy, tokenizer = load_policy(
-            self.model,
-            dtype="float32" if settings.lora is None else settings.dtype,
-            revision=settings.revision,
-            lora=lora_settings(settings.lora),
-            chat_template=settings.chat_template,
-        )
+def _recipe(
+    kind: str, build: Callable[[ConfigT, dict[str, Any], dict[str, Any]], Any]
+) -> Recipe[ConfigT, Asked, OnlineData]:
+    def loop(
+        settings: ConfigT, folder: TrainingFolder, policy: Any, inputs: Inputs[OnlineData]
+    ) -> TrlLoop:
         rows = [
             {"prompt": list(p.messages), "prompt_id": p.id, "tags": list(p.tags)}
-            for p in asked.prompts
+            for p in inputs.data.prompts.prompts
         ]
-        trainer = build(
-            _arguments(settings, folder, bf16=computes_in_bf16(settings.dtype, policy)),
-            model=policy,
-            reward_funcs=as_reward_func(self.scorer, timeout=settings.scorer_timeout),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
+        reward = as_reward_func(inputs.data.scorer, timeout=settings.scorer_timeout)
+        parts = {
+            "model": policy,
+            "reward_funcs": reward,
+            "train_dataset": Dataset.from_list(rows),
+            "processing_class": inputs.tokenizer,
+        }
+        in_bf16 = computes_in_bf16(settings.dtype, policy)
+        trainer = build(settings, _arguments(settings, folder, bf16=in_bf16), parts)
+        samples = Samples(
+            [row["prompt"] for row in rows[: settings.show_samples]],
+            settings.show_every * settings.steps,
+            settings.max_new_tokens,
         )
-        result = run_trainer(
-            trainer,
-            folder,
-            style=self.style,
-            sample_prompts=[row["prompt"] for row in rows[: settings.show_samples]],
-            sample_every=settings.show_every * settings.steps,
-            sample_tokens=settings.max_new_tokens,
-            stop_every=settings.steps,
-        )
-        save_final(trainer, tokenizer, folder)
-        if folder.is_main:
-            self._write_up(folder, result, plan, asked)
-        return result
+        return TrlLoop(trainer, folder, samples=samples, stop_every=settings.steps)
 
-    def _write_up(
-        self, folder: TrainingFolder, result: TrainResult, plan: dict[str, Any], asked: PromptSet
-    ) -> None:
-        rows = read_metrics(folder.out)
-        draw_curves(rows, _CURVES, folder.out / "curves.png")
-        facts = [
-            f"{result.steps} optimiser steps on responses to {len(asked.prompts)} prompts",
-            f"prompts left out because they were too long: {asked.too_long}",
-        ]
-        named = {"model": Path(self.model).name, "scorer": name_of(self.scorer)}
-        card = model_card(
-            self.kind.upper(), plan | named | self.provenance, facts, rows=rows, shown=_SHOWN
-        )
-        (folder.out / "README.md").write_text(card, encoding="utf-8")
-        folder.finish(result, keep_checkpoints=self.settings.keep_checkpoints)
+    return Recipe(kind, _read, _load, loop, curves=_CURVES, caveats=ONE_SCORER)
+
+
+RLOO = _recipe("rloo", _rloo)
+GRPO = _recipe("grpo", _grpo)
 
 
 def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> dict[str, Any]:
     """Return what both of TRL's configs are built with."""
-    import os
-
     on_gpu = device_kind() == "cuda"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_step = settings.micro_batch * processes

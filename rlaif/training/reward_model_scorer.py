@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from rlaif.records import Message
-from rlaif.training.models import device_kind, load_scorer
-from rlaif.training.scorers import Scorer, say_why
+from rlaif.training.forward.sequences import split_by_tokens
+from rlaif.training.models import device_kind, identify_model, load_scorer
+from rlaif.training.scorers import Scorer, file_content, identified, say_why
 
 _MOST_TOKENS = 8192
 """Padded tokens of one forward pass; only memory depends on it."""
@@ -70,7 +71,8 @@ def reward_model_scorer(
         return scores
 
     score.__name__ = "reward_model"
-    return score
+    template = {} if chat_template is None else {"chat_template": file_content(chat_template)}
+    return identified(score, {"reward_model": identify_model(model, revision=revision), **template})
 
 
 @torch.no_grad()
@@ -85,8 +87,6 @@ def score_tokens(
         pad_id: Any id of the vocabulary.
         most_tokens: Padded tokens of one forward pass.
     """
-    from rlaif.training.forward.sequences import split_by_tokens
-
     read = _reader(model)
     scores = [0.0] * len(ids)
     for group in split_by_tokens([len(tokens) for tokens in ids], most_tokens):

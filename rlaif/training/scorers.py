@@ -11,16 +11,17 @@ import inspect
 import math
 import operator
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from rlaif.constitution.models import Principle
 from rlaif.constitution.rules import check_rule, split_words
 from rlaif.errors import RlaifError, TrainingError
-from rlaif.records import Message
+from rlaif.records import Message, content_id
 
 Scores = Sequence[float | None]
 T = TypeVar("T")
@@ -33,6 +34,8 @@ Scorer = Callable[..., Scores | Awaitable[Scores]]
 texts without special tokens; the columns, each as long as the responses, are at least
 ``prompt_id`` and ``tags``: take ``**columns`` to ignore them. Where a column ``why`` is given, of
 lists, a scorer adds to a response's list why it leaves it unscored. Sync, or async and awaited.
+An attribute ``identity`` says by content what decides its scores, so that a resume with another
+reward is refused.
 """
 
 
@@ -167,7 +170,9 @@ def mixture(parts: Sequence[tuple[Scorer, float]]) -> Scorer:
         return _add_up([cast("Scores", scores) for scores in found], weights)
 
     score.__name__ = "+".join(name_of(scorer) for scorer, _ in parts)
-    return score
+    known = [getattr(scorer, "identity", None) for scorer, _ in parts]
+    whole = [{"of": one, "weight": weight} for one, weight in zip(known, weights, strict=True)]
+    return identified(score, None if None in known else {"mixture": whole})
 
 
 def clipped(scorer: Scorer, low: float, high: float) -> Scorer:
@@ -176,7 +181,7 @@ def clipped(scorer: Scorer, low: float, high: float) -> Scorer:
     def change(scores: Scores, _: list[str]) -> list[float | None]:
         return [_each(score, lambda x: min(max(x, low), high)) for score in scores]
 
-    return _then(scorer, change)
+    return _then(scorer, change, clipped=[low, high])
 
 
 def standardised(scorer: Scorer) -> Scorer:
@@ -194,7 +199,7 @@ def standardised(scorer: Scorer) -> Scorer:
         deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in known) / len(known))
         return [_each(s, lambda x: (x - mean) / deviation if deviation else 0.0) for s in scores]
 
-    return _then(scorer, change)
+    return _then(scorer, change, standardised=True)
 
 
 def length_penalised(scorer: Scorer, *, per_word: float, free_words: int = 0) -> Scorer:
@@ -207,7 +212,7 @@ def length_penalised(scorer: Scorer, *, per_word: float, free_words: int = 0) ->
             for score, words in zip(scores, over, strict=True)
         ]
 
-    return _then(scorer, change)
+    return _then(scorer, change, per_word=per_word, free_words=free_words)
 
 
 def rule_scorer(principles: Sequence[Principle]) -> Scorer:
@@ -235,7 +240,7 @@ def rule_scorer(principles: Sequence[Principle]) -> Scorer:
         return scores
 
     score.__name__ = "rules"
-    return score
+    return identified(score, {"rules": content_id("rules", [p.fingerprint for p, _ in rules])})
 
 
 def say_why(scores: Scores, columns: dict[str, list[Any]], why: str) -> None:
@@ -243,6 +248,33 @@ def say_why(scores: Scores, columns: dict[str, list[Any]], why: str) -> None:
     for score, reasons in zip(scores, columns.get("why", ()), strict=False):
         if score is None:
             reasons.append(why)
+
+
+ScorerT = TypeVar("ScorerT", bound=Callable[..., Any])
+
+
+def identified(scorer: ScorerT, identity: Mapping[str, Any] | None) -> ScorerT:
+    """Give a scorer an ``identity``: by content, what decides its scores, as plain data."""
+    vars(scorer)["identity"] = identity
+    return scorer
+
+
+def identity_of(scorer: Scorer) -> dict[str, Any]:
+    """Return what a resumed training must agree with; empty for a callable without identity.
+
+    A scorer that a training file describes says ``reward`` and ``length_penalty``; any other
+    scorer's identity is the whole ``reward``.
+    """
+    identity = getattr(scorer, "identity", None)
+    if identity is None:
+        return {}
+    return dict(identity) if "reward" in identity else {"reward": dict(identity)}
+
+
+def file_content(value: str) -> str:
+    """Return for an identity a file by its content, and a name as it stands."""
+    path = Path(value)
+    return content_id("file", path.read_text("utf-8")) if path.is_file() else value
 
 
 def name_of(scorer: Scorer) -> str:
@@ -300,8 +332,10 @@ def _number(score: Any, index: int) -> float:
     return number
 
 
-def _then(scorer: Scorer, change: Callable[[Scores, list[str]], list[float | None]]) -> Scorer:
-    """Return a scorer that changes another's scores, whether it is sync or async."""
+def _then(
+    scorer: Scorer, change: Callable[[Scores, list[str]], list[float | None]], **said: Any
+) -> Scorer:
+    """Return a scorer that changes another's scores, sync or async; ``said`` describes how."""
 
     async def later(scores: Awaitable[Scores], responses: list[str]) -> list[float | None]:
         return change(await scores, responses)
@@ -313,7 +347,8 @@ def _then(scorer: Scorer, change: Callable[[Scores, list[str]], list[float | Non
         return change(scores, responses)
 
     score.__name__ = name_of(scorer)
-    return score
+    known = getattr(scorer, "identity", None)
+    return identified(score, None if known is None else {"of": known, **said})
 
 
 def _each(score: float | None, change: Callable[[float], float]) -> float | None:

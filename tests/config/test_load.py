@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
 from rlaif.config.load import SHIPPED_MODELS
-from rlaif.config.ppo import PpoFile
+from rlaif.config.ppo import PpoConfig
 from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
 
@@ -76,9 +76,9 @@ def test_the_words_for_a_critic_come_before_folders_of_their_name(tmp_path: Path
     for name in ("policy", "scorer"):
         (tmp_path / name).mkdir()
     text = "{model: m, out: o, prompts: {path: p}, reward: {rules: concise}, critic: NAME}"
-    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "policy")))
+    config = load_config(PpoConfig, write(tmp_path, text.replace("NAME", "policy")))
     assert config.critic == "policy"
-    config = load_config(PpoFile, write(tmp_path, text.replace("NAME", "scorer")))
+    config = load_config(PpoConfig, write(tmp_path, text.replace("NAME", "scorer")))
     assert config.critic == str(tmp_path / "scorer")
 
 

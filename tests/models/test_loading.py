@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import rlaif
+from rlaif.config.train import LoraSettings
 from rlaif.engines import open_engine
 from rlaif.errors import EngineMissing, RlaifError
 from rlaif.training.models import (
-    LoraSettings,
     context_length,
     load_policy,
     load_scorer,

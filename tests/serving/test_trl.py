@@ -12,7 +12,7 @@ import rlaif
 from rlaif.cli import train as train_command
 from rlaif.errors import ConfigError
 from rlaif.serving.client import RewardFailed, compute_score, post, reward_func
-from rlaif.training.harness.run import quiet_libraries
+from rlaif.training.harness.recipe import quiet_libraries
 from tests.serving.serve import failing, judged, serving
 from tests.training.ppo.test_cli import FILES, write
 from tests.training.tiny import make_tiny, user

@@ -33,13 +33,14 @@ def test_data_that_is_not_there_is_one_clear_line(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", ["ppo", "rloo", "reward", "noise", "sft", "generate"])
 def test_the_files_of_the_experiments_are_understood(name: str):
     from rlaif.config.load import load_config
-    from rlaif.config.ppo import PpoFile, RlooFile
+    from rlaif.config.online import RlooConfig
+    from rlaif.config.ppo import PpoConfig
     from rlaif.config.run import RunConfig
     from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
 
     kinds: dict[str, Any] = {
-        "ppo": PpoFile,
-        "rloo": RlooFile,
+        "ppo": PpoConfig,
+        "rloo": RlooConfig,
         "reward": RewardConfig,
         "noise": DpoConfig,
         "sft": SftConfig,

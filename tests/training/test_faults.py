@@ -105,7 +105,7 @@ def test_a_bad_reward_stops_with_one_message_and_the_command_goes_on(
     bad, message = FAULTS[fault]
     write_online(tmp_path, kind, model)
     score = bad_at_the_second_call(bad)
-    monkeypatch.setattr(scorers, "build_scorer", lambda *_, **__: score)
+    monkeypatch.setattr(scorers, "_build", lambda *_, **__: score)
     code, said, _ = run(kind)
     assert (code, message in said, "Traceback" in said) == (1, True, False), said
     code, said, event = run(kind)  # the third call of the scorer is well
@@ -124,7 +124,7 @@ def test_a_reward_that_hangs_is_given_up_and_what_was_reached_is_kept(
 
     write_online(tmp_path, kind, model, scorer_timeout=2.0)
     score = bad_at_the_second_call(hang)
-    monkeypatch.setattr(scorers, "build_scorer", lambda *_, **__: score)
+    monkeypatch.setattr(scorers, "_build", lambda *_, **__: score)
     code, said, _ = run(kind)
     let.set()
     assert (code, "has not answered for 2 seconds" in said) == (1, True), said

@@ -7,7 +7,7 @@ import pytest
 
 from rlaif.errors import InputError, RunError, RunLocked, RunMismatch
 from rlaif.training.harness.folder import TrainResult, open_training
-from rlaif.training.harness.run import Interrupts
+from rlaif.training.harness.stopping import Interrupts
 
 PLAN = {"beta": 0.1, "data": ["a"]}
 
@@ -137,7 +137,7 @@ def test_the_first_interrupt_only_leaves_a_mark():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interrupt_stops_at_once(number, monkeypatch):
-    monkeypatch.setattr("rlaif.training.harness.run._ECHO", -1.0)
+    monkeypatch.setattr("rlaif.training.harness.stopping._ECHO", -1.0)
     with Interrupts():
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):

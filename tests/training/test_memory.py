@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlaif.training.models import is_out_of_memory, memory_hint
+from rlaif.training.harness.stopping import is_out_of_memory, memory_hint
 
 FAULTS = """
 import resource
@@ -56,12 +56,12 @@ def test_memory_that_was_freed_is_taken_again_without_asking_the_system():
 
 @pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo", "sft", "dpo", "reward"])
 def test_a_hint_names_settings_that_the_trainer_has(kind: str):
-    from rlaif.config import ppo, train
+    from rlaif.config import online, ppo, train
 
     settings: dict[str, Any] = {
         "ppo": ppo.PpoConfig,
-        "rloo": ppo.RlooConfig,
-        "grpo": ppo.GrpoConfig,
+        "rloo": online.RlooConfig,
+        "grpo": online.GrpoConfig,
         "sft": train.SftConfig,
         "dpo": train.DpoConfig,
         "reward": train.RewardConfig,

@@ -4,9 +4,9 @@ import pytest
 from datasets import Dataset
 
 from rlaif.errors import InputError
+from rlaif.training.data.prompts import read_prompt_set
 from rlaif.training.data.read import read_demonstrations, read_preferences
 from rlaif.training.data.tokens import tokenise_pairs
-from rlaif.training.ppo.prompts import read_prompt_set
 from tests.training.tiny import assistant, make_tokenizer, user
 
 REFUSES = (

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
+from rlaif.config.train import LoraSettings
 from rlaif.errors import EngineMissing, InputError
 from rlaif.training.models import (
-    LoraSettings,
     context_length,
     count_parameters,
     identify_model,

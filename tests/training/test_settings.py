@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from rlaif.config.train import DpoConfig
-from rlaif.training.harness.settings import plan_of
+from rlaif.training.harness.rows import plan_of
 from tests.training.tiny import make_tiny
 
 

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlaif.config.train import SftConfig
 from rlaif.errors import TrainingError
 from rlaif.training.data.tokens import tokenise_demonstrations
-from rlaif.training.harness import run
+from rlaif.training.harness import trl
+from rlaif.training.harness.callback import TrlCallback
 from rlaif.training.harness.folder import open_training
-from rlaif.training.harness.run import quiet_libraries
-from rlaif.training.harness.watch import TrainingWatch
+from rlaif.training.harness.recipe import quiet_libraries
 from rlaif.training.models import load_policy
 from rlaif.training.sft import build_trainer, train_sft
 from tests.training.tiny import COLOURS, assistant, make_tiny, user
@@ -123,7 +123,7 @@ def test_every_turn_of_a_conversation_can_be_learned(tiny, tmp_path):
 
 
 def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tiny, tmp_path, monkeypatch):
-    before = TrainingWatch.on_pre_optimizer_step
+    before = TrlCallback.on_pre_optimizer_step
 
     def poison(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         before(self, args, state, control, **kwargs)
@@ -131,9 +131,9 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tiny, tmp_path, 
             for parameter in kwargs["model"].parameters():
                 parameter.grad.fill_(math.nan)
 
-    monkeypatch.setattr(TrainingWatch, "on_pre_optimizer_step", poison)
+    monkeypatch.setattr(TrlCallback, "on_pre_optimizer_step", poison)
     settings: dict[str, Any] = {"max_steps": 2, "batch_size": 4, "save_every": 1}
-    with pytest.raises(TrainingError, match="step 2: some weights are no numbers any more"):
+    with pytest.raises(TrainingError, match="step 2: some weights are NaN or infinite"):
         train_sft(dataset=demonstrations(), model=tiny, out=tmp_path / "out", **settings)
     kept = [path.parent.name for path in (tmp_path / "out").rglob("complete.json")]
     assert kept == ["checkpoint-1"]
@@ -148,13 +148,13 @@ def test_recomputing_activations_may_change_between_attempts(tiny, tmp_path):
 
 @pytest.mark.parametrize(("dtype", "autocast"), [("auto", True), ("float32", False)])
 def test_fp32_is_computed_in_when_it_is_asked_for(dtype, autocast, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "device_kind", lambda: "cuda")
-    monkeypatch.setattr(run, "count_parameters", lambda _: 10**9)
+    monkeypatch.setattr(trl, "device_kind", lambda: "cuda")
+    monkeypatch.setattr(trl, "count_parameters", lambda _: 10**9)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     settings = SftConfig(model=str(tiny), out=tmp_path / "out", dtype=dtype)
     folder = open_training(tmp_path / "out", "sft", {})
-    arguments = run.trainer_arguments(settings, folder, None)
+    arguments = trl.trainer_arguments(settings, folder, None)
     folder.close()
     assert arguments["bf16"] is autocast
     assert arguments["gradient_checkpointing"] is True

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -57,6 +57,10 @@ class TransformersOptions(Settings):
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables for the chat template."
+    )
+
+    INERT: ClassVar = frozenset(
+        {"device", "max_batch", "max_batch_tokens", "max_wait_ms", "threads", "workers"}
     )
 
 

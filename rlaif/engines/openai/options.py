@@ -3,7 +3,7 @@
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -106,6 +106,26 @@ class OpenAIOptions(Settings):
         "auto", description="auto: max_completion_tokens at OpenAI, max_tokens elsewhere."
     )
     price: PriceOptions | None = Field(None, description="Absent: known list prices, if any.")
+
+    INERT: ClassVar = frozenset(
+        {
+            "batch",
+            "base_urls",
+            "connect_timeout_s",
+            "headers_env",
+            "max_attempts",
+            "max_concurrency",
+            "max_outage_s",
+            "max_throttle_s",
+            "min_concurrency",
+            "price",
+            "requests_per_minute",
+            "start_concurrency",
+            "timeout_s",
+            "tokens_per_minute",
+            "transport",
+        }
+    )
 
     @model_validator(mode="after")
     def _fields_are_ours(self) -> "OpenAIOptions":

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -92,6 +92,10 @@ class VllmSettings(Settings):
         None, description="A Jinja file, for models that have no chat template of their own."
     )
 
+    INERT: ClassVar = frozenset(
+        {"gpu_memory_utilization", "kv_cache_gib", "max_num_seqs", "tensor_parallel"}
+    )
+
 
 class VllmOptions(VllmSettings):
     """Everything below ``options:`` of an engine ``vllm``."""
@@ -102,6 +106,8 @@ class VllmOptions(VllmSettings):
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, by name."
     )
+
+    INERT: ClassVar = frozenset({"engine_args"})
 
     @model_validator(mode="after")
     def _engine_args_are_others(self) -> "VllmOptions":

@@ -1,32 +1,23 @@
 """Train a policy on preference pairs: DPO with soft labels, its relatives, and TRL's own losses."""
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trl.trainer.dpo_config import DPOConfig
+
 from rlaif.config.train import DpoConfig
-from rlaif.training.data.read import Source, read_preferences, split_held_out
-from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_pairs
+from rlaif.training.data.read import Source, read_preferences
+from rlaif.training.data.tokens import Tokenised, tokenise_pairs
 from rlaif.training.dpo.scoring import choose_layout
 from rlaif.training.dpo.trainer import PairLoss, PreferenceTrainer
-from rlaif.training.harness.card import write_card
-from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.harness.progress import Style, sample_prompts
-from rlaif.training.harness.run import (
-    quiet_libraries,
-    run_trainer,
-    save_final,
-    seed_all,
-    trainer_arguments,
-)
-from rlaif.training.harness.settings import (
-    build_settings,
-    is_main_process,
-    lora_settings,
-    plan_of,
-    usable_length,
-)
+from rlaif.training.harness.folder import TrainingFolder, TrainResult
+from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.progress import Style
+from rlaif.training.harness.recipe import Recipe, train
+from rlaif.training.harness.rows import Rows, name_source, places, read_rows
+from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.trl import TrlLoop, samples_of, trainer_arguments
 from rlaif.training.losses import (
     gdpo_loss,
     regression_loss,
@@ -34,17 +25,15 @@ from rlaif.training.losses import (
     soft_dpo_loss,
     soft_ipo_loss,
 )
-from rlaif.training.models import load_policy, load_tokenizer
-
-_CURVES = ("loss", "rewards/margins", "rewards/agreement", "logps/chosen_per_token", "grad_norm")
+from rlaif.training.models import load_policy, model_arguments
 
 
 def train_dpo(
+    config: Said = None,
     *,
     dataset: Source | None = None,
     model: str | Path | None = None,
     out: str | Path | None = None,
-    config: DpoConfig | Mapping[str, Any] | str | Path | None = None,
     force: bool = False,
     style: Style = "quiet",
     **overrides: Any,
@@ -52,25 +41,21 @@ def train_dpo(
     """Train a policy on preference pairs; repeat the call to resume.
 
     Args:
-        dataset: See `rlaif.training.data.read.load_preferences`; or name it as ``data`` in
-            ``config``.
+        config: A training file, a mapping or settings; see `rlaif.config.train.DpoConfig`.
+        dataset: See `rlaif.training.data.read.load_preferences`; or ``data`` in ``config``.
         model: A shipped name, a folder or a hub id.
         out: Where the checkpoint goes; plain transformers loads it.
-        config: A training file, a mapping or settings; see `rlaif.config.train.DpoConfig`.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
         overrides: Any setting by name, such as ``beta=0.2`` or ``lora={"r": 8}``.
 
     Raises:
-        InputError: Settings, data or model are unfit; nothing was started.
-        TrainingError: Out of memory, or the loss is no number; what was reached is saved.
+        InputError: Settings, data or model cannot be used; nothing was started.
+        TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings, source = build_settings(
-        DpoConfig, config, dataset=dataset, model=model, out=out, overrides=overrides
-    )
-    with quiet_libraries():
-        return _train(settings, source, force=force, style=style)
+    settings = read_settings(DpoConfig, config, {**overrides, **places(dataset, model, out)})
+    return train(DPO, settings, name_source(settings, dataset), force=force, style=style)
 
 
 def pair_loss_of(settings: DpoConfig) -> PairLoss | None:
@@ -100,8 +85,6 @@ def build_trainer(
     held_out: Tokenised | None = None,
 ) -> PreferenceTrainer:
     """Put policy, data and loss together; precomputes reference log-probabilities if asked."""
-    from trl.trainer.dpo_config import DPOConfig
-
     pair_loss = pair_loss_of(settings)
     layout = choose_layout(policy, own_loss=pair_loss is not None)
     precompute, reference = _reference_of(settings, len(tokens.dataset))
@@ -130,56 +113,29 @@ def build_trainer(
     )
 
 
-def _train(settings: DpoConfig, source: Source, *, force: bool, style: Style) -> TrainResult:
-    loaded = read_preferences(source)
-    tokenizer = load_tokenizer(
-        settings.model, revision=settings.revision, chat_template=settings.chat_template
-    )
-    max_length = usable_length(settings)
-    plain = plain_strings(settings.chat_template)
-    rows, held_rows = split_held_out(loaded.dataset, settings.held_out, settings.seed)
-    tokens = tokenise_pairs(rows, tokenizer, max_length=max_length, plain=plain)
-    held: Tokenised | None = None
-    if held_rows is not None:
-        held = tokenise_pairs(held_rows, tokenizer, max_length=max_length, plain=plain)
-    plan = plan_of(settings, max_length, tokens.fingerprint, held.fingerprint if held else None)
-    folder = open_training(settings.out, "dpo", plan, force=force, main=is_main_process())
-    try:
-        done = None if force else folder.finished()
-        if done is not None:
-            return done
-        seed_all(settings.seed)
-        policy, _ = load_policy(
-            settings.model,
-            dtype=settings.dtype,
-            revision=settings.revision,
-            lora=lora_settings(settings.lora),
-            chat_template=settings.chat_template,
-        )
-        trainer = build_trainer(settings, folder, policy, tokenizer, tokens, held)
-        result = run_trainer(
-            trainer,
-            folder,
-            style=style,
-            sample_prompts=sample_prompts(rows, settings.samples.prompts),
-            sample_every=settings.samples.every,
-            sample_tokens=settings.samples.max_tokens,
-        )
-        save_final(trainer, tokenizer, folder)
-        if folder.is_main:
-            write_card(
-                folder.out,
-                result=result,
-                plan={**plan, "reference_model": settings.reference_model},
-                model=settings.model,
-                loaded=loaded,
-                notes=(*loaded.notes, *tokens.notes),
-                curves=_CURVES,
-            )
-            folder.finish(result, keep_checkpoints=settings.keep_checkpoints)
-        return result
-    finally:
-        folder.close()
+def _read(settings: DpoConfig, source: Source) -> Inputs[Rows]:
+    return read_rows(settings, read_preferences(source), tokenise_pairs)
+
+
+def _load(settings: DpoConfig) -> Any:
+    return load_policy(**model_arguments(settings))[0]
+
+
+def _build(
+    settings: DpoConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
+) -> TrlLoop:
+    rows = inputs.data
+    trainer = build_trainer(settings, folder, policy, inputs.tokenizer, rows.train, rows.held_out)
+    return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
+
+
+DPO = Recipe(
+    "dpo",
+    _read,
+    _load,
+    _build,
+    curves=("loss", "rewards/margins", "rewards/agreement", "logps/chosen_per_token", "grad_norm"),
+)
 
 
 def _trl_losses(settings: DpoConfig) -> list[str]:

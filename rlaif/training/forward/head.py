@@ -21,7 +21,7 @@ _FEWEST, _MOST = 8, 32
 
 
 @contextmanager
-def turned_linears(model: nn.Module) -> Iterator[None]:
+def transposed_linears(model: nn.Module) -> Iterator[None]:
     """Few rows on a CPU: a token a response is a matrix of 8 to 32 rows, which BLAS is slow with.
 
     With the factors the other way round, y' = W x', the long side is split among threads: two

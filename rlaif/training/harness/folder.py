@@ -29,6 +29,9 @@ _PLAN = "training.json"
 _KEYS = {"schema", "kind", "fingerprint", "plan", "state"}
 _DAMAGED = "restore it, or choose another out"
 _COMPLETE = "complete.json"
+_BY_IDENTITY = ("reward", "length_penalty")
+"""Missing in the plan of a training whose scorer had no identity: nothing to compare with."""
+
 _OURS = ("checkpoints", "tensorboard", "adapter", "metrics.jsonl", "samples.jsonl", "reference.npy")
 
 
@@ -203,11 +206,14 @@ def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
         changed = [f"kind ({found['kind']}, now {kind})"]
     else:
         before = found["plan"]
+        compared = {*before, *plan} - {key for key in _BY_IDENTITY if key not in before}
         changed = [
             _difference(key, before.get(key), plan.get(key))
-            for key in sorted({*before, *plan})
+            for key in sorted(compared)
             if before.get(key) != plan.get(key)
         ]
+    if not changed:
+        return
     raise RunMismatch(
         f"{out}: holds another training; what differs: {', '.join(changed)}",
         hint="choose another out, or --force to start over",

@@ -6,7 +6,7 @@ object per event on stdout and nothing else there. Model-written text is escaped
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -162,7 +162,7 @@ def _print_json(event: Mapping[str, Any]) -> None:
 FILE = "samples.jsonl"
 
 
-def sample_prompts(rows: Sequence[Mapping[str, Any]], count: int) -> list[Any]:
+def sample_prompts(rows: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
     """Return the first ``count`` different prompts, as strings or message lists."""
     found: list[Any] = []
     for row in rows:

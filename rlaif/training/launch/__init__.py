@@ -7,15 +7,18 @@ described in a settings file of one's own, as `accelerate config` writes it: giv
 strategy, and the same command on every node, with its ``machine_rank``.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from rlaif.config.load import nearest
 from rlaif.errors import InputError
 
 Strategy = Literal["ddp", "fsdp2", "zero2"]
+STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp2", "zero2")
 
 
 def launch_command(
@@ -54,6 +57,41 @@ def launch_own(settings: Path, processes: int | None, command: Sequence[str]) ->
     launcher = ["accelerate.commands.launch", "--config_file", str(settings)]
     count = [] if processes is None else ["--num_processes", str(processes)]
     return [sys.executable, "-m", *launcher, *count, *command]
+
+
+def start_processes(
+    strategy: str | None,
+    processes: int | None,
+    command: Sequence[str],
+    *,
+    allowed: Sequence[Strategy] = STRATEGIES,
+) -> int | None:
+    """Run a command once per process and return its exit code; None in the processes themselves.
+
+    Args:
+        strategy: A name, the path of an accelerate settings file, or None for one process.
+        processes: See `launch`.
+        command: A Python script and its arguments.
+        allowed: Strategies that the trainer can work with.
+
+    Raises:
+        InputError: No such strategy, one that the trainer cannot work with, or no GPUs for it.
+    """
+    if strategy is None and processes is not None:
+        raise InputError("--processes needs --launch", hint="--launch ddp")
+    if strategy in STRATEGIES and strategy not in allowed:
+        raise InputError(
+            f"--launch {strategy}: this trainer can only be launched with {', '.join(allowed)}",
+            hint="see docs/ppo.md",
+        )
+    if strategy is None or "RANK" in os.environ:
+        return None
+    if strategy.endswith((".yaml", ".yml")):
+        return launch(Path(strategy), processes, command)
+    named: Strategy | None = next((name for name in STRATEGIES if name == strategy), None)
+    if named is None:
+        raise InputError(f"--launch {strategy}: unknown{nearest(strategy, STRATEGIES)}")
+    return launch(named, processes, command)
 
 
 def launch(strategy: Strategy | Path, processes: int | None, command: Sequence[str]) -> int:

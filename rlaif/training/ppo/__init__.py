@@ -1,8 +1,7 @@
 """Proximal policy optimisation for text, written to be read beside the papers.
 
-From the inside out: `kl`, `gae`, `losses`, `whiten`, `rewards` (pure), `sequences`, `head`,
-`logprobs`, `sampling` (tokens and models), `actor_critic`, `experience`, `update`, `trainer` (the
-algorithm), `train` (everything around it).
+From the inside out: `losses`, `advantages` (pure), `sampling`, `actor_critic`, `experience`,
+`update`, `trainer` (the algorithm), `build`, `train` (what it hands to the harness).
 """
 
 import importlib

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from rlaif.config.ppo import RewardSettings
+
 AddUp = Callable[[Tensor], Tensor]
 """Adds a tensor over all processes."""
 
@@ -100,9 +102,8 @@ def shape_scores(
     scores: Sequence[float | None],
     ended: Sequence[bool],
     *,
-    moments: RunningMoments | None,
-    clip: float,
-    missing_end_penalty: float,
+    moments: RunningMoments,
+    settings: RewardSettings,
 ) -> list[float | None]:
     """From one score per response to one reward per token.
 
@@ -117,20 +118,20 @@ def shape_scores(
     Args:
         scores: As the scorer gave them.
         ended: Whether each response stopped by itself.
-        moments: Statistics for the z-score; None leaves the scale alone.
-        clip: Bound of the z-score, or of the raw score where there are no moments; > 0.
-        missing_end_penalty: Subtracted, after the clip, from a response that was cut off; ≥ 0.
+        moments: Statistics for the z-score.
+        settings: Whether there is a z-score, the clip, and what a missing end costs.
     """
+    clip = settings.score_clip
     shaped: list[float | None] = []
     for score, stopped in zip(scores, ended, strict=True):
         if score is None:
             shaped.append(None)
             continue
-        if moments is None:
-            bounded = min(max(score, -clip), clip)
-        else:
+        if settings.normalise_scores:
             bounded = moments.standardise(score, clip)
-        shaped.append(bounded if stopped else bounded - missing_end_penalty)
+        else:
+            bounded = min(max(score, -clip), clip)
+        shaped.append(bounded if stopped else bounded - settings.missing_end_penalty)
     return shaped
 
 

@@ -6,8 +6,8 @@ KL is in nats per sequence, averaged over responses; entropy in nats per token.
 import torch
 from torch import Tensor
 
-from rlaif.training.ppo.experience import Drawn, Experience, Measured
-from rlaif.training.ppo.world import World
+from rlaif.training.ppo.distributed import Distributed
+from rlaif.training.ppo.experience import Experience, ModelOutputs, Rollout
 
 CURVES = (
     "score/mean",
@@ -24,11 +24,11 @@ CURVES = (
 
 
 def describe(
-    drawn: Drawn,
+    drawn: Rollout,
     scores: list[float | None],
-    measured: Measured,
+    measured: ModelOutputs,
     experience: Experience,
-    world: World,
+    world: Distributed,
 ) -> dict[str, float]:
     """Return the metrics of a rollout, over all processes. What matters most comes first."""
     kl_BT, mask_BT = measured.kl_BT, experience.mask_BT

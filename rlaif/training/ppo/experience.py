@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rlaif.config.ppo import RewardSettings
 from rlaif.training.forward.sequences import Sequences, Tokens, lay_out, split_by_tokens
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.advantages import AddUp, compute_gae, compute_rewards, keep, whiten
@@ -20,11 +21,13 @@ _SAME = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Rollout:
     """Prompts and the responses drawn for them, as token ids."""
 
     prompts: Sequence[Tokens]
     sampled: Sequence[Sampled]
+    pad_id: int = 0
+    """Any id of the vocabulary; what it is changes nothing."""
 
     @property
     def responses(self) -> list[list[int]]:
@@ -39,27 +42,15 @@ class Drawn:
         pairs = zip(self.prompts, self.sampled, strict=True)
         return [len(prompt) + len(sampled.tokens) for prompt, sampled in pairs]
 
-    def lay_out(self, rows: Sequence[int], *, pad_id: int, device: torch.device) -> Sequences:
+    def lay_out(self, rows: Sequence[int], device: torch.device) -> Sequences:
         """Return some rows as one padded batch."""
         prompts = [self.prompts[i] for i in rows]
         responses = [self.sampled[i].tokens for i in rows]
-        return lay_out(prompts, responses, pad_id=pad_id, device=device)
+        return lay_out(prompts, responses, pad_id=self.pad_id, device=device)
 
 
 @dataclass(frozen=True, slots=True)
-class Discount:
-    """How far rewards reach back."""
-
-    gamma: float = 1.0
-    lam: float = 0.95
-    """λ of the policy's advantages."""
-
-    critic_lam: float = 0.95
-    """λ of the value targets; VC-PPO (2503.01491) takes 1 here and 0.95 above."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
+class ModelOutputs:
     """What the models say about the tokens of a rollout, before any update."""
 
     logprobs_BT: Tensor
@@ -82,7 +73,7 @@ class Measured:
 class Experience:
     """A rollout ready for the update. Rows without a score are masked out."""
 
-    drawn: Drawn
+    drawn: Rollout
     mask_BT: Tensor
     old_logprobs_BT: Tensor
     old_values_BT: Tensor
@@ -100,8 +91,8 @@ class Experience:
 
 @torch.no_grad()
 def measure(
-    models: ActorCritic, drawn: Drawn, *, pad_id: int, most_tokens: int, device: torch.device
-) -> Measured:
+    models: ActorCritic, drawn: Rollout, *, most_tokens: int, device: torch.device
+) -> ModelOutputs:
     """Run policy, reference and value model over a rollout, ``most_tokens`` padded at a time.
 
     The policy's log-probabilities were known when the tokens were drawn. They are computed again,
@@ -112,7 +103,7 @@ def measure(
     logprobs_BT, ref_BT, values_BT = torch.zeros(3, len(drawn), longest)
     has_reference, agree, gap, compared = True, False, 0.0, 0
     for group in split_by_tokens(drawn.lengths(), most_tokens):
-        batch = drawn.lay_out(group, pad_id=pad_id, device=device)
+        batch = drawn.lay_out(group, device)
         places = _places(drawn, group)
         drawn_N = torch.tensor([x for row in group for x in drawn.sampled[row].logprobs])
         if not agree:
@@ -129,17 +120,16 @@ def measure(
         if ref_N is not None:
             ref_BT[places] = ref_N.cpu()
         values_BT[places] = models.values(batch).cpu()
-    return Measured(logprobs_BT, ref_BT if has_reference else None, values_BT, (gap, compared))
+    return ModelOutputs(logprobs_BT, ref_BT if has_reference else None, values_BT, (gap, compared))
 
 
 def assess(
-    drawn: Drawn,
-    measured: Measured,
+    drawn: Rollout,
+    measured: ModelOutputs,
     scores: Sequence[float | None],
     *,
     beta: float,
-    discount: Discount,
-    whiten_rewards: bool = False,
+    settings: RewardSettings,
     add_up: AddUp = keep,
 ) -> Experience:
     """Turn scores and log-probabilities into advantages and returns.
@@ -149,8 +139,7 @@ def assess(
         measured: From `measure`.
         scores: Shaped scores; None takes the row out of the update.
         beta: Reward lost per nat of KL.
-        discount: γ and both λ.
-        whiten_rewards: Scale rewards to unit variance, keeping their mean.
+        settings: γ, both λ, and whether rewards are scaled.
         add_up: Sums over processes.
     """
     lengths = [len(sampled.tokens) for sampled in drawn.sampled]
@@ -158,15 +147,15 @@ def assess(
     scored_B = torch.tensor([score is not None for score in scores], dtype=torch.bool)
     mask_BT = (columns_T < torch.tensor(lengths)[:, None]) & scored_B[:, None]
     rewards_BT = compute_rewards(measured.kl_BT, lengths, scores, beta=beta)
-    if whiten_rewards:
+    if settings.whiten_rewards:
         rewards_BT = whiten(rewards_BT, mask_BT, shift_mean=False, add_up=add_up)
-    values_BT, gamma = measured.values_BT, discount.gamma
+    values_BT, gamma = measured.values_BT, settings.gamma
     advantages_BT, returns_BT = compute_gae(
-        rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.lam
+        rewards_BT, values_BT, mask_BT, gamma=gamma, lam=settings.lam
     )
-    if discount.critic_lam != discount.lam:
+    if settings.critic_lam not in (None, settings.lam):
         _, returns_BT = compute_gae(
-            rewards_BT, values_BT, mask_BT, gamma=gamma, lam=discount.critic_lam
+            rewards_BT, values_BT, mask_BT, gamma=gamma, lam=settings.critic_lam
         )
     return Experience(
         drawn=drawn,
@@ -185,7 +174,7 @@ def with_importance(experience: Experience, bounds: tuple[float, float]) -> Expe
     return replace(experience, weights_BT=weights_BT)
 
 
-def _places(drawn: Drawn, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _places(drawn: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Row and column of every token, in the flat order of `lay_out`."""
     lengths = [len(drawn.sampled[row].tokens) for row in rows]
     spread = [row for row, length in zip(rows, lengths, strict=True) for _ in range(length)]

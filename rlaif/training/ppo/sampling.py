@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from rlaif.training.forward.head import turned_linears
+from rlaif.training.forward.head import transposed_linears
 from rlaif.training.forward.sequences import Tokens
 
 
@@ -73,7 +73,7 @@ def sample_responses(
     own_settings = policy.generation_config
     policy.generation_config = _settings()  # or its top_k, penalties and the like come in
     try:
-        with torch.no_grad(), turned_linears(policy):
+        with torch.no_grad(), transposed_linears(policy):
             out_BL = policy.generate(
                 input_ids=ids_BL.to(policy.device),
                 attention_mask=mask_BL.to(policy.device),

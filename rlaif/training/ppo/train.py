@@ -1,127 +1,65 @@
-"""`train_ppo`: prompts and a scorer in, a policy out; repeat it to go on after an interruption."""
+"""`train_ppo`: prompts and a scorer in, a policy out; repeat it to resume after an interruption."""
 
-import contextlib
-import gc
-import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.config.load import load_config
+from rlaif.config.online import LoggingSettings
 from rlaif.config.ppo import PpoConfig
-from rlaif.errors import TrainingError
-from rlaif.training.harness.card import model_card, provenance_of
-from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.harness.metrics import draw_curves, read_metrics
+from rlaif.training.data.prompts import AnyPrompt
+from rlaif.training.harness.folder import TrainingFolder, TrainResult
+from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.online import ONE_SCORER, Asked, OnlineData, read_online
 from rlaif.training.harness.progress import Style
-from rlaif.training.harness.run import Interrupts, quiet_libraries
-from rlaif.training.models import identify_model, is_out_of_memory, memory_hint
+from rlaif.training.harness.recipe import Ended, Recipe, train
+from rlaif.training.harness.save import write_model
+from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.watch import Watch
+from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.build import (
-    Parts,
-    build_parts,
-    build_practice,
-    build_updater,
+    build_trainer,
+    check_critic,
     critic_plan,
-    read_inputs,
+    gather,
+    load_actor_critic,
 )
-from rlaif.training.ppo.checkpoint import State, load_checkpoint
+from rlaif.training.ppo.checkpoint import State, load_checkpoint, save_checkpoint
 from rlaif.training.ppo.describe import CURVES
-from rlaif.training.ppo.journal import Habits, Journal
+from rlaif.training.ppo.distributed import Distributed, join_processes
 from rlaif.training.ppo.losses import KlControl
-from rlaif.training.ppo.optimiser import Diverged
-from rlaif.training.ppo.prompts import AnyPrompt, PromptSet
-from rlaif.training.ppo.trainer import PpoTrainer
-from rlaif.training.ppo.world import World, open_world
-from rlaif.training.reward_plan import reward_plan
-from rlaif.training.scorers import Scorer, name_of
-
-_SHOWN = ("score/mean", "objective/kl", "response/tokens", "response/ended")
-
-
-def write_outcome(out: Path, parts: Parts, state: State, *, settings: Mapping[str, Any]) -> None:
-    """Write everything into ``out``; files appear whole, the policy's weights last.
-
-    Adapters are merged into the policy that plain transformers loads, and kept in ``adapter/``. A
-    base in 4 bits cannot take them up without loss: there only the adapter is written.
-    """
-    staging = out / ".saving"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    parts.models.save_critic(staging / "critic")
-    policy = parts.models.policy
-    if hasattr(policy, "peft_config"):
-        policy.save_pretrained(staging / "adapter")
-        policy = None if getattr(policy, "is_loaded_in_4bit", False) else policy.merge_and_unload()
-    if policy is not None:
-        policy.save_pretrained(staging)
-    parts.tokenizer.save_pretrained(staging)
-    rows = read_metrics(out)
-    draw_curves(rows, CURVES, staging / "curves.png")
-    card = model_card("PPO", settings, _facts(parts, state), rows=rows, shown=_SHOWN)
-    (staging / "README.md").write_text(card, encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".safetensors"):
-        target = out / path.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        path.replace(target)
-    staging.rmdir()
-
-
-def _facts(parts: Parts, state: State) -> list[str]:
-    facts = [
-        f"{state.rollout} rollouts, {state.responses} responses to "
-        f"{len(parts.prompts.prompts)} prompts",
-        f"responses left out because they were not scored: {state.unscored}",
-        f"prompts left out because they were too long: {parts.prompts.too_long}",
-        "KL is in nats per sequence, against the policy that training started from",
-    ]
-    if state.torn:
-        facts.append("an update was interrupted and made again: nothing repeats this exactly")
-    return facts
-
-
-_FREE = {
-    "generation_batch",
-    "gradient_checkpointing",
-    "keep_checkpoints",
-    "micro_tokens",
-    "save_every",
-    "scorer_timeout",
-    "show_every",
-    "report_to",
-    "show_samples",
-}
-"""Settings a resumed training may change: they do not touch what is learned."""
+from rlaif.training.ppo.optimiser import Optimiser
+from rlaif.training.ppo.trainer import Models, PpoTrainer
+from rlaif.training.scorers import Scorer
 
 
 def train_ppo(
+    config: Said = None,
     *,
-    prompts: Sequence[AnyPrompt],
-    model: str | Path,
     scorer: Scorer,
-    out: str | Path,
-    config: PpoConfig | None = None,
-    style: Style = "quiet",
+    prompts: Sequence[AnyPrompt] | None = None,
+    model: str | Path | None = None,
+    out: str | Path | None = None,
     force: bool = False,
+    style: Style = "quiet",
     **overrides: Any,
 ) -> TrainResult:
     """Train a policy with proximal policy optimisation.
 
-    Called again with the same arguments it goes on from the last checkpoint in ``out``, and takes
+    Called again with the same arguments it resumes from the last checkpoint in ``out``, and takes
     the steps that an uninterrupted training would have taken. A training that is finished is not
     repeated: its result is read and returned.
 
     Args:
-        prompts: `Prompt` records, strings or lists of chat messages.
+        config: A training file, a mapping or settings; see `rlaif.config.ppo.PpoConfig`.
+        scorer: See `rlaif.training.scorers`; in place of the file's ``reward``. A callable without
+            an ``identity`` cannot be compared: change it between two calls and the training
+            continues with the new one.
+        prompts: `Prompt` records, strings or lists of chat messages, in place of the file's.
         model: The policy to start from: a shipped name, a folder or a hub id.
-        scorer: See `rlaif.training.scorers`. A callable has no name by content: change it between
-            two calls and the training goes on with the new one.
         out: Receives the policy in transformers format, metrics, samples, curves and model card.
-        config: Settings; defaults where absent. Of a whole training file the reward counts, too:
-            with another one a training is not resumed.
-        style: How progress is shown.
         force: Start over, removing what an earlier training left in ``out``.
+        style: How progress is shown.
         **overrides: Single settings, such as ``rollouts=20``.
 
     Raises:
@@ -130,126 +68,139 @@ def train_ppo(
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
         KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
     """
-    provenance, reward = provenance_of(config), reward_plan(config)
-    given = {} if config is None else config.model_dump(include=set(PpoConfig.model_fields))
-    config = load_config(PpoConfig, given | overrides)
-    world = open_world()
-    with quiet_libraries():
-        tokenizer, asked = read_inputs(str(model), prompts, config)
-        plan = {
-            **config.model_dump(mode="json", exclude=_FREE),
-            **critic_plan(config),
-            "model": identify_model(str(model), revision=config.revision),
-            "prompts": asked.fingerprint,
-            **reward,
-        }
-        folder = open_training(Path(out), "ppo", plan, force=force, main=world.is_main)
-        with contextlib.closing(folder):
-            world.wait()  # until the main process has taken or refused the folder
-            finished = folder.finished()
-            if finished is not None:
-                return finished
-            began = time.monotonic()
-            parts = build_parts(str(model), tokenizer, asked, config, world)
-            resumed_from, journal = _learn(folder, parts, scorer, config, world, style)
-            if folder.is_main:
-                write_outcome(
-                    folder.out,
-                    parts,
-                    journal.state,
-                    settings={
-                        "model": Path(model).name,
-                        "scorer": name_of(scorer),
-                        **plan,
-                        **provenance,
-                    },
-                )
-            result = TrainResult(
-                out=folder.out,
-                kind="ppo",
-                steps=journal.state.rollout,
-                metrics={**journal.last, **_counts(journal.state, asked)},
-                seconds=time.monotonic() - began,
-                resumed_from=resumed_from,
-            )
-            if folder.is_main:
-                folder.finish(result, keep_checkpoints=config.keep_checkpoints)
-            world.wait()
-            return result
+    settings = read_settings(PpoConfig, config, {**overrides, "model": model, "out": out})
+    return train(PPO, settings, Asked(scorer, prompts), force=force, style=style)
 
 
-def _learn(
-    folder: TrainingFolder,
-    parts: Parts,
-    scorer: Scorer,
-    config: PpoConfig,
-    world: World,
-    style: Style,
-) -> tuple[int, Journal]:
-    """Run the loop from the last checkpoint on; return where it began, and its journal."""
-    updater = build_updater(parts, config, world)
-    optimisers = {"policy": updater.policy, "critic": updater.critic}
-    last = folder.last_checkpoint()
-    control = KlControl(config.beta, config.kl_target, config.kl_horizon, config.beta_min)
-    state = State(control)
-    if last is not None:
-        state = load_checkpoint(last[1], optimisers)
-    trainer = PpoTrainer(
-        parts.models,
-        updater,
-        prompts=parts.prompts,
-        tokenizer=parts.tokenizer,
-        scorer=scorer,
-        practice=build_practice(parts, config, world),
+class PpoLoop:
+    """Runs rollouts and saves checkpoints; see `rlaif.training.harness.recipe.Loop`.
+
+    Args:
+        trainer: Makes the rollouts.
+        models: What it trains.
+        optimisers: ``policy`` and ``critic``; their parameters are what is saved.
+        start: Where a training begins.
+        logging: How often what is written and shown.
+        folder: The training's.
+        world: The processes.
+    """
+
+    def __init__(
+        self,
+        trainer: PpoTrainer,
+        models: Models,
+        *,
+        optimisers: Mapping[str, Optimiser],
+        start: State,
+        logging: LoggingSettings,
+        folder: TrainingFolder,
+        world: Distributed,
+    ) -> None:
+        self._trainer = trainer
+        self._models = models
+        self._optimisers = optimisers
+        self._state = start
+        self._logging = logging
+        self._folder = folder
+        self._world = world
+
+    @property
+    def step(self) -> int:
+        """The last finished rollout."""
+        return self._state.rollout
+
+    def run(self, checkpoint: Path | None, watch: Watch) -> Ended:
+        """Make the rollouts that are left."""
+        if checkpoint is not None:
+            self._state = load_checkpoint(checkpoint, self._optimisers)
+        watch.begin(self._trainer.rollouts, trackers=self._logging.report_to)
+        for state, metrics, samples in self._trainer.run(self._state):
+            self._state, number = state, state.rollout
+            watch.add(number, metrics)
+            if self._logging.show_samples and number % self._logging.show_every == 0:
+                watch.show(number, samples[: self._logging.show_samples])
+            if number % self._logging.save_every == 0:
+                self._save()
+            if self._world.agree(watch.asked()) and number < self._trainer.rollouts:
+                raise KeyboardInterrupt
+        done, prompts = self._state, self._models.prompts
+        counts = {"responses": done.responses, "unscored": done.unscored}
+        left = {"prompts": len(prompts.prompts), "prompts_too_long": prompts.too_long}
+        return Ended(done.rollout, {**counts, **left}, _notes(done))
+
+    def rescue(self, problem: BaseException) -> str:  # noqa: ARG002 - all problems alike
+        """Save where the training stands, whatever stops it."""
+        self._save(torn=self._trainer.updating)
+        return "what was reached is saved"
+
+    def save(self, folder: Path) -> None:
+        """Write the critic into ``critic/``, and the policy."""
+        if self._folder.is_main:
+            self._models.actor_critic.save_critic(folder / "critic")
+            write_model(self._models.actor_critic.policy, folder)
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        self._world.wait()
+
+    def _save(self, *, torn: bool = False) -> None:
+        """Write a checkpoint of where the training stands, unless it is on disk already.
+
+        ``torn``: an update was interrupted, so the weights are between two rollouts. They never
+        take the place of a checkpoint of the rollout before, from which a resume is exact.
+
+        Raises:
+            Diverged: The weights are not worth saving.
+        """
+        last = self._folder.last_checkpoint()
+        on_disk = last is not None and last[0] == self._state.rollout
+        if not self._folder.is_main or on_disk or (self._state.rollout == 0 and not torn):
+            return
+        for optimiser in self._optimisers.values():
+            optimiser.check()
+        if torn:
+            self._state = dataclasses.replace(self._state, torn=True)
+        save_checkpoint(self._folder, self._state, self._optimisers)
+
+
+def _notes(state: State) -> tuple[str, ...]:
+    notes = [
+        "KL is in nats per sequence, against the policy that training started from",
+    ]
+    if state.torn:
+        notes.append("an update was interrupted and made again: nothing repeats this exactly")
+    return tuple(notes)
+
+
+def _read(settings: PpoConfig, asked: Asked) -> Inputs[OnlineData]:
+    join_processes()  # which also refuses a launcher that shards models
+    inputs = read_online(settings, asked)
+    check_critic(settings, inputs.tokenizer)
+    return dataclasses.replace(inputs, plan={**inputs.plan, **critic_plan(settings)})
+
+
+def _load(settings: PpoConfig) -> ActorCritic:
+    world = join_processes()
+    world.wait()  # until the main process has taken or refused the folder
+    return load_actor_critic(settings, world)
+
+
+def _build(
+    settings: PpoConfig, folder: TrainingFolder, loaded: ActorCritic, inputs: Inputs[OnlineData]
+) -> PpoLoop:
+    world = join_processes()
+    models = gather(loaded, inputs.tokenizer, inputs.data.prompts)
+    trainer, updater = build_trainer(models, inputs.data.scorer, settings, world)
+    kl = KlControl(settings.beta, settings.kl_target, settings.kl_horizon, settings.beta_min)
+    return PpoLoop(
+        trainer,
+        models,
+        optimisers={"policy": updater.policy, "critic": updater.critic},
+        start=State(kl),
+        logging=settings.part(LoggingSettings),
+        folder=folder,
         world=world,
     )
-    habits = Habits(
-        config.rollouts,
-        config.save_every,
-        config.show_every,
-        config.show_samples,
-        style=style,
-        report_to=config.report_to,
-    )
-    with (
-        Interrupts() as interrupts,
-        Journal(folder, state, optimisers=optimisers, habits=habits) as journal,
-        _saving(journal, trainer),
-    ):
-        if state.rollout:
-            journal.say(f"going on after rollout {state.rollout}")
-        if parts.prompts.too_long:
-            journal.say(f"left out, too long: {parts.prompts.too_long} prompts")
-        for finished in trainer.run(state):
-            journal.add(*finished)
-            if world.agree(interrupts.asked) and journal.state.rollout < config.rollouts:
-                raise KeyboardInterrupt
-    return state.rollout, journal
 
 
-@contextlib.contextmanager
-def _saving(journal: Journal, trainer: PpoTrainer) -> Iterator[None]:
-    """Save where the training stands, whatever stops it but weights that are no numbers."""
-    try:
-        yield
-    except Diverged:
-        raise
-    except BaseException as problem:
-        if not is_out_of_memory(problem):
-            journal.save(torn=trainer.updating)
-            raise
-        gc.collect()  # the failed step's activations: saving needs some memory, too
-        journal.save(torn=trainer.updating)
-        raise TrainingError(
-            f"out of memory in rollout {journal.state.rollout + 1}; what was reached is saved",
-            hint=memory_hint("ppo"),
-        ) from problem
-
-
-def _counts(state: State, prompts: PromptSet) -> dict[str, float]:
-    return {
-        "responses": state.responses,
-        "unscored": state.unscored,
-        "prompts": len(prompts.prompts),
-        "prompts_too_long": prompts.too_long,
-    }
+PPO = Recipe("ppo", _read, _load, _build, curves=CURVES, caveats=ONE_SCORER)

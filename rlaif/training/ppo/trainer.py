@@ -14,26 +14,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlaif.config.ppo import PpoRolloutSettings, RewardSettings
 from rlaif.errors import RlaifError, TrainingError
+from rlaif.training.data.prompts import Asked, PromptSet
 from rlaif.training.harness.progress import Sample
+from rlaif.training.harness.stopping import Diverged
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.advantages import shape_scores
 from rlaif.training.ppo.checkpoint import State
 from rlaif.training.ppo.describe import describe
+from rlaif.training.ppo.distributed import Distributed
 from rlaif.training.ppo.experience import (
-    Discount,
-    Drawn,
-    Measured,
+    ModelOutputs,
+    Rollout,
     assess,
     measure,
     with_importance,
 )
-from rlaif.training.ppo.optimiser import Diverged
-from rlaif.training.ppo.prompts import Asked, PromptSet
 from rlaif.training.ppo.sampling import Sampled, sample_responses
 from rlaif.training.ppo.update import Updater
 from rlaif.training.ppo.vllm import VllmRollouts
-from rlaif.training.ppo.world import World
 from rlaif.training.scorers import Scorer, collect_scores
 
 Finished = tuple[State, dict[str, float], list[Sample]]
@@ -41,84 +41,76 @@ Finished = tuple[State, dict[str, float], list[Sample]]
 
 
 @dataclass(frozen=True, slots=True)
-class Practice:
-    """How rollouts are made and rewarded."""
+class Models:
+    """What a training works with."""
 
-    rollouts: int
-    size: int
-    """Responses per rollout, over all processes."""
+    actor_critic: ActorCritic
+    tokenizer: Any
+    """The policy's, with a chat template."""
 
-    per_prompt: int
-    max_new_tokens: int
-    temperature: float
+    prompts: PromptSet
     stop_ids: tuple[int, ...]
     pad_id: int
-    seed: int
-    critic_warmup: int
-    discount: Discount
-    generation_batch: int | None = None
-    micro_tokens: int = 2048
-    normalise_scores: bool = True
-    score_clip: float = 5.0
-    missing_end_penalty: float = 1.0
-    whiten_rewards: bool = False
-    scorer_timeout: float | None = None
-    vllm: VllmRollouts | None = None
-    """Draws in place of transformers."""
-
-    importance: tuple[float, float] = (0.5, 5.0)
-    """Bounds of importance weights, where vLLM draws."""
 
 
 class PpoTrainer:
     """Runs rollouts from a given state on.
 
     Args:
-        models: Policy, critic, reference.
+        models: Policy, critic, reference, and what they read.
         updater: Takes the optimiser steps.
-        prompts: What is asked.
-        tokenizer: The policy's.
         scorer: Any scorer.
-        practice: How rollouts are made.
+        rollouts: How responses are drawn.
+        rewards: What becomes of their scores.
+        vllm: Draws in place of transformers.
         world: The processes.
     """
 
     def __init__(
         self,
-        models: ActorCritic,
+        models: Models,
         updater: Updater,
         *,
-        prompts: PromptSet,
-        tokenizer: Any,
         scorer: Scorer,
-        practice: Practice,
-        world: World,
+        rollouts: PpoRolloutSettings,
+        rewards: RewardSettings,
+        vllm: VllmRollouts | None,
+        world: Distributed,
     ) -> None:
-        self._models = models
+        self._models = models.actor_critic
         self._updater = updater
-        self._prompts = prompts
-        self._tokenizer = tokenizer
+        self._prompts = models.prompts
+        self._tokenizer = models.tokenizer
+        self._stop_ids = models.stop_ids
+        self._pad_id = models.pad_id
         self._scorer = scorer
-        self._practice = practice
+        self._rollouts = rollouts
+        self._rewards = rewards
+        self._vllm = vllm
         self._world = world
         self.updating = False
         """True while weights change: what is interrupted now is no longer a whole rollout."""
+
+    @property
+    def rollouts(self) -> int:
+        """How many the whole training has."""
+        return self._rollouts.rollouts
 
     def run(self, state: State) -> Iterator[Finished]:
         """Train to the last rollout, yielding each one that is finished.
 
         Raises:
             TrainingError: The scorer failed, or nothing of a rollout could be scored.
-            Diverged: The models' outputs are no numbers any more.
+            Diverged: The models' outputs are NaN or infinite.
         """
-        while state.rollout < self._practice.rollouts:
+        while state.rollout < self._rollouts.rollouts:
             finished = self.step(state)
             state = finished[0]
             yield finished
 
     def step(self, state: State) -> Finished:
         """Make one rollout and learn from it."""
-        practice, world, clock = self._practice, self._world, _Clock()
+        size, world, clock = self._rollouts.rollout_size, self._world, _Clock()
         asked = self._ask(state.rollout)
         drawn = self._draw(asked)
         texts = [self._text(sampled) for sampled in drawn.sampled]
@@ -130,8 +122,7 @@ class PpoTrainer:
         measured = measure(
             self._models,
             drawn,
-            pad_id=practice.pad_id,
-            most_tokens=practice.micro_tokens,
+            most_tokens=self._updater.micro_tokens,
             device=world.device,
         )
         self._check_numbers(measured, state.rollout)
@@ -142,64 +133,63 @@ class PpoTrainer:
             shape_scores(
                 scores,
                 [sampled.ended for sampled in drawn.sampled],
-                moments=moments if practice.normalise_scores else None,
-                clip=practice.score_clip,
-                missing_end_penalty=practice.missing_end_penalty,
+                moments=moments,
+                settings=self._rewards,
             ),
             beta=state.kl.beta,
-            discount=practice.discount,
-            whiten_rewards=practice.whiten_rewards,
+            settings=self._rewards,
             add_up=world.add_up,
         )
-        if practice.vllm is not None:
-            experience = with_importance(experience, practice.importance)
+        if self._vllm is not None:
+            experience = with_importance(experience, self._vllm.importance)
         found = describe(drawn, scores, measured, experience, world)
         found["objective/beta"] = state.kl.beta
         self.updating = True
-        learned = self._updater.run(
-            experience, rollout=state.rollout, warmup=practice.critic_warmup
-        )
+        learned = self._updater.run(experience, rollout=state.rollout)
         self.updating = False
         clock.lap("seconds/update")
-        unscored = round(found["score/unscored"] * practice.size)
+        unscored = round(found["score/unscored"] * size)
         return (
             replace(
                 state,
-                kl=state.kl.after(found["objective/kl"], practice.size),
+                kl=state.kl.after(found["objective/kl"], size),
                 moments=moments,
                 rollout=state.rollout + 1,
-                responses=state.responses + practice.size,
+                responses=state.responses + size,
                 unscored=state.unscored + unscored,
             ),
             found | learned | clock.laps,
             [Sample(a.prompt.text, text) for a, text in zip(asked, texts, strict=True)],
         )
 
-    def _check_numbers(self, measured: Measured, rollout: int) -> None:
+    def _check_numbers(self, measured: ModelOutputs, rollout: int) -> None:
         tables = (measured.logprobs_BT, measured.values_BT)
         if self._world.agree(not all(bool(table.isfinite().all()) for table in tables)):
             raise Diverged(
-                f"rollout {rollout + 1}: log-probabilities or values are no numbers any more",
+                f"rollout {rollout + 1}: log-probabilities or values are NaN or infinite",
                 hint="lower learning_rate or critic_learning_rate; the last checkpoint is kept",
             )
 
     def _ask(self, rollout: int) -> list[Asked]:
         """Return this process's part of what a rollout asks."""
-        practice = self._practice
+        settings = self._rollouts
         asked = self._prompts.ask(
-            rollout, size=practice.size, per_prompt=practice.per_prompt, seed=practice.seed
+            rollout,
+            size=settings.rollout_size,
+            per_prompt=settings.responses_per_prompt,
+            seed=settings.seed,
         )
         return [one for i, one in enumerate(asked) if self._world.owns(i)]
 
-    def _draw(self, asked: Sequence[Asked]) -> Drawn:
-        practice = self._practice
-        if practice.vllm is not None:
+    def _draw(self, asked: Sequence[Asked]) -> Rollout:
+        if self._vllm is not None:
             with self._models.sampled():
                 tokens = [a.tokens for a in asked]
-                return Drawn(tokens, practice.vllm.draw(tokens, [a.seed for a in asked]))
+                drawn = self._vllm.draw(tokens, [a.seed for a in asked])
+                return Rollout(tokens, drawn, self._pad_id)
         # Prompts of similar length together: less padding, and nothing depends on the order.
         order = sorted(range(len(asked)), key=lambda i: len(asked[i].tokens))
-        step = practice.generation_batch or max(len(asked), 1)
+        step = self._rollouts.generation_batch or max(len(asked), 1)
         found: dict[int, Sampled] = {}
         with self._models.sampled() as policy:
             for start in range(0, len(order), step):
@@ -208,13 +198,14 @@ class PpoTrainer:
                     policy,
                     [asked[i].tokens for i in rows],
                     [asked[i].seed for i in rows],
-                    stop_ids=practice.stop_ids,
-                    pad_id=practice.pad_id,
-                    max_new_tokens=practice.max_new_tokens,
-                    temperature=practice.temperature,
+                    stop_ids=self._stop_ids,
+                    pad_id=self._pad_id,
+                    max_new_tokens=self._rollouts.max_new_tokens,
+                    temperature=self._rollouts.temperature,
                 )
                 found.update(zip(rows, drawn, strict=True))
-        return Drawn([a.tokens for a in asked], [found[i] for i in range(len(asked))])
+        sampled = [found[i] for i in range(len(asked))]
+        return Rollout([a.tokens for a in asked], sampled, self._pad_id)
 
     def _text(self, sampled: Sampled) -> str:
         tokens = sampled.tokens[:-1] if sampled.ended else sampled.tokens
@@ -233,7 +224,7 @@ class PpoTrainer:
                 [a.messages for a in asked],
                 texts,
                 columns,
-                timeout=self._practice.scorer_timeout,
+                timeout=self._rollouts.scorer_timeout,
             )
         except RlaifError as problem:
             failed = problem
@@ -241,7 +232,7 @@ class PpoTrainer:
             raise failed or TrainingError("the scorer failed in another process")
         if not self._world.agree(any(score is not None for score in scores)):
             raise TrainingError(
-                f"not one of the {self._practice.size} responses of this rollout was scored",
+                f"none of the {self._rollouts.rollout_size} responses of this rollout was scored",
                 hint="see why the scorer returns None; there is nothing to learn from",
             )
         return scores

@@ -11,14 +11,16 @@ Shapes: B responses, T token positions, N tokens of one micro-batch, K values of
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rlaif.config.ppo import Aggregate, ObjectiveSettings, PpoRolloutSettings, UpdateSettings
 from rlaif.records import content_seed
 from rlaif.training.forward.sequences import Sequences, split_by_tokens
+from rlaif.training.models import device_kind
 from rlaif.training.ppo.actor_critic import ActorCritic
+from rlaif.training.ppo.distributed import Distributed
 from rlaif.training.ppo.experience import Experience
 from rlaif.training.ppo.losses import (
     compute_k3,
@@ -27,57 +29,6 @@ from rlaif.training.ppo.losses import (
     compute_value_loss,
 )
 from rlaif.training.ppo.optimiser import Optimiser
-from rlaif.training.ppo.world import World
-
-Aggregate = Literal["token-mean", "sequence-mean", "sequence-sum"]
-"""What a token's policy loss counts: alike for all tokens of a minibatch (DAPO, 2503.14476); alike
-for all responses, within one alike for its tokens (GRPO, 2402.03300); alike for all responses, each
-the sum over its tokens (Dr. GRPO, 2503.20783, but for a constant)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is optimised, and when to stop."""
-
-    aggregate: Aggregate = "token-mean"
-    """Of the policy's loss; the value loss is always a mean over tokens."""
-
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float | None = None
-    value_clip: float | None = 0.2
-    entropy_bonus: float = 0.0
-    """Reward per nat of entropy, per token."""
-
-    max_kl: float | None = None
-    """The policy rests for the rest of the rollout once k3 to the policy that drew it, in nats
-    per token, is beyond this."""
-
-    max_ratio: float = 10.0
-    """A minibatch whose mean ratio is beyond this takes no step: something has gone wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How a rollout is cut up."""
-
-    rollout_size: int
-    """Responses, over all processes."""
-
-    minibatch_size: int
-    """Responses, over all processes; divides the rollout."""
-
-    epochs: int
-    micro_tokens: int
-    """Padded tokens of one forward and backward pass."""
-
-    pad_id: int
-    seed: int
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps per rollout."""
-        return self.epochs * self.rollout_size // self.minibatch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +61,8 @@ class Updater:
         policy: Optimiser of the policy.
         critic: Optimiser of the critic.
         objective: Losses and stopping.
-        split: Minibatches and micro-batches.
+        settings: Minibatches, micro-batches, and for how long the critic learns alone.
+        rollouts: Of what size a rollout is, and the seed.
         world: The processes.
     """
 
@@ -120,45 +72,52 @@ class Updater:
         *,
         policy: Optimiser,
         critic: Optimiser,
-        objective: Objective,
-        split: Split,
-        world: World,
+        objective: ObjectiveSettings,
+        settings: UpdateSettings,
+        rollouts: PpoRolloutSettings,
+        world: Distributed,
     ) -> None:
         self.policy = policy
         self.critic = critic
         self._models = models
         self._objective = objective
-        self._split = split
+        self._settings = settings
+        self._rollouts = rollouts
+        self._steps = settings.steps(rollouts.rollout_size)
+        self.micro_tokens = settings.micro_tokens or (8192 if device_kind() == "cuda" else 1024)
+        """Padded tokens of one forward and backward pass: as asked, or what suits the device.
+        Activations of a model of 135M parameters take about 2 MB a token."""
+
         self._world = world
 
-    def run(self, experience: Experience, *, rollout: int, warmup: int = 0) -> dict[str, float]:
+    def run(self, experience: Experience, *, rollout: int) -> dict[str, float]:
         """Train on one rollout and return what was measured, averaged over its minibatches.
 
         Args:
             experience: The rollout.
-            rollout: Its number, from 0.
-            warmup: The policy stands still in rollouts before this one, and its learning-rate
-                schedule starts there.
+            rollout: Its number, from 0. In the first ones, the critic's warm-up, the policy stands
+                still; its learning-rate schedule starts afterwards.
         """
+        warmup = self._settings.critic_warmup
         resting = rollout < warmup
         means: dict[str, list[float]] = defaultdict(list)
         for minibatch in self._minibatches(experience, rollout):
             if not resting:
-                step = (rollout - warmup) * self._split.steps + minibatch.step
+                step = (rollout - warmup) * self._steps + minibatch.step
                 resting = self._step_policy(experience, minibatch, step, means)
-            step = rollout * self._split.steps + minibatch.step
+            step = rollout * self._steps + minibatch.step
             self._step_critic(experience, minibatch, step, means)
         return {name: sum(values) / len(values) for name, values in means.items()}
 
     def _minibatches(self, experience: Experience, rollout: int) -> Iterator[_Minibatch]:
-        size, world = self._split.minibatch_size, self._world
+        size, world = self._settings.minibatch_size, self._world
         scored = set(experience.rows())
         lengths_B = experience.mask_BT.sum(dim=1)
         step = 0
-        for epoch in range(self._split.epochs):
+        for epoch in range(self._settings.epochs):
             generator = torch.Generator()
-            generator.manual_seed(content_seed(self._split.seed, "minibatches", rollout, epoch))
-            order = torch.randperm(self._split.rollout_size, generator=generator).tolist()
+            generator.manual_seed(content_seed(self._rollouts.seed, "minibatches", rollout, epoch))
+            order = torch.randperm(self._rollouts.rollout_size, generator=generator).tolist()
             for start in range(0, len(order), size):
                 mine = [i // world.size for i in order[start : start + size] if world.owns(i)]
                 rows = [row for row in mine if row in scored]
@@ -221,13 +180,11 @@ class Updater:
         """
         lengths = experience.drawn.lengths()
         totals = torch.zeros(width, dtype=torch.float64)
-        groups = split_by_tokens([lengths[row] for row in minibatch.rows], self._split.micro_tokens)
+        groups = split_by_tokens([lengths[row] for row in minibatch.rows], self.micro_tokens)
         for group in groups:
             rows = [minibatch.rows[i] for i in group]
             mask_BT = experience.mask_BT[rows]
-            batch = experience.drawn.lay_out(
-                rows, pad_id=self._split.pad_id, device=self._world.device
-            )
+            batch = experience.drawn.lay_out(rows, self._world.device)
 
             def pick(x_BT: Tensor, rows: list[int] = rows, mask_BT: Tensor = mask_BT) -> Tensor:
                 return x_BT[rows][mask_BT].to(self._world.device)

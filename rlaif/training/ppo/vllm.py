@@ -5,21 +5,18 @@ kernels round differently from the training forward pass, so its tokens come fro
 different distribution; `rlaif.training.ppo.losses` corrects for that.
 """
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlaif.errors import EngineMissing, InputError
+from rlaif.config.online import VllmConfig
+from rlaif.errors import InputError
 from rlaif.training.forward.sequences import Tokens
+from rlaif.training.ppo.distributed import Distributed
 from rlaif.training.ppo.sampling import Sampled, cut
-from rlaif.training.ppo.world import World
-
-if TYPE_CHECKING:
-    from rlaif.config.ppo import VllmConfig
 
 _LARGEST_SEED = 2**63 - 1
 
@@ -51,7 +48,6 @@ class VllmRollouts:
         world: The processes; in ``colocate`` each has an engine of its own.
 
     Raises:
-        EngineMissing: vLLM is not installed.
         InputError: vLLM cannot start with this model, or the server is not there.
     """
 
@@ -59,14 +55,16 @@ class VllmRollouts:
         self,
         policy: Any,
         tokenizer: Any,
-        settings: "VllmConfig",
+        settings: VllmConfig,
         lengths: Lengths,
         *,
         stop_ids: Sequence[int],
         temperature: float,
-        world: World,
+        world: Distributed,
     ) -> None:
-        need_vllm()
+        self.importance = settings.importance
+        """Bounds of the weights that correct for vLLM's other rounding."""
+
         self._stop_ids = frozenset(stop_ids)
         self._seeded = settings.mode == "colocate"
         self._options = {
@@ -134,20 +132,6 @@ class VllmRollouts:
         ]
 
 
-def need_vllm() -> None:
-    """Make sure that vLLM is there.
-
-    Raises:
-        EngineMissing: It is not.
-    """
-    if importlib.util.find_spec("vllm") is None:
-        raise EngineMissing(
-            "vllm is named in the training file and is not installed",
-            hint="pip install 'constitutional-rlaif[vllm]', or leave vllm out to draw with "
-            "transformers",
-        )
-
-
 @torch.no_grad()
 def plain_weights(policy: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield the policy's weights as a model without adapters has them.
@@ -185,7 +169,9 @@ def generation_class() -> Any:
     return Generation
 
 
-def _open(policy: Any, tokenizer: Any, settings: "VllmConfig", world: World, **options: Any) -> Any:
+def _open(
+    policy: Any, tokenizer: Any, settings: VllmConfig, world: Distributed, **options: Any
+) -> Any:
     from accelerate import Accelerator
 
     place: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_utilization}

@@ -1,44 +1,42 @@
 """Train a reward model on preference pairs with soft labels, and say what it is worth."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trl.trainer.reward_config import RewardConfig as TrlArguments
+
 from rlaif.config.train import RewardConfig
 from rlaif.errors import InputError
-from rlaif.training.data.read import Loaded, Source, read_preferences, split_held_out
-from rlaif.training.data.tokens import Tokenised, plain_strings, tokenise_pairs
-from rlaif.training.harness.card import write_card
-from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
+from rlaif.training.data.read import Source, read_preferences
+from rlaif.training.data.tokens import Tokenised, tokenise_pairs
+from rlaif.training.harness.folder import TrainingFolder, TrainResult
+from rlaif.training.harness.inputs import Inputs
 from rlaif.training.harness.progress import Style
-from rlaif.training.harness.run import (
-    quiet_libraries,
-    run_trainer,
-    save_final,
-    seed_all,
-    trainer_arguments,
-)
-from rlaif.training.harness.settings import (
-    build_settings,
-    is_main_process,
-    lora_settings,
-    plan_of,
-    usable_length,
-)
-from rlaif.training.models import load_scorer, load_tokenizer
+from rlaif.training.harness.recipe import Recipe, train
+from rlaif.training.harness.rows import name_source, places, read_rows
+from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.trl import TrlLoop, trainer_arguments
+from rlaif.training.models import load_scorer, model_arguments
 from rlaif.training.reward.measure import measure_scores
 from rlaif.training.reward.trainer import ScorerTrainer, choose_layout
 
-_CURVES = ("loss", "accuracy", "agreement", "margin", "score/chosen", "grad_norm")
+
+@dataclass(frozen=True, slots=True)
+class RewardRows:
+    """Token rows to train on, and those that are measured at the end, by name."""
+
+    train: Tokenised
+    measured: Mapping[str, Tokenised]
 
 
 def train_reward(
+    config: Said = None,
     *,
     dataset: Source | None = None,
     model: str | Path | None = None,
     out: str | Path | None = None,
-    config: RewardConfig | Mapping[str, Any] | str | Path | None = None,
     force: bool = False,
     style: Style = "quiet",
     **overrides: Any,
@@ -50,25 +48,21 @@ def train_reward(
     correlation, each with an interval; ``metrics["gold"]`` the same per gold set.
 
     Args:
-        dataset: See `rlaif.training.data.read.load_preferences`; or name it as ``data`` in
-            ``config``.
-        model: A policy to start from, or a reward model to go on with.
-        out: Where the checkpoint goes.
         config: A training file, a mapping or settings; see `rlaif.config.train.RewardConfig`.
+        dataset: See `rlaif.training.data.read.load_preferences`; or ``data`` in ``config``.
+        model: A policy to start from, or a reward model to continue with.
+        out: Where the checkpoint goes.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
         overrides: Any setting by name.
 
     Raises:
-        InputError: Settings, data or model are unfit; nothing was started.
-        TrainingError: Out of memory, or the loss is no number; what was reached is saved.
+        InputError: Settings, data or model cannot be used; nothing was started.
+        TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
         KeyboardInterrupt: Asked to stop; the step that was going on is saved.
     """
-    settings, source = build_settings(
-        RewardConfig, config, dataset=dataset, model=model, out=out, overrides=overrides
-    )
-    with quiet_libraries():
-        return _train(settings, source, force=force, style=style)
+    settings = read_settings(RewardConfig, config, {**overrides, **places(dataset, model, out)})
+    return train(REWARD, settings, name_source(settings, dataset), force=force, style=style)
 
 
 def gold_names(sources: Sequence[str]) -> dict[str, str]:
@@ -85,101 +79,68 @@ def build_trainer(
     settings: RewardConfig, folder: TrainingFolder, scorer: Any, tokenizer: Any, tokens: Tokenised
 ) -> ScorerTrainer:
     """Put scorer, data and loss together."""
-    from trl.trainer.reward_config import RewardConfig as Arguments
-
     return ScorerTrainer(
         layout=choose_layout(scorer),
         soft=settings.labels == "soft",
         margin_scale=settings.margin_scale,
         centring=settings.centring,
         model=scorer,
-        args=Arguments(**trainer_arguments(settings, folder, scorer)),
+        args=TrlArguments(**trainer_arguments(settings, folder, scorer)),
         train_dataset=tokens.dataset,
         processing_class=tokenizer,
     )
 
 
-def _train(settings: RewardConfig, source: Source, *, force: bool, style: Style) -> TrainResult:
+def _read(settings: RewardConfig, source: Source) -> Inputs[RewardRows]:
     loaded = read_preferences(source)
     if settings.margin_scale and "margin" not in loaded.dataset.column_names:
         raise InputError("margin_scale needs a margin column", hint="set margin_scale to 0")
-    tokenizer = load_tokenizer(
-        settings.model,
-        revision=settings.revision,
-        chat_template=settings.chat_template,
-        separate_pad=True,
-    )
-    max_length = usable_length(settings)
-    rows, held_rows = split_held_out(loaded.dataset, settings.held_out, settings.seed)
-    tokens = _tokens(rows, tokenizer, settings, max_length)
-    measured: dict[str, Tokenised] = {}
-    if held_rows is not None:
-        measured["held_out"] = _tokens(held_rows, tokenizer, settings, max_length)
-    held_out = [part.fingerprint for part in measured.values()]
+    found = read_rows(settings, loaded, tokenise_pairs, separate_pad=True)
+    rows = found.data
     gold = {
-        name: _tokens(read_preferences(source).dataset, tokenizer, settings, max_length)
-        for name, source in gold_names(settings.gold).items()
+        name: rows.tokenise(read_preferences(path).dataset)
+        for name, path in gold_names(settings.gold).items()
     }
-    plan = plan_of(settings, max_length, tokens.fingerprint, *held_out)
-    plan["gold"] = {name: part.fingerprint for name, part in gold.items()}
-    measured |= {f"gold.{name}": part for name, part in gold.items()}
-    folder = open_training(settings.out, "reward", plan, force=force, main=is_main_process())
-    try:
-        done = None if force else folder.finished()
-        if done is not None:
-            return done
-        seed_all(settings.seed)
-        scorer, _ = load_scorer(
-            settings.model,
-            dtype=settings.dtype,
-            revision=settings.revision,
-            lora=lora_settings(settings.lora),
-            chat_template=settings.chat_template,
-        )
-        trainer = build_trainer(settings, folder, scorer, tokenizer, tokens)
-        result = run_trainer(trainer, folder, style=style)
-        result = _measured(result, trainer, measured, settings)
-        save_final(trainer, tokenizer, folder)
-        if folder.is_main:
-            _write_up(folder, result, plan, settings, loaded, tokens)
-        return result
-    finally:
-        folder.close()
-
-
-def _tokens(rows: Any, tokenizer: Any, settings: RewardConfig, max_length: int) -> Tokenised:
-    plain = plain_strings(settings.chat_template)
-    return tokenise_pairs(rows, tokenizer, max_length=max_length, plain=plain)
-
-
-def _measured(
-    result: TrainResult,
-    trainer: ScorerTrainer,
-    parts: Mapping[str, Tokenised],
-    settings: RewardConfig,
-) -> TrainResult:
-    found = {}
-    for name, part in parts.items():
-        pairs = trainer.score_rows(list(part.dataset), settings.batch_size)
-        found[name] = measure_scores(pairs, seed=settings.seed)
-    return dataclasses.replace(result, metrics={**result.metrics, **found})
-
-
-def _write_up(
-    folder: TrainingFolder,
-    result: TrainResult,
-    plan: Mapping[str, Any],
-    settings: RewardConfig,
-    loaded: Loaded,
-    tokens: Tokenised,
-) -> None:
-    write_card(
-        folder.out,
-        result=result,
-        plan=plan,
-        model=settings.model,
-        loaded=loaded,
-        notes=(*loaded.notes, *tokens.notes),
-        curves=_CURVES,
+    measured = {} if rows.held_out is None else {"held_out": rows.held_out}
+    plan = {
+        **found.plan,
+        "data": [one for one in found.plan["data"] if one is not None],
+        "gold": {name: part.fingerprint for name, part in gold.items()},
+    }
+    return Inputs(
+        RewardRows(rows.train, {**measured, **{f"gold.{n}": part for n, part in gold.items()}}),
+        found.tokenizer,
+        plan,
+        found.facts,
+        found.notes,
     )
-    folder.finish(result, keep_checkpoints=settings.keep_checkpoints)
+
+
+def _load(settings: RewardConfig) -> Any:
+    return load_scorer(**model_arguments(settings))[0]
+
+
+def _build(
+    settings: RewardConfig, folder: TrainingFolder, scorer: Any, inputs: Inputs[RewardRows]
+) -> TrlLoop:
+    trainer = build_trainer(settings, folder, scorer, inputs.tokenizer, inputs.data.train)
+    return TrlLoop(trainer, folder)
+
+
+def _measure(loop: TrlLoop, settings: RewardConfig, inputs: Inputs[RewardRows]) -> dict[str, Any]:
+    found = {}
+    for name, part in inputs.data.measured.items():
+        pairs = loop.trainer.score_rows(list(part.dataset), settings.batch_size)
+        found[name] = measure_scores(pairs, seed=settings.seed)
+    return found
+
+
+REWARD = Recipe(
+    "reward",
+    _read,
+    _load,
+    _build,
+    curves=("loss", "accuracy", "agreement", "margin", "score/chosen", "grad_norm"),
+    after=_measure,
+    pipeline="text-classification",
+)

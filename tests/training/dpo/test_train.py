@@ -81,7 +81,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny, tmp_path):
     train(tiny, tmp_path / "whole")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlaif.training.harness.watch.TrainingWatch.on_step_end", _kill_at(10))
+        patch.setattr("rlaif.training.harness.callback.TrlCallback.on_step_end", _kill_at(10))
         with pytest.raises(LookupError, match="killed"):
             train(tiny, tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-8" / "complete.json").exists()
@@ -92,9 +92,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tiny, tmp_path):
 
 
 def _kill_at(step: int) -> Any:
-    from rlaif.training.harness.watch import TrainingWatch
+    from rlaif.training.harness.callback import TrlCallback
 
-    original: Any = TrainingWatch.on_step_end
+    original: Any = TrlCallback.on_step_end
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == step:
@@ -185,7 +185,7 @@ def test_adapters_resume_too(tiny, tmp_path):
     lora = {"r": 4, "dropout": 0.0}
     train(tiny, tmp_path / "whole", lora=lora)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlaif.training.harness.watch.TrainingWatch.on_step_end", _kill_at(6))
+        patch.setattr("rlaif.training.harness.callback.TrlCallback.on_step_end", _kill_at(6))
         with pytest.raises(LookupError, match="killed"):
             train(tiny, tmp_path / "cut", lora=lora)
     assert train(tiny, tmp_path / "cut", lora=lora).resumed_from == 4

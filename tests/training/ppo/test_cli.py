@@ -40,10 +40,10 @@ def test_a_file_becomes_a_policy_in_one_command(command: str, tmp_path: Path):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1]["event"] == "finished"
     assert events[-1]["kind"] == command
-    assert "left out: 1 records that are no prompts (p.jsonl:9" in done.stderr
+    assert events[0]["text"].startswith("left out: 1 records that are no prompts (p.jsonl:9")
     assert (tmp_path / "out" / "model.safetensors").exists()
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "- reward from: `{'rules': 'rules.yaml'}`" in card
+    assert "| reward from | `{'rules': 'rules.yaml'}` |" in card
     assert "p.jsonl" in card
     assert str(tmp_path) not in card
 
@@ -57,7 +57,7 @@ def test_mistakes_in_a_file_are_named_with_their_place(tmp_path: Path):
 
 def test_ppo_is_not_launched_sharded(tmp_path: Path):
     path = write(tmp_path, "ppo")
-    with pytest.raises(InputError, match="PPO knows ddp only"):
+    with pytest.raises(InputError, match="can only be launched with ddp"):
         CliRunner().invoke(
             train.app, ["ppo", str(path), "--launch", "zero2"], catch_exceptions=False
         )

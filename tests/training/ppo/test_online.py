@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
-from rlaif.training import online
+from rlaif.training.harness import card
 from rlaif.training.harness.metrics import read_metrics
 from rlaif.training.online import train_grpo, train_rloo
 from tests.training.ppo.small import PROMPTS, count_word, save_policy
@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
-    monkeypatch.setattr(online, "draw_curves", lambda *_: False)
+    monkeypatch.setattr(card, "draw_curves", lambda *_: False)
 
 
 def train(kind: Any, model: Path, out: Path, scorer: Any = count_word, **changes: Any) -> Any:

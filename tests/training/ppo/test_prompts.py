@@ -4,7 +4,7 @@ import pytest
 
 from rlaif.errors import InputError
 from rlaif.records import Prompt
-from rlaif.training.ppo.prompts import PromptSet, read_prompt_set, stop_tokens
+from rlaif.training.data.prompts import PromptSet, read_prompt_set, stop_tokens
 from tests.training.ppo.small import make_policy
 from tests.training.tiny import make_tokenizer
 

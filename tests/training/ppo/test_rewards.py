@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from rlaif.config.ppo import RewardSettings
 from rlaif.training.ppo.advantages import RunningMoments, compute_rewards, shape_scores
 
 
@@ -22,14 +23,15 @@ def test_an_unscored_response_adds_no_score():
 
 def test_cut_off_responses_lose_the_penalty_after_the_clip():
     shaped = shape_scores(
-        [9.0, 9.0, None], [True, False, False], moments=None, clip=5.0, missing_end_penalty=1.0
+        [9.0, 9.0, None],
+        [True, False, False],
+        moments=RunningMoments(),
+        settings=RewardSettings(normalise_scores=False, score_clip=5.0, missing_end_penalty=1.0),
     )
     assert shaped == [5.0, 4.0, None]
 
 
 def test_scores_are_standardised_where_moments_are_kept():
     moments = RunningMoments().after([0.0, 2.0])
-    shaped = shape_scores(
-        [2.0, 1.0], [True, True], moments=moments, clip=5.0, missing_end_penalty=1.0
-    )
+    shaped = shape_scores([2.0, 1.0], [True, True], moments=moments, settings=RewardSettings())
     assert shaped == [1.0, 0.0]

@@ -4,21 +4,29 @@ from typing import Any
 import pytest
 import torch
 
+from rlaif.config.ppo import (
+    ObjectiveSettings,
+    PpoRolloutSettings,
+    RewardSettings,
+    UpdateSettings,
+)
+from rlaif.config.train import OptimiserSettings
 from rlaif.training.forward.logprobs import compute_logprobs, find_head
 from rlaif.training.forward.sequences import lay_out
 from rlaif.training.ppo.actor_critic import SeparateCritic
-from rlaif.training.ppo.experience import Discount, Drawn, Experience, assess, measure
-from rlaif.training.ppo.optimiser import Optimiser, Schedule
+from rlaif.training.ppo.distributed import Distributed
+from rlaif.training.ppo.experience import Experience, Rollout, assess, measure
+from rlaif.training.ppo.optimiser import Optimiser
 from rlaif.training.ppo.sampling import Sampled, sample_responses
-from rlaif.training.ppo.update import Objective, Split, Updater
-from rlaif.training.ppo.world import World
+from rlaif.training.ppo.update import Updater
 from tests.training.ppo.small import make_critic, make_policy
 
 PAD = 1
 RESPONSES = [[21, 22, 1], [23, 1], [24, 25, 26, 27, 28], [1], [29, 30, 31, 1], [32, 33]]
-DRAWN = Drawn(
+DRAWN = Rollout(
     prompts=[[8, 9, 10], [11], [12, 13, 14, 15], [16, 17], [18], [19, 20]],
     sampled=[Sampled(tokens, ended=tokens[-1] == 1) for tokens in RESPONSES],
+    pad_id=PAD,
 )
 SCORES: list[float | None] = [1.0, -1.0, 0.5, None, 2.0, 0.0]
 
@@ -28,26 +36,30 @@ def make_models(**changes) -> SeparateCritic:
 
 
 def make_updater(models, *, rate: float = 0.0, objective=None, **changes) -> Updater:
-    split: dict[str, Any] = {"rollout_size": 6, "minibatch_size": 6, "pad_id": PAD, "seed": 0}
-    split |= {"epochs": 1, "micro_tokens": 1000}
-    schedule = Schedule(rate, 100, "constant")
+    settings: dict[str, Any] = {"minibatch_size": 6, "epochs": 1, "micro_tokens": 1000}
+    steps: dict[str, Any] = {
+        "peak": rate,
+        "steps": 100,
+        "settings": OptimiserSettings(schedule="constant", warmup=0.0, max_grad_norm=1e9),
+    }
     return Updater(
         models,
-        policy=Optimiser(models.policy_parameters(), schedule=schedule, max_grad_norm=1e9),
-        critic=Optimiser(models.critic_parameters(), schedule=schedule, max_grad_norm=1e9),
-        objective=objective or Objective(),
-        split=Split(**split | changes),
-        world=World(),
+        policy=Optimiser(models.policy_parameters(), **steps),
+        critic=Optimiser(models.critic_parameters(), **steps),
+        objective=objective or ObjectiveSettings(max_kl=None),
+        settings=UpdateSettings(**{"critic_warmup": 0, **settings, **changes}),
+        rollouts=PpoRolloutSettings(rollout_size=6),
+        world=Distributed(),
     )
 
 
-def make_experience(models, *, drawn: Drawn = DRAWN, beta: float = 0.1) -> Experience:
-    measured = measure(models, drawn, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
-    return assess(drawn, measured, SCORES, beta=beta, discount=Discount())
+def make_experience(models, *, drawn: Rollout = DRAWN, beta: float = 0.1) -> Experience:
+    measured = measure(models, drawn, most_tokens=20, device=torch.device("cpu"))
+    return assess(drawn, measured, SCORES, beta=beta, settings=RewardSettings())
 
 
 def test_kl_is_zero_at_step_zero():
-    measured = measure(make_models(), DRAWN, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
+    measured = measure(make_models(), DRAWN, most_tokens=20, device=torch.device("cpu"))
     assert measured.kl_BT.abs().max() == 0
 
 
@@ -63,7 +75,7 @@ def test_ratios_are_one_and_approximate_kl_zero_at_learning_rate_zero():
 def test_every_single_ratio_is_one_before_the_first_step():
     models = make_models()
     experience = make_experience(models)
-    batch = DRAWN.lay_out([2, 0, 5], pad_id=PAD, device=torch.device("cpu"))
+    batch = DRAWN.lay_out([2, 0, 5], torch.device("cpu"))
     logprobs, _ = models.logprobs(batch)
     old = torch.cat([experience.old_logprobs_BT[i, : len(RESPONSES[i])] for i in (2, 0, 5)])
     assert (logprobs - old).exp().sub(1).abs().max() < 1e-5
@@ -107,12 +119,12 @@ def test_gradients_do_not_depend_on_side_or_amount_of_padding(monkeypatch, side,
     models = make_models()
     plain = gradients(models, make_experience(models))
 
-    def elsewhere(self, rows, *, pad_id, device):
+    def elsewhere(self, rows, device):
         prompts = [self.prompts[i] for i in rows]
         responses = [self.sampled[i].tokens for i in rows]
         return lay_out(prompts, responses, pad_id=7, side=side, extra=extra, device=device)
 
-    monkeypatch.setattr(Drawn, "lay_out", elsewhere)
+    monkeypatch.setattr(Rollout, "lay_out", elsewhere)
     padded = gradients(models, make_experience(models))
     for role, grads in plain.items():
         for name, grad in grads.items():
@@ -132,11 +144,11 @@ SHARES = {
 def test_gradients_are_those_of_the_objective_written_down_plainly(aggregate, micro_tokens: int):
     models = make_models()
     experience = make_experience(models)
-    objective = Objective(aggregate=aggregate)
+    objective = ObjectiveSettings(aggregate=aggregate, max_kl=None)
     ours = gradients(models, experience, objective=objective, micro_tokens=micro_tokens)["policy"]
     policy = copy.deepcopy(models.policy)
     rows = [0, 1, 2, 4, 5]  # all but the unscored one
-    batch = DRAWN.lay_out(rows, pad_id=PAD, device=torch.device("cpu"))
+    batch = DRAWN.lay_out(rows, torch.device("cpu"))
     logprobs, _ = compute_logprobs(policy, batch, None)
     mask = experience.mask_BT[rows]
     # At ratio 1 the gradient of −ρA is −A ∇ log π.
@@ -152,7 +164,7 @@ def test_an_unscored_response_changes_nothing():
     models = make_models()
     plain = gradients(models, make_experience(models))
     sampled = [*DRAWN.sampled[:3], Sampled([5, 6, 7], ended=False), *DRAWN.sampled[4:]]
-    other = Drawn(DRAWN.prompts, sampled)
+    other = Rollout(DRAWN.prompts, sampled, PAD)
     changed = gradients(models, make_experience(models, drawn=other))
     for name, grad in plain["policy"].items():
         assert torch.allclose(grad, changed["policy"][name], atol=1e-6)
@@ -162,19 +174,19 @@ def test_only_the_critic_learns_during_its_warmup():
     models = make_models()
     before = copy.deepcopy(models.policy.state_dict())
     critic_before = copy.deepcopy(models.critic.state_dict())
-    updater = make_updater(models, rate=0.01)
+    updater = make_updater(models, rate=0.01, critic_warmup=1)
     experience = make_experience(models)
-    found = updater.run(experience, rollout=0, warmup=1)
+    found = updater.run(experience, rollout=0)
     assert not any(name.startswith("policy/") for name in found)
     assert all(torch.equal(before[n], t) for n, t in models.policy.state_dict().items())
     assert any(not torch.equal(critic_before[n], t) for n, t in models.critic.state_dict().items())
-    assert "policy/loss" in updater.run(experience, rollout=1, warmup=1)
+    assert "policy/loss" in updater.run(experience, rollout=1)
     assert any(not torch.equal(before[n], t) for n, t in models.policy.state_dict().items())
 
 
 def test_the_policy_rests_once_it_has_gone_too_far():
     models = make_models()
-    updater = make_updater(models, rate=0.05, epochs=10, objective=Objective(max_kl=0.01))
+    updater = make_updater(models, rate=0.05, epochs=10, objective=ObjectiveSettings(max_kl=0.01))
     found = updater.run(make_experience(models), rollout=0)
     assert 0 < found["policy/skipped"] <= 0.5
     free = make_models()
@@ -198,10 +210,13 @@ def test_the_entropy_bonus_raises_entropy():
     def entropy_after(bonus: float) -> float:
         models = make_models()
         updater = make_updater(
-            models, rate=0.01, epochs=8, objective=Objective(entropy_bonus=bonus)
+            models,
+            rate=0.01,
+            epochs=8,
+            objective=ObjectiveSettings(entropy_bonus=bonus, max_kl=None),
         )
         updater.run(make_experience(models), rollout=0)
-        batch = DRAWN.lay_out(range(6), pad_id=PAD, device=torch.device("cpu"))
+        batch = DRAWN.lay_out(range(6), torch.device("cpu"))
         entropy = models.logprobs(batch, entropy=True)[1]
         assert entropy is not None
         return float(entropy.detach().mean())
@@ -211,8 +226,8 @@ def test_the_entropy_bonus_raises_entropy():
 
 def test_temperature_divides_the_logits_everywhere():
     models = make_models(temperature=0.5)
-    measured = measure(models, DRAWN, pad_id=PAD, most_tokens=20, device=torch.device("cpu"))
-    batch = DRAWN.lay_out([0], pad_id=PAD, device=torch.device("cpu"))
+    measured = measure(models, DRAWN, most_tokens=20, device=torch.device("cpu"))
+    batch = DRAWN.lay_out([0], torch.device("cpu"))
     with torch.no_grad():
         expected, _ = compute_logprobs(
             models.policy, batch, find_head(models.policy), temperature=0.5
@@ -222,13 +237,13 @@ def test_temperature_divides_the_logits_everywhere():
     assert torch.equal(measured.ref_logprobs_BT, measured.logprobs_BT)
 
 
-def really_drawn(models) -> Drawn:
+def really_drawn(models) -> Rollout:
     prompts = [[8, 9, 10], [11, 12], [13], [14, 15, 16, 17]]
     with models.sampled() as policy:
         sampled = sample_responses(
             policy, prompts, range(4), stop_ids=[1], pad_id=PAD, max_new_tokens=9
         )
-    return Drawn(prompts, sampled)
+    return Rollout(prompts, sampled, PAD)
 
 
 def count_calls(monkeypatch, models) -> list[int]:
@@ -247,11 +262,11 @@ def test_log_probabilities_known_from_drawing_are_computed_again_only_to_compare
     models = make_models()
     drawn = really_drawn(models)
     calls = count_calls(monkeypatch, models)
-    found = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    found = measure(models, drawn, most_tokens=13, device=torch.device("cpu"))
     assert len(calls) == 1
     assert found.gap[1] == calls[0]
-    unknown = Drawn(drawn.prompts, [Sampled(s.tokens, s.ended) for s in drawn.sampled])
-    again = measure(models, unknown, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    unknown = Rollout(drawn.prompts, [Sampled(s.tokens, s.ended) for s in drawn.sampled], PAD)
+    again = measure(models, unknown, most_tokens=13, device=torch.device("cpu"))
     assert len(calls) > 2
     assert torch.allclose(found.logprobs_BT, again.logprobs_BT, atol=1e-5)
 
@@ -259,11 +274,11 @@ def test_log_probabilities_known_from_drawing_are_computed_again_only_to_compare
 def test_log_probabilities_that_do_not_agree_are_all_computed_again(monkeypatch):
     models = make_models()
     drawn = really_drawn(models)
-    expected = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    expected = measure(models, drawn, most_tokens=13, device=torch.device("cpu"))
     for sampled in drawn.sampled:
         sampled.logprobs[:] = [x - 0.01 for x in sampled.logprobs]
     calls = count_calls(monkeypatch, models)
-    found = measure(models, drawn, pad_id=PAD, most_tokens=13, device=torch.device("cpu"))
+    found = measure(models, drawn, most_tokens=13, device=torch.device("cpu"))
     assert sum(calls) == sum(len(sampled.tokens) for sampled in drawn.sampled)
     assert torch.allclose(found.logprobs_BT, expected.logprobs_BT, atol=1e-5)
     assert found.gap[0] / found.gap[1] == pytest.approx(0.01, abs=1e-4)

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from rlaif.config.load import load_config
-from rlaif.config.ppo import PpoConfig, RlooConfig
+from rlaif.config.online import RlooConfig
+from rlaif.config.ppo import PpoConfig
 from rlaif.errors import ConfigError, EngineMissing
 from rlaif.training import train_rloo
+from rlaif.training.harness import online
 from rlaif.training.harness.metrics import read_metrics
 from rlaif.training.ppo import build, train_ppo
 from rlaif.training.ppo.experience import with_importance
 from rlaif.training.ppo.losses import compute_importance
 from rlaif.training.ppo.sampling import Sampled, cut, sample_responses
+from rlaif.training.ppo.trainer import Models
 from rlaif.training.ppo.vllm import generation_class, plain_weights
 from tests.training.ppo.small import PROMPTS, count_word, make_policy, save_policy
 from tests.training.ppo.test_actor_critic import make_shared, perturb
@@ -113,17 +116,19 @@ def test_trls_holder_of_the_engine_pushes_them():
 class Elsewhere:
     """Draws with transformers and claims other log-probabilities, as vLLM's rounding does."""
 
-    def __init__(self, parts: build.Parts, gap: float) -> None:
-        self._parts, self._gap = parts, gap
+    importance = (0.5, 5.0)
+
+    def __init__(self, models: Models, gap: float) -> None:
+        self._models, self._gap = models, gap
 
     def draw(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Sampled]:
-        parts = self._parts
+        models = self._models
         drawn = sample_responses(
-            parts.models.policy,
+            models.actor_critic.policy,
             prompts,
             seeds,
-            stop_ids=parts.stop_ids,
-            pad_id=parts.pad_id,
+            stop_ids=models.stop_ids,
+            pad_id=models.pad_id,
             max_new_tokens=6,
         )
         return [
@@ -132,8 +137,8 @@ class Elsewhere:
 
 
 def test_a_rollout_drawn_elsewhere_is_measured_again_and_corrected(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(build, "need_vllm", lambda: None)
-    monkeypatch.setattr(build, "_open_vllm", lambda parts, *_: Elsewhere(parts, 0.1))
+    monkeypatch.setattr(online, "need_vllm", lambda: None)
+    monkeypatch.setattr(build, "_open_vllm", lambda models, *_: Elsewhere(models, 0.1))
     train_ppo(
         prompts=PROMPTS,
         model=save_policy(tmp_path / "m"),
@@ -177,4 +182,4 @@ def test_without_vllm_there_is_one_message_before_anything_starts(train, tmp_pat
 )
 def test_settings_of_vllm_that_do_not_fit_are_refused(kind, said, message: str):
     with pytest.raises(ConfigError, match=message):
-        load_config(kind, said)
+        load_config(kind, {"model": "m", "out": "o", **said})

@@ -10,7 +10,7 @@ from datasets import Dataset
 from rlaif.training.data.pairs import Layout
 from rlaif.training.data.read import load_preferences
 from rlaif.training.data.tokens import tokenise_pairs
-from rlaif.training.harness.run import quiet_libraries
+from rlaif.training.harness.recipe import quiet_libraries
 from rlaif.training.models import load_scorer
 from rlaif.training.reward.trainer import ScorerTrainer, choose_layout
 from tests.training.tiny import colour_pairs

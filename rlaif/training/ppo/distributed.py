@@ -19,7 +19,7 @@ _BUCKET = 2**25
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Distributed:
     """This process among all; the default is the only one."""
 
     rank: int = 0
@@ -68,7 +68,7 @@ class World:
             torch.distributed.barrier()
 
 
-def open_world() -> World:
+def join_processes() -> Distributed:
     """Join the processes that a launcher started (torchrun, accelerate launch), or stand alone.
 
     Raises:
@@ -83,7 +83,7 @@ def open_world() -> World:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    return World(state.process_index, state.num_processes, state.device)
+    return Distributed(state.process_index, state.num_processes, state.device)
 
 
 def _buckets(parameters: list[nn.Parameter]) -> Iterable[list[nn.Parameter]]:

@@ -13,7 +13,6 @@ import torch
 from rlaif.errors import InputError
 from rlaif.records import Message, Prompt, content_id, content_seed
 from rlaif.training.data.chat import render_chat
-from rlaif.training.models import context_length, load_tokenizer
 
 AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
 
@@ -126,26 +125,6 @@ def read_prompt_set(
             hint="lower max_new_tokens, or raise max_prompt_tokens" if records else "",
         )
     return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept))
-
-
-def load_prompt_set(
-    model: str,
-    prompts: Sequence[AnyPrompt],
-    *,
-    revision: str | None,
-    chat_template: str | None,
-    max_new_tokens: int,
-    max_prompt_tokens: int | None,
-) -> tuple[Any, PromptSet]:
-    """Load a policy's tokenizer and tokenise prompts with it; see `read_prompt_set`."""
-    tokenizer = load_tokenizer(model, revision=revision, chat_template=chat_template)
-    return tokenizer, read_prompt_set(
-        prompts,
-        tokenizer,
-        context=context_length(model, revision=revision),
-        max_new_tokens=max_new_tokens,
-        max_prompt_tokens=max_prompt_tokens,
-    )
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:

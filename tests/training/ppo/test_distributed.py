@@ -9,16 +9,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rlaif.errors import InputError
-from rlaif.training.ppo.world import World, _buckets, open_world
+from rlaif.training.ppo.distributed import Distributed, _buckets, join_processes
 from tests.training.ppo.small import save_policy
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from rlaif.training.ppo import outcome, train_ppo
+from rlaif.training.harness import card
+from rlaif.training.ppo import train_ppo
 from tests.training.ppo.small import PROMPTS, count_word
 
-outcome.draw_curves = lambda *_: False
+card.draw_curves = lambda *_: False
 model, out = sys.argv[1:]
 train_ppo(prompts=PROMPTS, model=model, scorer=count_word, out=out, rollouts=3, rollout_size=8,
           minibatch_size=4, max_new_tokens=6, critic_warmup=1, learning_rate=1e-3,
@@ -61,7 +62,7 @@ def test_two_processes_train_the_policy_that_one_would(tmp_path: Path):
 
 
 def test_alone_sums_are_what_they_were():
-    world = World()
+    world = Distributed()
     assert world.is_main
     assert world.add_up(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
     assert world.agree(True)
@@ -72,7 +73,7 @@ def test_alone_sums_are_what_they_were():
 
 
 def test_items_are_dealt_out_in_turn():
-    worlds = [World(rank, 3) for rank in range(3)]
+    worlds = [Distributed(rank, 3) for rank in range(3)]
     assert [[i for i in range(7) if w.owns(i)] for w in worlds] == [[0, 3, 6], [1, 4], [2, 5]]
 
 
@@ -85,4 +86,4 @@ def test_buckets_hold_every_parameter_once_in_order():
 def test_a_launcher_that_shards_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError, match="FSDP"):
-        open_world()
+        join_processes()

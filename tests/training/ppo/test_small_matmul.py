@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlaif.training.forward.head import turned_linears
+from rlaif.training.forward.head import transposed_linears
 from rlaif.training.ppo.sampling import sample_responses
 from tests.training.ppo.small import make_policy
 
@@ -20,7 +20,7 @@ def test_a_turned_layer_gives_the_same_values_in_the_same_layout(
     x = torch.randn(shape)
     with torch.no_grad():
         plain = layer(x)
-        with turned_linears(layer):
+        with transposed_linears(layer):
             turned = layer(x)
     assert torch.allclose(turned, plain, atol=1e-5)
     assert (turned.shape, turned.stride()) == (plain.shape, plain.stride())
@@ -33,7 +33,7 @@ def test_nothing_of_it_stays_even_after_an_error():
         assert any("forward" in vars(module) for module in model.modules())
         raise RuntimeError("on the way")
 
-    with pytest.raises(RuntimeError, match="on the way"), turned_linears(model):
+    with pytest.raises(RuntimeError, match="on the way"), transposed_linears(model):
         fail()
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -41,14 +41,14 @@ def test_nothing_of_it_stays_even_after_an_error():
 def test_a_layer_that_somebody_else_has_changed_is_left_alone():
     layer = nn.Linear(24, 40)
     own = vars(layer)["forward"] = lambda x: x
-    with turned_linears(layer):
+    with transposed_linears(layer):
         assert layer.forward is own
     assert layer.forward is own
 
 
 def test_other_types_of_numbers_are_multiplied_as_ever():
     layer = nn.Linear(24, 40, dtype=torch.bfloat16)
-    with turned_linears(layer):
+    with transposed_linears(layer):
         assert "forward" not in vars(layer)
 
 

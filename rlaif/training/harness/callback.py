@@ -1,0 +1,159 @@
+"""What happens between the steps of a transformers Trainer: it feeds the watch."""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
+
+from rlaif.training.data.sampler import begin_epoch
+from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.harness.stopping import Diverged
+from rlaif.training.harness.watch import Watch
+
+_FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
+"""Shown first, where measured."""
+
+_DIVERGED = "lower learning_rate or raise beta; the last checkpoint is kept"
+
+RandomStates = tuple[Any, Any, Tensor, list[Tensor]]
+"""Of Python, numpy, torch, and torch on each GPU."""
+
+
+class TrlCallback(TrainerCallback):
+    """Feeds the watch, marks checkpoints whole, stops when asked to or when training diverged.
+
+    Args:
+        folder: The training's.
+        watch: What is fed.
+        model: Its weights are checked before they are saved.
+        agree: Whether any process said yes: if only one stopped, the others would wait for it.
+        sample: Shows replies of the policy, where they are due.
+        stop_every: Steps between the places where it may stop: those of a rollout, whose responses
+            no checkpoint holds.
+    """
+
+    def __init__(
+        self,
+        folder: TrainingFolder,
+        watch: Watch,
+        model: torch.nn.Module,
+        *,
+        agree: Callable[[bool], bool],
+        sample: Callable[[], None],
+        stop_every: int,
+    ) -> None:
+        self._folder = folder
+        self._watch = watch
+        self._model = model
+        self._agree = agree
+        self._sample = sample
+        self._stop_every = stop_every
+        self.random: RandomStates | None = None
+        """The generators as the last finished step left them."""
+
+        self.in_optimiser = False
+        """True while weights are being changed: nothing may be saved then."""
+
+    @override
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the display, now that the number of steps is known."""
+        self._watch.begin(state.max_steps)
+
+    @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Choose the epoch's order, also where the libraries cannot reach the sampler."""
+        begin_epoch(kwargs.get("train_dataloader"), int(state.epoch or 0))
+
+    @override
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Weights are about to change."""
+        self.in_optimiser = True
+
+    @override
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Weights are whole again: the moment to sample, or to stop if that was asked.
+
+        Raises:
+            Diverged: Weights that are NaN or infinite were about to be saved.
+        """
+        self.in_optimiser = False
+        self.random = random_states()
+        self._sample()
+        if state.global_step % self._stop_every == 0 and self._agree(self._watch.asked()):
+            control.should_save = True
+            control.should_training_stop = True
+        if control.should_save and self._agree(not all_finite(self._model)):
+            raise Diverged(
+                f"step {state.global_step}: some weights are NaN or infinite", hint=_DIVERGED
+            )
+
+    @override
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep and show what was measured.
+
+        Raises:
+            Diverged: The loss is NaN or infinite.
+        """
+        measured = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "loss" not in measured:
+            return  # the summary at the end, and what is measured on held-out rows
+        values = {name: measured[name] for name in _FIRST if name in measured} | measured
+        self._watch.add(state.global_step, values)
+        if not math.isfinite(values["loss"]):
+            raise Diverged(
+                f"step {state.global_step}: the loss is {values['loss']}", hint=_DIVERGED
+            )
+
+    @override
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Everything of the checkpoint is written: say so."""
+        if self._folder.is_main:
+            self._folder.mark_complete(state.global_step)
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether all trained weights that this process holds are numbers."""
+    trained = (p.detach() for p in model.parameters() if p.requires_grad)
+    local = (p.to_local() if isinstance(p, DTensor) else p for p in trained)
+    return all(bool(p.isfinite().all()) for p in local)
+
+
+def random_states() -> RandomStates:
+    """Return where the generators stand."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    numpy = np.random.get_state()  # noqa: NPY002 - the one that libraries draw from
+    return random.getstate(), numpy, torch.get_rng_state(), on_gpus
+
+
+def restore_random(states: RandomStates) -> None:
+    """Put the generators back to where they stood."""
+    python, numpy, cpu, on_gpus = states
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_rng_state(cpu)
+    if on_gpus:
+        torch.cuda.set_rng_state_all(on_gpus)

@@ -1,0 +1,117 @@
+"""Read → tokenise → plan, for PPO, RLOO and GRPO: prompts and a scorer."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlaif.config.online import OnlineConfig
+from rlaif.errors import EngineMissing, InputError
+from rlaif.inputs import PromptSource, read_prompts
+from rlaif.records import Failure, Prompt
+from rlaif.training.data.prompts import AnyPrompt, PromptSet, read_prompt_set
+from rlaif.training.harness.card import without_folders
+from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.metrics import need_trackers
+from rlaif.training.models import context_length, identify_model, load_tokenizer
+from rlaif.training.scorers import Scorer, identity_of, name_of
+
+ONE_SCORER = (
+    "that the score of this scorer rose says nothing about any other: evaluate on prompts that were"
+    " held out, with judges that had no say here",
+)
+"""A caveat for the card of every training with a scorer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call names besides its settings."""
+
+    scorer: Scorer
+    prompts: Sequence[AnyPrompt] | None = None
+    """In place of the file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineData:
+    """Tokenised prompts, and what scores the responses."""
+
+    prompts: PromptSet
+    scorer: Scorer
+
+
+def read_online(settings: OnlineConfig, asked: Asked) -> Inputs[OnlineData]:
+    """Tokenise the prompts, and say what the result depends on.
+
+    Raises:
+        InputError: A tokenizer or a set of prompts that cannot be used.
+        EngineMissing: vLLM is to draw, or a tracker is to be told, and is not installed.
+    """
+    need_trackers(settings.report_to)
+    if settings.vllm is not None:
+        need_vllm()
+    given, notes = (asked.prompts, []) if asked.prompts is not None else _read(settings)
+    tokenizer = load_tokenizer(
+        settings.model, revision=settings.revision, chat_template=settings.chat_template
+    )
+    prompts = read_prompt_set(
+        given,
+        tokenizer,
+        context=context_length(settings.model, revision=settings.revision),
+        max_new_tokens=settings.max_new_tokens,
+        max_prompt_tokens=settings.max_prompt_tokens,
+    )
+    if prompts.too_long:
+        notes.append(f"left out, too long: {prompts.too_long} prompts")
+    plan = {
+        **settings.content(),
+        "model": identify_model(settings.model, revision=settings.revision),
+        "prompts": prompts.fingerprint,
+        **identity_of(asked.scorer),
+    }
+    facts = {"Data": _facts(settings, asked, prompts)}
+    return Inputs(OnlineData(prompts, asked.scorer), tokenizer, plan, facts, tuple(notes))
+
+
+def _read(settings: OnlineConfig) -> tuple[list[Prompt], list[str]]:
+    if settings.prompts is None:
+        raise InputError("prompts are missing", hint="name a file: prompts: {path: prompts.jsonl}")
+    prompts: list[Prompt] = []
+    broken: list[Failure] = []
+    for item in read_prompts(PromptSource(**dict(settings.prompts))):
+        if isinstance(item, Prompt):
+            prompts.append(item)
+        else:
+            broken.append(item)
+    if not broken:
+        return prompts, []
+    first = f"{broken[0].record_id}: {broken[0].message}"
+    return prompts, [f"left out: {len(broken)} records that are no prompts ({first})"]
+
+
+def _facts(settings: OnlineConfig, asked: Asked, prompts: PromptSet) -> Mapping[str, Any]:
+    """Return where prompts and reward come from, as far as a training file says."""
+    named = {"prompts"} if asked.prompts is None else set()
+    said = settings.model_dump(
+        mode="json", include={*named, "reward", "length_penalty"}, exclude_defaults=True
+    )
+    return {
+        "scorer": name_of(asked.scorer),
+        **{f"{name} from": f"`{without_folders(value)}`" for name, value in said.items()},
+        "prompts": len(prompts.prompts),
+        "prompts left out because they were too long": prompts.too_long,
+    }
+
+
+def need_vllm() -> None:
+    """Make sure that vLLM is there.
+
+    Raises:
+        EngineMissing: It is not.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineMissing(
+            "vllm is named in the training file and is not installed",
+            hint="pip install 'constitutional-rlaif[vllm]', or leave vllm out to draw with "
+            "transformers",
+        )
