@@ -1,11 +1,18 @@
 """From a record to a prompt: which columns hold what, and conversations in their usual shapes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from rlaif.config.prompts import PromptSource
-from rlaif.inputs.formats import Broken
+from rlaif.inputs.records import Broken
 from rlaif.records import Failure, Prompt
+
+_WRITTEN = (str, int, float, Decimal, date, datetime, UUID)
+"""What may be an id or a tag: has one spelling, and equal ones are equal text."""
 
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
 
@@ -23,21 +30,31 @@ def make_prompt(record: Any, place: str, source: PromptSource) -> Prompt | Failu
     if not isinstance(record, Mapping):
         return Failure("read", place, "bad-record", f"expected an object, found {record!r:.60}")
     content = find_column(record, source.column)
-    if content is None:
+    if is_missing(content) and content != "":
         found = ", ".join(sorted(map(str, record))) or "nothing"
         message = f"no {source.column!r} (found: {found:.200})"
         return Failure("read", place, "missing-column", message)
-    given = None if source.id_column is None else find_column(record, source.id_column)
-    if source.id_column is not None and (given is None or str(given) == ""):
-        return Failure("read", place, "missing-id", f"no {source.id_column!r}")
+    given = None
+    if source.id_column is not None:
+        value = find_column(record, source.id_column)
+        if is_missing(value):
+            return Failure("read", place, "missing-id", f"no {source.id_column!r}")
+        given = _as_text(value)
+        if given is None or isinstance(value, bool):
+            message = f"{source.id_column!r} is neither text nor a number: {value!r:.60}"
+            return Failure("read", place, "bad-id", message)
+    tags = _tags(record, source)
+    if tags is None:
+        message = f"{source.tags_column!r} holds what is neither text nor a number"
+        return Failure("read", place, "bad-tags", message)
     if not isinstance(content, str | Sequence):
         message = f"{source.column!r} is neither text nor a list of messages: {content!r:.60}"
         return Failure("read", place, "bad-prompt", message)
     try:
         return Prompt.build(
             content if isinstance(content, str) else _messages(content, source.drop_last_reply),
-            id=None if given is None else str(given),
-            tags=(*source.tags, *_tags(record, source)),
+            id=given,
+            tags=(*source.tags, *tags),
             source=place,
         )
     except ValueError as problem:
@@ -95,10 +112,33 @@ def _is_reply(message: Mapping[str, Any]) -> bool:
     return message.get("role") == "assistant"
 
 
-def _tags(record: Mapping[str, Any], source: PromptSource) -> tuple[str, ...]:
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, empty text, or the NaN of tables with gaps."""
+    return value is None or (isinstance(value, str) and value == "") or value != value
+
+
+def _as_text(value: Any) -> str | None:
+    """Return an id or a tag as it was written; None when it is neither text nor a number."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    if not isinstance(value, _WRITTEN):
+        return None
+    # Libraries that have no missing integers write 7.0 for 7, where other rows lack the number.
+    if type(value) is float and math.isfinite(value) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _tags(record: Mapping[str, Any], source: PromptSource) -> tuple[str, ...] | None:
+    """The tags of a record; None when it has what cannot be one."""
     value = None if source.tags_column is None else find_column(record, source.tags_column)
-    if value is None or value == "":
+    if is_missing(value):
         return ()
     if isinstance(value, str):
         return tuple(tag.strip() for tag in value.split(",") if tag.strip())
-    return tuple(map(str, value)) if isinstance(value, Sequence) else (str(value),)
+    values = value if isinstance(value, list | tuple) else [value]
+    tags = [_as_text(one) for one in values if not is_missing(one)]
+    return None if None in tags else tuple(tag for tag in tags if tag is not None)

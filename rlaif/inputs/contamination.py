@@ -15,9 +15,9 @@ import numpy.typing as npt
 from rlaif.config.prompts import DecontaminateConfig
 from rlaif.errors import RecordError
 from rlaif.inputs.columns import all_text, find_column
-from rlaif.inputs.formats import Broken
 from rlaif.inputs.hashes import HashTable, conversation_text, hash_text, words
 from rlaif.inputs.places import Places, read_path
+from rlaif.inputs.records import Broken
 from rlaif.records import Prompt
 
 
