@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rlaif.config.explain import spelled
 from rlaif.config.load import NameOrPath, PathOrAddress, Settings
 
 FileKind = Literal["jsonl", "json", "csv", "parquet", "arrow"]
+
+_PART = spelled(r"[1-9]\d*/[1-9]\d*", "write the part and the number of parts, such as 3/16")
 
 
 def _default(settings: Settings, name: str) -> object:
@@ -86,9 +89,8 @@ class PromptsConfig(Settings):
         False, description="Leave out what an assistant says at the end of a conversation."
     )
     limit: int | None = Field(None, ge=1)
-    partition: str | None = Field(
+    partition: Annotated[str, _PART] | None = Field(
         None,
-        pattern=r"^[1-9]\d*/[1-9]\d*$",
         description="3/16: the third of sixteen parts of the input, drawn by id; for job arrays.",
     )
     dedup: DedupConfig | None = None
