@@ -84,6 +84,9 @@ class PromptsConfig(Settings):
     column: str = Field("prompt", description="Dots lead into nested columns.")
     id_column: str | None = Field(None, description="Absent: the id comes from the content.")
     tags_column: str | None = None
+    tools_column: str | None = Field(
+        None, description="Definitions of the tools a conversation has: a list, or its JSON text."
+    )
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
     drop_last_reply: bool = Field(
         False, description="Leave out what an assistant says at the end of a conversation."
@@ -152,6 +155,7 @@ class PromptSource:
     column: str = "prompt"
     id_column: str | None = None
     tags_column: str | None = None
+    tools_column: str | None = None
     tags: tuple[str, ...] = ()
     drop_last_reply: bool = False
     limit: int | None = None
@@ -166,7 +170,7 @@ class PromptSource:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is looked at."""
-        named = (self.column, self.id_column, self.tags_column)
+        named = (self.column, self.id_column, self.tags_column, self.tools_column)
         return tuple(column for column in named if column is not None)
 
     @property

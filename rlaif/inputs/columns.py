@@ -14,7 +14,15 @@ from rlaif.records import Failure, Prompt
 _WRITTEN = (str, int, float, Decimal, date, datetime, UUID)
 """What may be an id or a tag: has one spelling, and equal ones are equal text."""
 
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+}
 
 
 def make_prompt(record: Any, place: str, source: PromptSource) -> Prompt | Failure:
@@ -56,6 +64,7 @@ def make_prompt(record: Any, place: str, source: PromptSource) -> Prompt | Failu
             id=given,
             tags=(*source.tags, *tags),
             source=place,
+            tools=None if source.tools_column is None else find_column(record, source.tools_column),
         )
     except ValueError as problem:
         return Failure("read", place, "bad-prompt", str(problem))
@@ -105,7 +114,9 @@ def _message(message: Any) -> Any:
     if not isinstance(message, Mapping) or "from" not in message or "role" in message:
         return message
     role = message["from"]
-    return {"role": _ROLES.get(role, role), "content": message.get("value")}
+    said = {"tool_calls" if role == "function_call" else "content": message.get("value")}
+    beside = {key: value for key, value in message.items() if key not in ("from", "value")}
+    return {**beside, "role": _ROLES.get(role, role), **said}
 
 
 def _is_reply(message: Mapping[str, Any]) -> bool:

@@ -35,6 +35,7 @@ from rlaif.records import (
     content_seed,
     content_uniform,
 )
+from rlaif.records.tool_use import spoken
 from rlaif.templates import Template
 
 
@@ -227,7 +228,7 @@ class PairwiseJudge:
             "statement": principle.statement,
             "question": principle.comparison,
             "exemplars": choose_exemplars(principle, prompt, count=self.settings.exemplars),
-            "conversation": prompt.messages,
+            "conversation": spoken(prompt.messages),
             "response_a": shown.first.text,
             "response_b": shown.second.text,
             "opposite": principle.opposite,

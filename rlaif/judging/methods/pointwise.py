@@ -23,6 +23,7 @@ from rlaif.judging.protocol import Cost, Needs
 from rlaif.judging.reading import Expected, choose, read_expected
 from rlaif.judging.transforms import Transform
 from rlaif.records import Choice, Comparison, Order, Prompt, Response, Verdict
+from rlaif.records.tool_use import spoken
 from rlaif.templates import Template
 
 TEMPLATE = "judge/pointwise"
@@ -112,7 +113,9 @@ class PointwiseJudge:
 
     async def _ask(self, prompt: Prompt, response: Response, principle: Principle) -> Asked:
         messages = self.template.render(
-            statement=principle.statement, conversation=prompt.messages, response=response.text
+            statement=principle.statement,
+            conversation=spoken(prompt.messages),
+            response=response.text,
         )
         return await ask(self.engine, label_request(messages, LABELS))
 

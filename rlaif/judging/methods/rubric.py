@@ -35,6 +35,7 @@ from rlaif.judging.protocol import Cost, Needs
 from rlaif.judging.reading import Reading, choose, read_labels
 from rlaif.judging.transforms import Transform
 from rlaif.records import Choice, Comparison, Order, Prompt, Response, Verdict
+from rlaif.records.tool_use import spoken
 from rlaif.templates import Template
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -221,7 +222,7 @@ class RubricJudge:
         messages = self.template.render(
             statement=principle.statement,
             against=against,
-            conversation=prompt.messages,
+            conversation=spoken(prompt.messages),
             response=response.text,
         )
         return await ask(self.engine, label_request(messages, LABELS))

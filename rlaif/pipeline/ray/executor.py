@@ -38,6 +38,7 @@ from rlaif.records import Prompt
 from rlaif.runs import Entry, RunWriter
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import has_ledger
+from rlaif.runs.schema import prompt_from_dict
 from rlaif.sessions.budget import Spend, spend_of
 from rlaif.sessions.concurrent import DRAIN_SECONDS, Interrupted, stop_signals
 
@@ -127,10 +128,7 @@ class _Actor:
         self._worker = Worker(order, link, name[:16] if name else secrets.token_hex(8))
 
     def __call__(self, block: pa.Table) -> dict[str, list[bytes]]:
-        prompts = [
-            Prompt(one["id"], tuple(one["messages"]), tuple(one["tags"]))
-            for one in block.column("prompt").to_pylist()
-        ]
+        prompts = [prompt_from_dict(one) for one in block.column("prompt").to_pylist()]
         rows, rest = self._worker.work(prompts).encode()
         return {"rows": [rows], "rest": [rest]}
 
