@@ -157,6 +157,9 @@ def load_config(
         found = f"{document.data!r:.40}"
         raise ConfigError(f"{document.where()}: expected keys and values, found {found}")
     data = document.data
+    if isinstance(data.get("prompts"), list):
+        # The short form, spelled out here so that overrides such as prompts.limit reach in.
+        data["prompts"] = {"items": data["prompts"]}
     overridden = apply_overrides(data, overrides or {})
     try:
         return kind.model_validate(data, context={"base": base})

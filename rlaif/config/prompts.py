@@ -1,10 +1,11 @@
 """The prompts of a run or an evaluation: where they lie, what is taken, what is left out."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from rlaif.config.explain import spelled
 from rlaif.config.load import NameOrPath, PathOrAddress, Settings
@@ -65,8 +66,14 @@ class DecontaminateConfig(Settings):
         return against
 
 
+_SHOWN_ITEMS = 100
+
+
 class PromptsConfig(Settings):
-    """Where prompts come from: exactly one of ``path`` and ``hub``."""
+    """Where prompts come from: exactly one of ``path``, ``hub`` and ``items``.
+
+    A list in place of these keys stands for ``items``.
+    """
 
     path: PathOrAddress | None = Field(
         None, description="A file, a folder, a pattern, or an address such as s3://bucket/*.jsonl."
@@ -77,11 +84,18 @@ class PromptsConfig(Settings):
     hub: NameOrPath | None = Field(
         None, description="owner/name on the Hugging Face hub, or a folder laid out like one."
     )
+    items: tuple[Any, ...] | None = Field(
+        None, description="The prompts themselves: texts, conversations, or records with columns."
+    )
     config: str | None = Field(None, description="Configuration of the hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
     streaming: bool = Field(True, description="hub: read while downloading, or download first.")
     split: str = "train"
-    column: str = Field("prompt", description="Dots lead into nested columns.")
+    column: str | None = Field(
+        None,
+        description="Dots lead into nested columns. Default: the one of messages, prompt, "
+        "instruction and question that is there.",
+    )
     id_column: str | None = Field(None, description="Absent: the id comes from the content.")
     tags_column: str | None = None
     tools_column: str | None = Field(
@@ -101,13 +115,25 @@ class PromptsConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> "PromptsConfig":
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of path and hub")
+        if [self.path, self.hub, self.items].count(None) != 2:
+            raise ValueError("give exactly one of path, hub and items")
+        if self.items is not None and not self.items:
+            raise ValueError("the list of prompts is empty")
         if self.hub is None:
             self._without_effect("hub", "config", "revision", "streaming")
-        else:
+        if self.path is None:
             self._without_effect("path", "format")
         return self
+
+    @field_serializer("items", when_used="json")
+    def _shown_items(self, items: tuple[Any, ...] | None) -> list[Any] | None:
+        """The first ones, for people to read in a manifest: whatever they hold, as JSON."""
+        if items is None:
+            return None
+        text = json.dumps(items[:_SHOWN_ITEMS], ensure_ascii=False, default=str)
+        shown: list[Any] = json.loads(text.encode(errors="replace"))
+        more = len(items) - len(shown)
+        return [*shown, f"… and {more} more"] if more else shown
 
     @model_validator(mode="after")
     def _part_of_whole(self) -> "PromptsConfig":
@@ -137,7 +163,7 @@ class PromptsConfig(Settings):
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Exactly one of ``path`` and ``hub``, and what to make of it.
+    """Exactly one of ``path``, ``hub`` and ``items``, and what to make of it.
 
     The fields mean what the keys of `rlaif.config.prompts.PromptsConfig` mean:
     ``PromptSource(**dict(settings.prompts))``.
@@ -148,11 +174,14 @@ class PromptSource:
 
     format: FileKind | None = None
     hub: str | None = None
+    items: tuple[Any, ...] | None = None
     config: str | None = None
     revision: str | None = None
     streaming: bool = True
     split: str = "train"
-    column: str = "prompt"
+    column: str | None = None
+    """Where None, `rlaif.inputs.guess` finds it."""
+
     id_column: str | None = None
     tags_column: str | None = None
     tools_column: str | None = None
@@ -168,12 +197,12 @@ class PromptSource:
     decontaminate: DecontaminateConfig | None = None
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column that is looked at."""
-        named = (self.column, self.id_column, self.tags_column, self.tools_column)
+    def other_columns(self) -> tuple[str, ...]:
+        """Every column that is looked at beside that of the prompts."""
+        named = (self.id_column, self.tags_column, self.tools_column)
         return tuple(column for column in named if column is not None)
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return str(self.path or self.hub)
+        return str(self.path or self.hub or "prompts")

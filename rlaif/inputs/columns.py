@@ -25,22 +25,23 @@ _ROLES = {
 }
 
 
-def make_prompt(record: Any, place: str, source: PromptSource) -> Prompt | Failure:
+def make_prompt(record: Any, place: str, source: PromptSource, column: str) -> Prompt | Failure:
     """Make a prompt of a record, or say why it is none.
 
     Args:
         record: As read; a `Broken` where that failed.
         place: Where it was read, for messages; the failure's record id.
-        source: Names the columns.
+        source: Names the other columns.
+        column: The column of prompts.
     """
     if isinstance(record, Broken):
         return Failure("read", place, record.kind, record.message)
     if not isinstance(record, Mapping):
         return Failure("read", place, "bad-record", f"expected an object, found {record!r:.60}")
-    content = find_column(record, source.column)
+    content = find_column(record, column)
     if is_missing(content) and content != "":
         found = ", ".join(sorted(map(str, record))) or "nothing"
-        message = f"no {source.column!r} (found: {found:.200})"
+        message = f"no {column!r} (found: {found:.200})"
         return Failure("read", place, "missing-column", message)
     given = None
     if source.id_column is not None:
@@ -56,7 +57,7 @@ def make_prompt(record: Any, place: str, source: PromptSource) -> Prompt | Failu
         message = f"{source.tags_column!r} holds what is neither text nor a number"
         return Failure("read", place, "bad-tags", message)
     if not isinstance(content, str | Sequence):
-        message = f"{source.column!r} is neither text nor a list of messages: {content!r:.60}"
+        message = f"{column!r} is neither text nor a list of messages: {content!r:.60}"
         return Failure("read", place, "bad-prompt", message)
     try:
         return Prompt.build(

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
 from rlaif.config.load import SHIPPED_MODELS
 from rlaif.config.ppo import PpoFile
+from rlaif.config.prompts import PromptsConfig
 from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
 
@@ -391,3 +392,27 @@ def test_a_long_integer_given_as_text_keeps_its_digits(number: int):
 @pytest.mark.parametrize("text", ["NaN", "Infinity", r'"\ud800"', '{"a": 1, "a": 2}', "9" * 5000])
 def test_what_json_has_no_value_for_stays_text(text: str):
     assert parse_overrides([f"a={text}"]) == {"a": text}
+
+
+def test_prompts_may_be_a_list_in_yaml_and_in_python(tmp_path: Path):
+    text = GOOD.replace("{path: prompts.jsonl}", "[Name a colour., {prompt: Name a sea.}]")
+    expected = ("Name a colour.", {"prompt": "Name a sea."})
+    from_file = load_config(RunConfig, write(tmp_path, text), {"prompts.limit": 1})
+    assert (from_file.prompts.items, from_file.prompts.limit) == (expected, 1)
+    data = load_yaml(write(tmp_path, text), ConfigError).data
+    config = load_config(RunConfig, data)
+    assert config.prompts.items == expected
+    # As the manifest keeps it.
+    assert RunConfig.model_validate(config.model_dump(mode="json")).prompts == config.prompts
+
+
+@pytest.mark.parametrize("given", ["[]", "{items: []}"])
+def test_an_empty_list_of_prompts_is_refused(tmp_path: Path, given: str):
+    text = GOOD.replace("{path: prompts.jsonl}", given)
+    assert "prompts: the list of prompts is empty" in problem(tmp_path, text)
+
+
+def test_a_long_list_of_prompts_is_shown_in_part_whatever_it_holds():
+    settings = PromptsConfig(items=("half \ud83d", *map(str, range(150))))
+    shown = settings.model_dump(mode="json")["items"]
+    assert (len(shown), shown[0], shown[-1]) == (101, "half ?", "… and 51 more")
