@@ -69,6 +69,12 @@ class DecontaminateConfig(Settings):
 _SHOWN_ITEMS = 100
 
 
+def _short(digits: str) -> int | str:
+    """An integer, or its digits where they are more than a manifest can hold as one."""
+    number = int(digits)
+    return number if -(2**63) <= number < 2**64 else digits
+
+
 class PromptsConfig(Settings):
     """Where prompts come from: exactly one of ``path``, ``hub`` and ``items``.
 
@@ -131,7 +137,8 @@ class PromptsConfig(Settings):
         if items is None:
             return None
         text = json.dumps(items[:_SHOWN_ITEMS], ensure_ascii=False, default=str)
-        shown: list[Any] = json.loads(text.encode(errors="replace"))
+        plain = text.encode(errors="replace")
+        shown: list[Any] = json.loads(plain, parse_int=_short, parse_constant=str)
         more = len(items) - len(shown)
         return [*shown, f"… and {more} more"] if more else shown
 

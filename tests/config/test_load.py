@@ -1,4 +1,5 @@
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlaif.config.ppo import PpoFile
 from rlaif.config.prompts import PromptsConfig
 from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
+from rlaif.records import canonical_json
 
 GOOD = """\
 name: demo
@@ -413,6 +415,9 @@ def test_an_empty_list_of_prompts_is_refused(tmp_path: Path, given: str):
 
 
 def test_a_long_list_of_prompts_is_shown_in_part_whatever_it_holds():
-    settings = PromptsConfig(items=("half \ud83d", *map(str, range(150))))
+    odd = ("half \ud83d", 2**70, {"day": date(2024, 1, 1)}, float("nan"))
+    settings = PromptsConfig(items=(*odd, *map(str, range(150))))
     shown = settings.model_dump(mode="json")["items"]
-    assert (len(shown), shown[0], shown[-1]) == (101, "half ?", "… and 51 more")
+    assert shown[:4] == ["half ?", str(2**70), {"day": "2024-01-01"}, "NaN"]
+    assert (len(shown), shown[-1]) == (101, "… and 54 more")
+    canonical_json(shown)
