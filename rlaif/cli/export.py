@@ -43,7 +43,10 @@ def export(  # noqa: PLR0913 - one parameter an option
     if result.left_out:
         print(f"left out: {result.left_out} below the margin {min_margin:g}", file=sys.stderr)
     if result.unsayable:
-        print(f"left out: {result.unsayable} whose turns do not alternate", file=sys.stderr)
+        print(
+            f"left out: {result.unsayable} that {to} cannot hold (README.md there says why)",
+            file=sys.stderr,
+        )
     if result.label_smoothing is not None:
         print(
             f"{to} knows no soft labels: label_smoothing = mean(1 - p) = "

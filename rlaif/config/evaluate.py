@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_reading
-from rlaif.config.load import FilePath, NameOrFile, Settings
+from rlaif.config.load import FilePath, NameOrFile, Settings, ShortName
 from rlaif.config.run import (
     EngineConfig,
     PrinciplesConfig,
@@ -20,7 +20,7 @@ BASELINE = "baseline"
 class EvaluatedConfig(EngineConfig):
     """One of the models that are compared."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName
 
 
 class MatchesConfig(Settings):
@@ -36,7 +36,7 @@ class MatchesConfig(Settings):
 class EvaluateConfig(Settings):
     """A whole evaluation."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName
     seed: int = Field(0, ge=0)
     prompts: PromptsConfig = Field(description="Held-out prompts: none that was trained on.")
     constitution: NameOrFile = Field(description="A file, or the name of a shipped constitution.")

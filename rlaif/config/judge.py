@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rlaif.config.load import FilePath, ModelName, Settings
+from rlaif.config.load import FilePath, ModelName, Settings, ShortName
 from rlaif.records import content_id
 
 Method = Literal["contrast", "pairwise", "pointwise", "reward", "rubric", "salmon"]
@@ -108,7 +108,7 @@ class JudgeConfig(Settings):
     same model again; either way the run says so.
     """
 
-    name: str = Field("judge", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName = "judge"
     engine: Literal["transformers", "openai", "vllm", "reward-model", "scripted"] | None = None
     model: ModelName = Field(description="As for the student, or same-as-student.")
     revision: str | None = None

@@ -1,16 +1,20 @@
 """From YAML to settings: overrides, relative paths, and errors that name key, place and cure."""
 
-import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from rlaif.config.yaml import Document, Place, load_yaml, parse_yaml
+from rlaif.config.explain import explain_all, nearest as nearest, spelled
+from rlaif.config.overrides import (
+    FromCommandLine,
+    apply_overrides,
+    parse_overrides as parse_overrides,
+)
+from rlaif.config.yaml import Document, load_yaml
 from rlaif.errors import ConfigError
 
 
@@ -59,18 +63,12 @@ _SECRET = re.compile(
 )
 
 
-class _FromCommandLine(str):
-    """Text given with ``--set``: relative paths in it start at the working directory."""
-
-    __slots__ = ()
-
-
 def _anchor(value: Any, info: ValidationInfo) -> Any:
     """Make a relative path absolute, from the folder of the file that names it."""
     base = (info.context or {}).get("base")
     if not isinstance(value, str | Path) or str(value) == "" or base is None:
         return value
-    start = Path.cwd() if isinstance(value, _FromCommandLine) else base
+    start = Path.cwd() if isinstance(value, FromCommandLine) else base
     # Normalised, so that messages and manifests show no ``..`` of the file that named it.
     return Path(os.path.normpath(start / Path(str(value)).expanduser()))
 
@@ -140,6 +138,15 @@ NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 NameOrFile = Annotated[str, BeforeValidator(_anchor_if_file)]
 """The same, but folders do not count."""
 
+ShortName = Annotated[
+    str,
+    spelled(
+        r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+        "use letters, digits, '.', '_' and '-' only, and begin with a letter or a digit",
+    ),
+]
+"""A name that can be part of a file's name."""
+
 ModelName = Annotated[str, word_or_path(*SHIPPED_MODELS)]
 """The same for a model: a shipped name comes before a file or folder of that name."""
 
@@ -169,52 +176,15 @@ def load_config(
         found = f"{document.data!r:.40}"
         raise ConfigError(f"{document.where()}: expected keys and values, found {found}")
     data = document.data
-    for dotted, value in (overrides or {}).items():
-        _override(data, dotted, _mark_strings(value))
+    if isinstance(data.get("prompts"), list):
+        # The short form, spelled out here so that overrides such as prompts.limit reach in.
+        data["prompts"] = {"items": data["prompts"]}
+    overridden = apply_overrides(data, overrides or {})
     try:
         return kind.model_validate(data, context={"base": base})
     except ValidationError as problem:
-        lines = [_explain(kind, document, error) for error in problem.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
-
-
-def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` texts.
-
-    A value that is valid JSON is taken as such; so is a list or mapping in YAML's brackets, such as
-    ``[a, b]`` and ``{a: 1}``; anything else is text.
-
-    Raises:
-        ConfigError: A text without ``=`` or without a key.
-    """
-    overrides: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r}: expected key=value")
-        overrides[key.strip()] = _value_of(value)
-    return overrides
-
-
-def _value_of(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    if f"{text[:1]}{text[-1:]}" not in ("[]", "{}"):
-        return text
-    try:
-        return parse_yaml(text, Path("<--set>"), ConfigError).data
-    except ConfigError:  # a pattern of file names, for one
-        return text
-
-
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest valid name, else the list of valid ones."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; valid: {', '.join(sorted(valid))}" if valid else ""
+        lines = explain_all(kind, document, problem.errors(include_url=False), overridden)
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _copy(value: Any) -> Any:
@@ -223,95 +193,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
     return value
-
-
-def _mark_strings(value: Any) -> Any:
-    if isinstance(value, str):
-        return _FromCommandLine(value)
-    if isinstance(value, dict):
-        return {key: _mark_strings(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mark_strings(item) for item in value]
-    return value
-
-
-def _override(data: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    target: Any = data
-    for step, name in enumerate(parents):
-        where = ".".join(parents[: step + 1])
-        if isinstance(target, list):
-            target = target[_index(target, name, dotted, where)]
-        else:
-            if target.get(name) is None:
-                target[name] = {}
-            target = target[name]
-        if not isinstance(target, dict | list):
-            raise ConfigError(f"--set {dotted}: {where} is {target!r:.40}, which has no parts")
-    if isinstance(target, list):
-        target[_index(target, last, dotted, dotted)] = value
-    else:
-        target[last] = value
-
-
-def _index(items: list[Any], name: str, dotted: str, where: str) -> int:
-    if not name.isdigit() or int(name) >= len(items):
-        raise ConfigError(
-            f"--set {dotted}: {where} is not one of the {len(items)} items of that list (from 0)"
-        )
-    return int(name)
-
-
-def _explain(kind: type[BaseModel], document: Document, error: Any) -> str:
-    place: Place = tuple(error["loc"])
-    shown, owner = _walk(kind, place)
-    where = document.where(shown)
-    key = ".".join(str(step) for step in shown) or "the file"
-    match error["type"]:
-        case "extra_forbidden":
-            valid = sorted(owner.model_fields) if owner else []
-            return f"{where}: unknown key {key!r}{nearest(str(place[-1]), valid)}"
-        case "missing":
-            return f"{where}: {key!r} is missing"
-        case "value_error" | "assertion_error":
-            message = str(error["msg"]).removeprefix("Value error, ")
-            return f"{where}: {key}: {message}"
-        case "literal_error":
-            given = error["input"]
-            valid = [part.strip().strip("'") for part in _expected(error)]
-            return f"{where}: {key}: {given!r} is not allowed{nearest(str(given), valid)}"
-        case _:
-            return f"{where}: {key}: {error['msg']} (found {error['input']!r:.60})"
-
-
-def _expected(error: Any) -> list[str]:
-    return str(error["ctx"]["expected"]).replace(" or ", ", ").split(", ")
-
-
-def _walk(kind: type[BaseModel], place: Place) -> tuple[Place, type[BaseModel] | None]:
-    """Drop the steps pydantic adds for unions; return the place and the model it lies in."""
-    shown: list[str | int] = []
-    owner: type[BaseModel] | None = kind
-    inside: Any = kind
-    for step in place:
-        models = _models(inside)
-        names = {model.__name__ for model in models}
-        if isinstance(step, str) and (step in names or step.startswith(("literal[", "function-"))):
-            inside = next((m for m in models if m.__name__ == step), inside)
-            owner = inside if isinstance(inside, type) else owner
-            continue
-        shown.append(step)
-        holder = next((m for m in models if step in m.model_fields), None)
-        if holder is not None:
-            owner = holder
-            inside = holder.model_fields[str(step)].annotation
-        elif models:
-            owner = models[0]
-    return tuple(shown), owner
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Return the settings classes inside an annotation such as ``tuple[JudgeConfig, ...]``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]

@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlaif.config.load import FilePath, Settings
+from rlaif.config.load import FilePath, Settings, ShortName
 
 
 class LoopConfig(Settings):
     """Rounds of generate, train, evaluate; each promotes its checkpoint or leaves it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName
     rounds: int = Field(2, ge=1, le=100)
     run: FilePath = Field(description="The run file of every round; its student is replaced.")
     train: FilePath = Field(description="The DPO file of every round; its data set is replaced.")

@@ -1,14 +1,18 @@
 """The prompts of a run or an evaluation: where they lie, what is taken, what is left out."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
+from rlaif.config.explain import spelled
 from rlaif.config.load import NameOrPath, PathOrAddress, Settings
 
 FileKind = Literal["jsonl", "json", "csv", "parquet", "arrow"]
+
+_PART = spelled(r"[1-9]\d*/[1-9]\d*", "write the part and the number of parts, such as 3/16")
 
 
 def _default(settings: Settings, name: str) -> object:
@@ -62,8 +66,20 @@ class DecontaminateConfig(Settings):
         return against
 
 
+_SHOWN_ITEMS = 100
+
+
+def _short(digits: str) -> int | str:
+    """An integer, or its digits where they are more than a manifest can hold as one."""
+    number = int(digits)
+    return number if -(2**63) <= number < 2**64 else digits
+
+
 class PromptsConfig(Settings):
-    """Where prompts come from: exactly one of ``path`` and ``hub``."""
+    """Where prompts come from: exactly one of ``path``, ``hub`` and ``items``.
+
+    A list in place of these keys stands for ``items``.
+    """
 
     path: PathOrAddress | None = Field(
         None, description="A file, a folder, a pattern, or an address such as s3://bucket/*.jsonl."
@@ -74,21 +90,30 @@ class PromptsConfig(Settings):
     hub: NameOrPath | None = Field(
         None, description="owner/name on the Hugging Face hub, or a folder laid out like one."
     )
+    items: tuple[Any, ...] | None = Field(
+        None, description="The prompts themselves: texts, conversations, or records with columns."
+    )
     config: str | None = Field(None, description="Configuration of the hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
     streaming: bool = Field(True, description="hub: read while downloading, or download first.")
     split: str = "train"
-    column: str = Field("prompt", description="Dots lead into nested columns.")
+    column: str | None = Field(
+        None,
+        description="Dots lead into nested columns. Default: the one of messages, prompt, "
+        "instruction and question that is there.",
+    )
     id_column: str | None = Field(None, description="Absent: the id comes from the content.")
     tags_column: str | None = None
+    tools_column: str | None = Field(
+        None, description="Definitions of the tools a conversation has: a list, or its JSON text."
+    )
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
     drop_last_reply: bool = Field(
         False, description="Leave out what an assistant says at the end of a conversation."
     )
     limit: int | None = Field(None, ge=1)
-    partition: str | None = Field(
+    partition: Annotated[str, _PART] | None = Field(
         None,
-        pattern=r"^[1-9]\d*/[1-9]\d*$",
         description="3/16: the third of sixteen parts of the input, drawn by id; for job arrays.",
     )
     dedup: DedupConfig | None = None
@@ -96,13 +121,26 @@ class PromptsConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> "PromptsConfig":
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of path and hub")
+        if [self.path, self.hub, self.items].count(None) != 2:
+            raise ValueError("give exactly one of path, hub and items")
+        if self.items is not None and not self.items:
+            raise ValueError("the list of prompts is empty")
         if self.hub is None:
             self._without_effect("hub", "config", "revision", "streaming")
-        else:
+        if self.path is None:
             self._without_effect("path", "format")
         return self
+
+    @field_serializer("items", when_used="json")
+    def _shown_items(self, items: tuple[Any, ...] | None) -> list[Any] | None:
+        """The first ones, for people to read in a manifest: whatever they hold, as JSON."""
+        if items is None:
+            return None
+        text = json.dumps(items[:_SHOWN_ITEMS], ensure_ascii=False, default=str)
+        plain = text.encode(errors="replace")
+        shown: list[Any] = json.loads(plain, parse_int=_short, parse_constant=str)
+        more = len(items) - len(shown)
+        return [*shown, f"… and {more} more"] if more else shown
 
     @model_validator(mode="after")
     def _part_of_whole(self) -> "PromptsConfig":
@@ -132,7 +170,7 @@ class PromptsConfig(Settings):
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Exactly one of ``path`` and ``hub``, and what to make of it.
+    """Exactly one of ``path``, ``hub`` and ``items``, and what to make of it.
 
     The fields mean what the keys of `rlaif.config.prompts.PromptsConfig` mean:
     ``PromptSource(**dict(settings.prompts))``.
@@ -143,13 +181,17 @@ class PromptSource:
 
     format: FileKind | None = None
     hub: str | None = None
+    items: tuple[Any, ...] | None = None
     config: str | None = None
     revision: str | None = None
     streaming: bool = True
     split: str = "train"
-    column: str = "prompt"
+    column: str | None = None
+    """Where None, `rlaif.inputs.guess` finds it."""
+
     id_column: str | None = None
     tags_column: str | None = None
+    tools_column: str | None = None
     tags: tuple[str, ...] = ()
     drop_last_reply: bool = False
     limit: int | None = None
@@ -162,12 +204,12 @@ class PromptSource:
     decontaminate: DecontaminateConfig | None = None
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column that is looked at."""
-        named = (self.column, self.id_column, self.tags_column)
+    def other_columns(self) -> tuple[str, ...]:
+        """Every column that is looked at beside that of the prompts."""
+        named = (self.id_column, self.tags_column, self.tools_column)
         return tuple(column for column in named if column is not None)
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return str(self.path or self.hub)
+        return str(self.path or self.hub or "prompts")

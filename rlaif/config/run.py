@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
-from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings
+from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings, ShortName
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
@@ -206,7 +206,7 @@ class RayConfig(Settings):
 class RunConfig(Settings):
     """A whole run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: ShortName
     seed: int = Field(0, ge=0)
     prompts: PromptsConfig
     constitution: NameOrFile = Field(description="A file, or the name of a shipped constitution.")

@@ -1,7 +1,7 @@
 """YAML with positions: plain data, and where in the file each part of it stands.
 
-YAML 1.2 (``no`` is text, not false), safe tags only, duplicate keys are errors. One reader for
-settings and constitutions, so that every message can say file:line:column.
+YAML 1.2 (``no`` is text, not false) with merge keys (``<<``), safe tags only, duplicate keys are
+errors. One reader for settings and constitutions, so that every message can say file:line:column.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from rlaif.errors import InputError
 Place = tuple[str | int, ...]
 """A path into the data, such as ("judges", 0, "model")."""
 
+_MERGE = "tag:yaml.org,2002:merge"
 _MOST_NODES = 200_000  # aliases can blow a small file up; no honest file comes near this
 
 
@@ -32,6 +33,8 @@ class Document:
 
     def where(self, place: Place = ()) -> str:
         """Return file:line:column of the nearest known part at or above ``place``."""
+        if not self.positions:
+            return str(self.path)
         while place and place not in self.positions:
             place = place[:-1]
         line, column = self.positions.get(place, (1, 1))
@@ -105,6 +108,7 @@ class _Builder:
         self._positions = positions
         self._error = error
         self._active: set[int] = set()
+        self._merging: set[int] = set()
         self._count = 0
         self._scalars = YAML(typ="safe", pure=True).constructor
 
@@ -126,15 +130,49 @@ class _Builder:
 
     def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
-            if not isinstance(key, str):
-                raise self._fail(key_node, f"a key must be text, not {key!r}")
-            if key in data:
-                raise self._fail(key_node, f"the key {key!r} is given twice")
+        for key, key_node, value_node in self._pairs(node):
             self._positions[(*place, key)] = self._mark(key_node)
             data[key] = self.build(value_node, (*place, key))
         return data
+
+    def _pairs(self, node: MappingNode) -> list[tuple[str, Node, Node]]:
+        """The keys of a mapping, then those it merges (``<<``) and does not give itself."""
+        own: dict[str, tuple[str, Node, Node]] = {}
+        merged: list[Node] = []
+        merge_key: Node | None = None
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                if merge_key is not None:
+                    raise self._fail(key_node, "the key '<<' is given twice; give it a list")
+                merge_key = key_node
+                listed = isinstance(value_node, SequenceNode)
+                merged = list(value_node.value) if listed else [value_node]
+                continue
+            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str):
+                raise self._fail(key_node, f"a key must be text, not {key!r}")
+            if key in own:
+                raise self._fail(key_node, f"the key {key!r} is given twice")
+            own[key] = (key, key_node, value_node)
+        for part in merged:
+            if not isinstance(part, MappingNode):
+                raise self._fail(merge_key or node, "<< merges mappings only, such as <<: *name")
+            for pair in self._merged_pairs(part):
+                own.setdefault(pair[0], pair)
+        return list(own.values())
+
+    def _merged_pairs(self, part: MappingNode) -> list[tuple[str, Node, Node]]:
+        if id(part) in self._merging:
+            raise self._fail(part, "aliases refer to themselves or expand too far")
+        self._merging.add(id(part))
+        try:
+            pairs = self._pairs(part)
+        finally:
+            self._merging.discard(id(part))
+        self._count += len(pairs) + 1
+        if self._count > _MOST_NODES:
+            raise self._fail(part, "aliases refer to themselves or expand too far")
+        return pairs
 
     def _scalar(self, node: ScalarNode) -> Any:
         try:

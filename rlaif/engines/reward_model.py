@@ -26,6 +26,7 @@ from rlaif.models import (
     model_fingerprint,
     quiet_transformers,
 )
+from rlaif.records.tool_use import for_template, left_out
 
 Read = Callable[[list[list[int]]], list[float]]
 """From token ids of several texts to their scores."""
@@ -139,11 +140,15 @@ class RewardModelEngine:
         self._read = None
 
     def _ids(self, request: Score) -> list[int]:
-        messages = [*request.messages, {"role": "assistant", "content": request.continuation}]
+        turns, tools = for_template(request.messages)
+        turns.append({"role": "assistant", "content": request.continuation})
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False)
+            text = str(self._tokenizer.apply_chat_template(turns, tools=tools, tokenize=False))
         except Exception as problem:  # noqa: BLE001 - a chat template's own code can raise anything
             raise CallFailed(f"the chat template: {problem}", kind="chat-template") from None
+        if lost := left_out(request.messages, text):
+            message = f"the chat template leaves out the tool {lost!r}"
+            raise CallFailed(message, kind="chat-template")
         ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
         if self._context is not None and len(ids) > self._context:
             raise CallFailed(

@@ -27,6 +27,7 @@ from rlaif.records import (
     content_id,
     content_seed,
 )
+from rlaif.records.tool_use import spoken
 from rlaif.templates import TemplateSet
 
 NO_FAULT = "NO FAULT FOUND"
@@ -114,7 +115,7 @@ class Reviser:
             critique_request=principle.critique_request,
             no_fault=NO_FAULT,
             exemplars=self._exemplars(prompt, principle),
-            conversation=prompt.messages,
+            conversation=spoken(prompt.messages),
             response=response.text,
         )
         where = f"round {number}, {principle.id}, response {response.id}"
@@ -138,7 +139,7 @@ class Reviser:
             statement=principle.statement,
             revision_request=principle.revision_request,
             exemplars=self._exemplars(prompt, principle),
-            conversation=prompt.messages,
+            conversation=spoken(prompt.messages),
             response=response.text,
             critique=critique.text,
         )

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from rlaif.config.prompts import DecontaminateConfig
 from rlaif.errors import RecordError
 from rlaif.inputs.columns import all_text, find_column
-from rlaif.inputs.formats import Broken
 from rlaif.inputs.hashes import HashTable, conversation_text, hash_text, words
 from rlaif.inputs.places import Places, read_path
+from rlaif.inputs.records import Broken
 from rlaif.records import Prompt
 
 
@@ -49,6 +49,12 @@ class Contamination:
             before = len(items)
             records = read_path(path, self._places, columns=config.columns, whole_names=True)
             for place, record in records:
+                if isinstance(record, Broken):
+                    # A test item that is passed over would be looked for in no prompt.
+                    raise RecordError(
+                        f"decontaminate.against: {self._places.text(place)}: {record.message}",
+                        hint="fix the record, or remove it",
+                    )
                 for text in _texts(record, config.columns):
                     grams = self._grams(text)
                     for gram in grams.tolist():
@@ -82,8 +88,6 @@ class Contamination:
 
 def _texts(record: Any, columns: tuple[str, ...] | None) -> Iterator[str]:
     """Yield the texts of a record, each a test item of its own: no prompt holds the answer too."""
-    if isinstance(record, Broken):
-        return
     values = record
     if columns is not None and isinstance(record, Mapping):
         values = [find_column(record, column) for column in columns]

@@ -19,6 +19,7 @@ from rlaif.config.prompts import DedupConfig
 from rlaif.errors import EngineMissing
 from rlaif.inputs.hashes import HashTable, conversation_text, hash_text, words
 from rlaif.records import Prompt, canonical_json
+from rlaif.records.tool_use import spoken
 
 _BLOCK = 4096
 """Signatures are kept in blocks of so many, because a growing array would be copied."""
@@ -48,7 +49,8 @@ class Duplicates:
 
     def find_or_add(self, prompt: Prompt, place: int) -> Repetition | None:
         """Return what a prompt repeats; when it repeats nothing, remember it."""
-        turns = [[message["role"], message["content"].split()] for message in prompt.messages]
+        messages = spoken(prompt.messages)
+        turns = [[message["role"], message["content"].split()] for message in messages]
         key = hash_text(canonical_json(turns).decode())
         if found := self._exact.find(key):
             return Repetition(found[0], None)

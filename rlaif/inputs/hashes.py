@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlaif.records import Message
+from rlaif.records.tool_use import spoken
 
 # Scripts written without spaces count by the character.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -27,7 +28,7 @@ def words(text: str) -> list[str]:
 
 def conversation_text(messages: Sequence[Message]) -> str:
     """What is said in a conversation, by whomever."""
-    return "\n".join(message["content"] for message in messages)
+    return "\n".join(message["content"] for message in spoken(messages))
 
 
 def hash_text(text: str) -> int:

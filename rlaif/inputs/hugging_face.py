@@ -10,7 +10,7 @@ import orjson
 from rlaif.config import nearest
 from rlaif.errors import EngineMissing, EngineUnavailable, RecordError
 from rlaif.inputs.files import InputFile
-from rlaif.inputs.formats import Numbered
+from rlaif.inputs.records import Numbered
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 

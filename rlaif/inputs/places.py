@@ -8,8 +8,9 @@ from rlaif.config.load import ADDRESS
 from rlaif.config.prompts import FileKind
 from rlaif.errors import RecordError
 from rlaif.inputs.files import InputFile, find_files
-from rlaif.inputs.formats import Numbered, check_records, has_lines, read_records
+from rlaif.inputs.formats import check_records, has_lines, read_records
 from rlaif.inputs.hugging_face import saved_files
+from rlaif.inputs.records import Numbered
 
 _SHIFT = 40
 """Bits for the place within a file; the others number the files."""
@@ -81,7 +82,7 @@ def read_path(
         EngineMissing: A library to reach them is not installed.
     """
     files = files_of(path, kind=kind, split=split)
-    filled = [check_records(file) for file in files]
+    filled = [check_records(file, columns) for file in files]
     if not any(filled):
         what = "the file is" if len(files) == 1 else f"its {len(files)} files are"
         raise RecordError(f"{path}: {what} empty")

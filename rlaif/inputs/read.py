@@ -4,16 +4,22 @@ Memory does not grow with the input, but for 12 bytes a prompt that notice ids g
 `rlaif.inputs.duplicates` keeps where duplicates are to be left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
 
 from rlaif.config.prompts import PromptSource
 from rlaif.errors import RecordError
 from rlaif.inputs.columns import make_prompt
 from rlaif.inputs.contamination import Contamination
 from rlaif.inputs.duplicates import Duplicates
-from rlaif.inputs.formats import count_rows
+from rlaif.inputs.formats import count_rows, read_records
+from rlaif.inputs.guess import CANDIDATES, LOOKED_AT, guess_column
 from rlaif.inputs.hugging_face import read_hub
 from rlaif.inputs.places import Placed, Places, files_of, read_path
+from rlaif.inputs.records import Numbered
 from rlaif.records import REMOVED, Failure, Prompt, content_id
 from rlaif.runs.ids import IdSet
 
@@ -35,10 +41,11 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
     sieve = _Sieve(source, places)
     usable = broken = 0
     first: Failure | None = None
-    for place, record in _records(source, places):
+    column, records = _opened(source, places)
+    for place, record in records:
         if source.limit is not None and usable + broken >= source.limit:
             break
-        item = sieve.sift(make_prompt(record, places.text(place), source), place)
+        item = sieve.sift(make_prompt(record, places.text(place), source, column), place)
         if isinstance(item, Failure):
             broken += 1
             first = first or item
@@ -51,7 +58,8 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
         raise RecordError(
             f"{source.name}: none of its {broken} records is a prompt; "
             f"{first.record_id}: {first.message}",
-            hint=f"each record needs {source.column!r}: text, or a list of chat messages",
+            hint=f"each record needs {column!r}: text, or a list of chat messages; prompts.column "
+            "names another column",
         )
     if usable == 0:
         raise RecordError(f"{source.name}: the file is empty")
@@ -74,6 +82,8 @@ def count_records(source: PromptSource) -> int | None:
 
     For showing progress only. Counting CSV, JSON, packed and remote files means reading them.
     """
+    if source.items is not None and source.partition is None:
+        return min(len(source.items), source.limit or len(source.items))
     if source.path is None or source.partition is not None:
         return None
     total = 0
@@ -133,7 +143,36 @@ class _Sieve:
         return "near-duplicate", f"{prompt.source} is like {earlier}: {found.similarity:.2f}"
 
 
-def _records(source: PromptSource, places: Places) -> Iterator[Placed]:
+def _opened(source: PromptSource, places: Places) -> tuple[str, Iterator[Placed]]:
+    """Return the column of the prompts and the records."""
+    if source.column is not None:
+        return source.column, _records(source, source.column, places)
+    if source.path is None:
+        records = _records(source, "prompt", places)
+        # Of a stream one, so that what was read before it breaks off is not lost.
+        first = list(islice(records, LOOKED_AT if source.hub is None else 1))
+        column = guess_column((record for _, record in first), source.name)
+        return column, chain(first, records)
+    with closing(_first_records(source.path, source)) as sample:
+        column = guess_column(sample, source.name)
+    return column, _records(source, column, places)
+
+
+def _first_records(path: str | Path, source: PromptSource) -> Generator[Any]:
+    files = files_of(path, kind=source.format, split=source.split)
+    records = (one for file in files for one in read_records(file, CANDIDATES))
+    yield from (record for _, record in islice(records, LOOKED_AT))
+
+
+def _listed(items: Sequence[Any], column: str) -> Iterator[Numbered]:
+    """Records as they are; texts and conversations as records that hold them."""
+    for number, item in enumerate(items, start=1):
+        yield number, {column: item} if isinstance(item, str | list | tuple) else item
+
+
+def _records(source: PromptSource, column: str, places: Places) -> Iterator[Placed]:
+    if source.items is not None:
+        return places.number(_listed(source.items, column), source.name, lines=False)
     if source.hub is not None:
         records = read_hub(
             source.hub,
@@ -144,7 +183,6 @@ def _records(source: PromptSource, places: Places) -> Iterator[Placed]:
         )
         return places.number(records, f"{source.hub}/{source.split}", lines=False)
     if source.path is None:
-        raise RecordError("prompts: give a path or a hub data set")
-    return read_path(
-        source.path, places, kind=source.format, split=source.split, columns=source.columns
-    )
+        raise RecordError("prompts: give a path, a hub data set or a list")
+    columns = (column, *source.other_columns)
+    return read_path(source.path, places, kind=source.format, split=source.split, columns=columns)

@@ -7,20 +7,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.errors import RecordError
+from rlaif.inputs.records import Broken, Numbered
 
 _ROWS = 1024
 _BUFFER = 1 << 20
 
 
-def read_parquet(
-    raw: BinaryIO, name: str, columns: Collection[str] | None
-) -> Iterator[tuple[int, Any]]:
+def read_parquet(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
     """Yield the rows with their numbers from 1; only these columns, where all of them are there.
 
     No thread of Arrow's is used: one that is still reading when the process ends makes it hang.
     """
     with open_parquet(raw, name) as table:
-        wanted = _wanted(table.schema_arrow.names, columns)
+        wanted = _wanted(table.schema_arrow.names, name, columns)
         yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted, use_threads=False))
 
 
@@ -37,12 +36,10 @@ def open_parquet(raw: BinaryIO, name: str) -> pq.ParquetFile:
         raise RecordError(f"{name}: not a readable Parquet file: {why}") from None
 
 
-def read_arrow(
-    raw: BinaryIO, name: str, columns: Collection[str] | None
-) -> Iterator[tuple[int, Any]]:
+def read_arrow(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
     """The same as `read_parquet`."""
     names, batches = open_arrow(raw, name)
-    wanted = _wanted(names, columns)
+    wanted = _wanted(names, name, columns)
     parts = (
         batch.slice(start, _ROWS) for batch in batches for start in range(0, batch.num_rows, _ROWS)
     )
@@ -69,17 +66,37 @@ def open_arrow(raw: Any, name: str) -> tuple[list[str], Iterator[pa.RecordBatch]
     return opened.schema.names, batches
 
 
-def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Any]]:
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Numbered]:
     number = 0
     for batch in batches:
-        for record in batch.to_pylist():
+        for record in _values(batch):
             number += 1
             yield number, record
 
 
-def _wanted(there: list[str], columns: Collection[str] | None) -> list[str] | None:
+def _values(batch: pa.RecordBatch) -> list[Any]:
+    """Return the rows of a batch; one that Python cannot hold is broken, and not the others."""
+    try:
+        rows: list[Any] = batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as problem:
+        if batch.num_rows > 1:
+            return [row for at in range(batch.num_rows) for row in _values(batch.slice(at, 1))]
+        why = "not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
+        return [Broken("bad-value", why.partition("\n")[0])]
+    return rows
+
+
+def _wanted(there: list[str], name: str, columns: Collection[str] | None) -> list[str] | None:
     """The columns to read; all when one is missing, so that messages can name what there is."""
-    if columns is None:
-        return None
-    found = {one if one in there else one.partition(".")[0] for one in columns}
-    return sorted(found) if found <= set(there) else None
+    found = None if columns is None else {_top(one, there) for one in columns}
+    for column in there:
+        if there.count(column) > 1 and (found is None or column in found):
+            raise RecordError(
+                f"{name}: {there.count(column)} columns are named {column!r}",
+                hint="give each column a name of its own",
+            )
+    return sorted(found) if found is not None and found <= set(there) else None
+
+
+def _top(column: str, there: list[str]) -> str:
+    return column if column in there else column.partition(".")[0]

@@ -21,6 +21,7 @@ from rlaif.pipeline.build import build_parts, prompt_source
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import Failure, Prompt
 from rlaif.records.plain import Plain
+from rlaif.records.tool_use import spoken, tool_texts
 from rlaif.sessions.budget import Budget, Spend
 from rlaif.sessions.concurrent import read_in_thread, run_sync
 from rlaif.sessions.session import Session
@@ -183,7 +184,8 @@ class CountingEngine:
 
 
 def _longest(request: Request, seed: int | None) -> Reply:
-    prompt = sum(_tokens(message["content"]) for message in request.messages)
+    said = [message["content"] for message in spoken(request.messages)]
+    prompt = sum(map(_tokens, (*said, *tool_texts(request.messages))))
     match request:
         case Generate(sampling=sampling):
             most = int(CHARACTERS_PER_TOKEN * sampling.max_tokens)

@@ -1,7 +1,9 @@
-"""The shape of a row on disk: one fixed, numbered Arrow schema, never inferred.
+"""The shape of a row on disk: a fixed, numbered Arrow schema, never inferred.
 
 A column that happens to be empty in one shard has the same type as in every other, so that shards
-can be read together by anything that reads Parquet. Raise `SCHEMA_NUMBER` with every change.
+can be read together by anything that reads Parquet. Only messages with tools have more fields, in
+shards that hold some (`schema_of`); all others are what they were before there were any. Raise
+`SCHEMA_NUMBER` with every change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +26,11 @@ from rlaif.records import (
     Row,
     Verdict,
 )
+from rlaif.records.tool_use import stored, uses_tools
 from rlaif.runs.text import mend_json
 
-SCHEMA_NUMBER = 1
+SCHEMA_NUMBER = 2
+"""The newest: 1 has no tools in conversations, and is written where there are none."""
 
 _TEXT, _REAL, _COUNT, _FLAG = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
@@ -36,9 +40,20 @@ def _struct(**fields: pa.DataType) -> pa.DataType:
 
 
 MESSAGES = pa.list_(_struct(role=_TEXT, content=_TEXT))
-"""A conversation."""
+"""A conversation without tools."""
+
+_CALL = _struct(id=_TEXT, type=_TEXT, function=_struct(name=_TEXT, arguments=_TEXT))
+_TOOL_USE = {"name": _TEXT, "tool_calls": pa.list_(_CALL), "tool_call_id": _TEXT}
+
+TOOL_MESSAGES = pa.list_(_struct(role=_TEXT, content=_TEXT, **_TOOL_USE))
+"""A conversation with tools: null where a message says nothing of them."""
 
 _PROMPT = _struct(id=_TEXT, messages=MESSAGES, tags=pa.list_(_TEXT))
+_TOOL_PROMPT = _struct(
+    id=_TEXT,
+    messages=pa.list_(_struct(role=_TEXT, content=_TEXT, **_TOOL_USE, tools=_TEXT)),
+    tags=pa.list_(_TEXT),
+)
 _RESPONSE = _struct(
     id=_TEXT,
     prompt_id=_TEXT,
@@ -111,6 +126,11 @@ ROW_SCHEMA = pa.schema(
 )
 
 
+TOOL_ROW_SCHEMA = ROW_SCHEMA.set(
+    ROW_SCHEMA.get_field_index("prompt"), pa.field("prompt", _TOOL_PROMPT)
+)
+"""The same with tools in conversations."""
+
 RUN_KEY, NUMBER_KEY = "rlaif.run", "rlaif.schema"
 """What the metadata of a shard says: the run's label and the number of the schema."""
 
@@ -150,10 +170,9 @@ def row_to_dict(row: Row) -> dict[str, Any]:
 
 def row_from_dict(data: Mapping[str, Any]) -> Row:
     """Read what `row_to_dict` wrote."""
-    prompt = data["prompt"]
     return Row(
         id=data["id"],
-        prompt=Prompt(prompt["id"], tuple(prompt["messages"]), tuple(prompt["tags"])),
+        prompt=prompt_from_dict(data["prompt"]),
         responses=tuple(Response(**fields) for fields in data["responses"]),
         critiques=tuple(Critique(**fields) for fields in data["critiques"]),
         revisions=tuple(Revision(**fields) for fields in data["revisions"]),
@@ -168,16 +187,27 @@ def row_from_dict(data: Mapping[str, Any]) -> Row:
     )
 
 
-def rows_to_batch(rows: Sequence[Row]) -> pa.RecordBatch:
-    """Return rows as a record batch.
+def prompt_from_dict(data: Mapping[str, Any]) -> Prompt:
+    """Read the prompt of a row."""
+    return Prompt(data["id"], tuple(map(stored, data["messages"])), tuple(data["tags"]))
+
+
+def schema_of(rows: Sequence[Row]) -> tuple[int, pa.Schema]:
+    """Return number and schema that rows are written in: the first that holds all they say."""
+    with_tools = any(uses_tools(row.prompt.messages) for row in rows)
+    return (2, TOOL_ROW_SCHEMA) if with_tools else (1, ROW_SCHEMA)
+
+
+def rows_to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows as a record batch of a schema that `schema_of` gave.
 
     Text that is not valid Unicode is mended (`rlaif.runs.text.mend_text`).
     """
     values = [row_to_dict(row) for row in rows]
     try:
-        return pa.RecordBatch.from_pylist(values, schema=ROW_SCHEMA)
+        return pa.RecordBatch.from_pylist(values, schema=schema)
     except UnicodeEncodeError:
-        return pa.RecordBatch.from_pylist(mend_json(values), schema=ROW_SCHEMA)
+        return pa.RecordBatch.from_pylist(mend_json(values), schema=schema)
 
 
 def judgment_to_dict(judgment: Judgment) -> dict[str, Any]:

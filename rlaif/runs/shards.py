@@ -27,6 +27,7 @@ from rlaif.runs.schema import (
     SCHEMA_NUMBER,
     row_from_dict,
     rows_to_batch,
+    schema_of,
 )
 
 _SUFFIX = ".parquet"
@@ -49,13 +50,14 @@ def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
         RunError: Disk full, read-only, or another trouble; no file is left behind.
     """
     ordered = sorted(rows, key=lambda row: row.id)
+    number, schema = schema_of(ordered)
     # In portions, because pyarrow lets no other thread run while it converts one.
     batches = [
-        rows_to_batch(ordered[start : start + _PORTION_ROWS])
+        rows_to_batch(ordered[start : start + _PORTION_ROWS], schema)
         for start in range(0, len(ordered), _PORTION_ROWS)
     ]
-    marks = {NUMBER_KEY: str(SCHEMA_NUMBER), RUN_KEY: run}
-    table = pa.Table.from_batches(batches, ROW_SCHEMA).replace_schema_metadata(marks)
+    marks = {NUMBER_KEY: str(number), RUN_KEY: run}
+    table = pa.Table.from_batches(batches, schema).replace_schema_metadata(marks)
     sink = pa.BufferOutputStream()
     # Without dictionaries: ids and texts hardly repeat, and zstd finds what does.
     pq.write_table(
@@ -123,6 +125,23 @@ def read_shard(path: Path, columns: Sequence[str] | None, seen: IdSet) -> Iterat
     for batch in _batches(path, None if columns is None else ["id", *columns]):
         fresh = [seen.add(row_id) for row_id in _ids(path, batch)]
         yield batch if all(fresh) else batch.filter(pa.array(fresh, pa.bool_()))
+
+
+def hold_tools(directory: Path) -> bool:
+    """Whether tools are called or defined in some prompt, told by the schemas of the shards.
+
+    Raises:
+        RunError: A shard is damaged.
+        RunMismatch: A shard was written by a newer version.
+    """
+    for path in shard_paths(directory):
+        try:
+            with open_whole(path) as source, _open(path, source) as file:
+                if file.schema_arrow.field("prompt").type != ROW_SCHEMA.field("prompt").type:
+                    return True
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, str(error).strip().partition("\n")[0]) from error
+    return False
 
 
 def done_ids(directory: Path) -> IdSet:

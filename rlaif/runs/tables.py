@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from rlaif.records import Message, Response, Revision, Row
+from rlaif.records.tool_use import tool_texts, without_tools
 from rlaif.runs.layout import Layout
-from rlaif.runs.schema import MESSAGES, VERDICTS, judgment_to_dict
+from rlaif.runs.schema import MESSAGES, TOOL_MESSAGES, VERDICTS, judgment_to_dict
 from rlaif.runs.shards import read_rows
 from rlaif.runs.views import ReadableRun
 
@@ -36,7 +37,7 @@ def pair_records(run: ReadableRun) -> Iterator[Record]:
     marks = _marks(run)
     for pair in run.pairs():
         yield {
-            "prompt": _messages(pair.prompt.messages),
+            **_conversation(pair.prompt.messages),
             "chosen": _reply(pair.chosen),
             "rejected": _reply(pair.rejected),
             "chosen_prob": pair.chosen_prob,
@@ -61,7 +62,7 @@ def prompt_records(run: ReadableRun) -> Iterator[Record]:
     for row in _rows(run, "responses", "revisions", "judgments", "failures"):
         best = _best(row)
         yield {
-            "prompt": _messages(row.prompt.messages),
+            **_conversation(row.prompt.messages),
             "prompt_id": row.prompt.id,
             "tags": list(row.prompt.tags),
             "reference": None if best is None else best[0].text,
@@ -75,7 +76,7 @@ def response_records(run: ReadableRun) -> Iterator[Record]:
     for row in _rows(run, "responses"):
         for response in row.responses:
             yield {
-                "prompt": _messages(row.prompt.messages),
+                **_conversation(row.prompt.messages),
                 "completion": _reply(response),
                 "prompt_id": row.prompt.id,
                 "response_id": response.id,
@@ -94,7 +95,7 @@ def judgment_records(run: ReadableRun) -> Iterator[Record]:
     for view in run.judgments():
         judgment = view.judgment
         yield {
-            "prompt": _messages(view.prompt.messages),
+            **_conversation(view.prompt.messages),
             "first": _reply(view.first),
             "second": _reply(view.second),
             "preference": judgment.preference,
@@ -129,7 +130,7 @@ def demonstration_records(run: ReadableRun) -> Iterator[Record]:
             continue
         response, preference = best
         yield {
-            "prompt": _messages(row.prompt.messages),
+            **_conversation(row.prompt.messages),
             "completion": _reply(response),
             "prompt_id": row.prompt.id,
             "response_id": response.id,
@@ -153,7 +154,7 @@ def revision_records(run: ReadableRun) -> Iterator[Record]:
         for steps in _chains(row):
             draft, revision = row.response(steps[0].from_id), row.response(steps[-1].to_id)
             yield {
-                "prompt": _messages(row.prompt.messages),
+                **_conversation(row.prompt.messages),
                 "draft": _reply(draft),
                 "revision": _reply(revision),
                 "prompt_id": row.prompt.id,
@@ -222,8 +223,10 @@ def _marks(run: ReadableRun) -> dict[str, str]:
     return {"constitution": run.manifest.constitution_label, "run": run.manifest.label}
 
 
-def _messages(messages: tuple[Message, ...]) -> list[Record]:
-    return [dict(message) for message in messages]
+def _conversation(messages: tuple[Message, ...]) -> Record:
+    """The prompt and, where it has some, its tools as JSON text."""
+    tools = tool_texts(messages)
+    return {"prompt": without_tools(messages)} | ({"tools": tools[0]} if tools else {})
 
 
 def _reply(response: Response) -> list[Record]:
@@ -233,6 +236,15 @@ def _reply(response: Response) -> list[Record]:
 def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema(columns | {"constitution": _TEXT, "run": _TEXT})
 
+
+def with_tools(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of a table in whose prompts tools are called."""
+    prompt = schema.get_field_index("prompt")
+    return schema.set(prompt, pa.field("prompt", TOOL_MESSAGES)).append(pa.field(TOOLS, _TEXT))
+
+
+TOOLS = "tools"
+"""The column of tool definitions, as JSON text."""
 
 TABLES: dict[str, Table] = {
     "prompts": Table(

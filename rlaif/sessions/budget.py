@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage
 from rlaif.errors import ConfigError, StoppedEarly
+from rlaif.records.tool_use import spoken, tool_texts
 from rlaif.runs import Total
 
 BYTES_PER_TOKEN = 3
@@ -213,7 +214,8 @@ def most_of(request: Request, priced: Priced | None) -> Spend:
         request: What is asked.
         priced: The engine that is asked, if it knows what its replies cost.
     """
-    size = sum(len(message["content"].encode()) for message in request.messages)
+    said = [message["content"] for message in spoken(request.messages)]
+    size = sum(len(text.encode()) for text in (*said, *tool_texts(request.messages)))
     prompt = size // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
     count, written = 1, 1
     match request:

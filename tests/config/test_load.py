@@ -1,3 +1,5 @@
+import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,10 @@ from hypothesis import given, strategies as st
 from rlaif.config import RunConfig, load_config, load_yaml, parse_overrides
 from rlaif.config.load import SHIPPED_MODELS
 from rlaif.config.ppo import PpoConfig
+from rlaif.config.prompts import PromptsConfig
 from rlaif.config.train import SftConfig
 from rlaif.errors import ConfigError
+from rlaif.records import canonical_json
 
 GOOD = """\
 name: demo
@@ -113,8 +117,6 @@ def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path):
     ],
 )
 def test_what_is_no_settings_file_is_told_in_one_line(tmp_path: Path, text: str, words: str):
-    import re
-
     assert re.search(words, problem(tmp_path, text))
 
 
@@ -272,3 +274,150 @@ def test_a_path_that_was_an_address_with_a_secret_is_refused_too():
     }
     with pytest.raises(ConfigError, match="password or signature"):
         load_config(RunConfig, plain)
+
+
+def test_merge_keys_take_what_a_mapping_does_not_give_itself(tmp_path: Path):
+    text = """\
+base: &base {a: 1, b: 2}
+more: &more {b: 3, c: {x: 4}}
+one: {<<: *base, b: 5}
+two: {<<: [*more, *base], d: 6}
+three: {<<: {<<: *base, a: 7}}
+"""
+    data = load_yaml(write(tmp_path, text), ConfigError).data
+    assert data["one"] == {"b": 5, "a": 1}
+    assert data["two"] == {"d": 6, "b": 3, "c": {"x": 4}, "a": 1}
+    assert data["three"] == {"a": 7, "b": 2}
+
+
+def test_a_mistake_in_what_was_merged_is_told_where_it_is_written(tmp_path: Path):
+    text = GOOD.replace(
+        "student: {", "judges: [&j {name: a, engine: scripted, modle: judge-longer}]\nstudent: {"
+    ).replace("out:", "gate: {<<: *j}\nout:")
+    assert "/run.yaml:4:41: unknown key 'gate.modle'" in problem(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: {<<: 5}\n", ":1:5: << merges mappings only"),
+        ("a: {<<: [x]}\n", ":1:5: << merges mappings only"),
+        ("a: &a {<<: *a}\n", "aliases refer to themselves"),
+        ("b: &b {x: 1}\na: {<<: *b, <<: *b}\n", ":2:13: the key '<<' is given twice"),
+    ],
+)
+def test_a_merge_that_cannot_be_done_is_refused_in_one_line(tmp_path: Path, text: str, words: str):
+    message = problem(tmp_path, text)
+    assert words in message
+    assert "\n" not in message
+
+
+def test_merges_that_expand_to_billions_are_refused(tmp_path: Path):
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 9)]
+    with pytest.raises(ConfigError, match="expand too far"):
+        load_yaml(write(tmp_path, "\n".join(lines)), ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ({"seed": "x"}, "--set seed: expected a whole number (found 'x')"),
+        ({"student.sampling.n": 0}, "--set student.sampling.n: must be at least 1 (found 0)"),
+        (
+            {"student.sampling": {"n": 1, "topp": 2}},
+            "--set student.sampling: unknown key 'student.sampling.topp'; did you mean 'top_p'?",
+        ),
+        ({"judges.0.engine": "nope"}, "--set judges.0.engine: 'nope' is not allowed; did you mean"),
+        ({"prompts.lmit": 1}, "--set prompts.lmit: unknown key 'prompts.lmit'; did you mean"),
+        ({"prompts.hub": "a/b"}, "/run.yaml:2:1 (with --set prompts.hub): prompts: give exactly"),
+        ({"name": "a b"}, "--set name: use letters, digits, '.', '_' and '-' only"),
+        ({"pairing": "x"}, "--set pairing: expected keys and values (found 'x')"),
+    ],
+)
+def test_a_mistake_made_with_set_is_told_as_one_of_set(
+    tmp_path: Path, overrides: dict[str, Any], line: str
+):
+    text = GOOD + "judges: [{name: a, engine: scripted, model: judge-longer}]\n"
+    assert problem(tmp_path, text, overrides).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "a b"),
+        ("name", [1]),
+        ("seed", "x"),
+        ("seed", 1.5),
+        ("out", None),
+        ("prompts", 5),
+        ("prompts", {"path": "x", "partition": "3"}),
+        ("prompts", {"path": 5}),
+        ("prompts", {"path": "x", "dedup": {"threshold": 2}}),
+        ("student", 5),
+        ("student", {"engine": "scripted", "model": [1]}),
+        ("judges", "a"),
+        ("judges", [5]),
+        ("judging", {"principles": {"choose": "x"}}),
+        ("judging", {"principles": {"choose": {"k": 0}}}),
+        ("judging", {"principles": {"choose": {"l": 0}}}),
+        ("revise", {"critic": 5}),
+        ("revise", {"critic": {"engine": "x"}}),
+        ("gate", {"audit": "x", "min_accuracy": {}}),
+        ("gate", {"audit": "x", "min_accuracy": {"a": "b"}}),
+        ("budget", {"max_price": -1}),
+        ("ray", {"cpus": float("inf")}),
+    ],
+)
+def test_no_name_of_a_class_and_no_pattern_is_shown(key: str, value: Any):
+    settings = {
+        "name": "a",
+        "prompts": {"path": "p.jsonl"},
+        "constitution": "concise",
+        "student": {"engine": "scripted", "model": "echo"},
+        "out": "o",
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_config(RunConfig, settings | {key: value})
+    message = str(caught.value)
+    assert not re.search(r"Config\b|Settings|pydantic|<class|\\d|\[A-Z|dictionary|Input", message)
+    # A place in a union is one mistake.
+    places = [line.split(": ")[1] for line in message.splitlines()]
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 2**200])
+def test_a_long_integer_given_as_text_keeps_its_digits(number: int):
+    assert parse_overrides([f"a={number}", f"b=[{number}]"]) == {"a": number, "b": [number]}
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", r'"\ud800"', '{"a": 1, "a": 2}', "9" * 5000])
+def test_what_json_has_no_value_for_stays_text(text: str):
+    assert parse_overrides([f"a={text}"]) == {"a": text}
+
+
+def test_prompts_may_be_a_list_in_yaml_and_in_python(tmp_path: Path):
+    text = GOOD.replace("{path: prompts.jsonl}", "[Name a colour., {prompt: Name a sea.}]")
+    expected = ("Name a colour.", {"prompt": "Name a sea."})
+    from_file = load_config(RunConfig, write(tmp_path, text), {"prompts.limit": 1})
+    assert (from_file.prompts.items, from_file.prompts.limit) == (expected, 1)
+    data = load_yaml(write(tmp_path, text), ConfigError).data
+    config = load_config(RunConfig, data)
+    assert config.prompts.items == expected
+    # As the manifest keeps it.
+    assert RunConfig.model_validate(config.model_dump(mode="json")).prompts == config.prompts
+
+
+@pytest.mark.parametrize("given", ["[]", "{items: []}"])
+def test_an_empty_list_of_prompts_is_refused(tmp_path: Path, given: str):
+    text = GOOD.replace("{path: prompts.jsonl}", given)
+    assert "prompts: the list of prompts is empty" in problem(tmp_path, text)
+
+
+def test_a_long_list_of_prompts_is_shown_in_part_whatever_it_holds():
+    odd = ("half \ud83d", 2**70, {"day": date(2024, 1, 1)}, float("nan"))
+    settings = PromptsConfig(items=(*odd, *map(str, range(150))))
+    shown = settings.model_dump(mode="json")["items"]
+    assert shown[:4] == ["half ?", str(2**70), {"day": "2024-01-01"}, "NaN"]
+    assert (len(shown), shown[-1]) == (101, "… and 54 more")
+    canonical_json(shown)

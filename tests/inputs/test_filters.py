@@ -213,3 +213,11 @@ def test_an_evaluation_set_that_cannot_be_read_is_refused(tmp_path: Path, kind: 
     path = write_jsonl(tmp_path / "p.jsonl", "one")
     with pytest.raises(RecordError, match=kind):
         read(path, decontaminate=against(tmp_path / kind))
+
+
+def test_a_record_of_an_evaluation_set_that_cannot_be_read_is_refused(tmp_path: Path):
+    path = write_jsonl(tmp_path / "p.jsonl", "one")
+    (tmp_path / "test.csv").write_text("question\nWhat is it?\nFirst, this\n")
+    config = DecontaminateConfig(against=(str(tmp_path / "test.csv"),))
+    with pytest.raises(RecordError, match=r"test\.csv:3: 2 cells for 1 columns"):
+        read(path, decontaminate=config)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rlaif.errors import RecordError
-from rlaif.inputs import PromptSource, check_source, formats
+from rlaif.inputs import PromptSource, check_source, formats, json_values
 from rlaif.inputs.files import find_files
 from tests.inputs.reading import failures, read, texts
 
@@ -27,7 +27,7 @@ def test_a_json_list_read_in_parts_of_any_size_is_what_json_reads_at_once(
     path = tmp_path_factory.mktemp("json") / "p.json"
     path.write_text(json.dumps(items, indent=indent, ensure_ascii=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "_CHUNK", chunk)
+        patch.setattr(json_values, "_CHUNK", chunk)
         found = [record for _, record in formats.read_records(find_files(str(path))[0])]
     assert found == items
 

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,3 +101,197 @@ def test_counting_agrees_with_reading(tmp_path: Path):
     for limit in (None, 2):
         source = PromptSource(path=path, limit=limit)
         assert count_records(source) == len(list(read_prompts(source)))
+
+
+def ids(items: list[Prompt | Failure]) -> list[str]:
+    return [item.id for item in items if isinstance(item, Prompt)]
+
+
+def kinds(items: list[Prompt | Failure]) -> list[tuple[str, str]]:
+    return [(item.record_id, item.kind) for item in items if isinstance(item, Failure)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *map(str, (2**70 + 1, -(2**63) - 1, 2**64, 2**53 + 1, 0, -7)),
+        *("1.0", "1.50", "1e3", "0.12345678901234567890", "12345678.1234567891"),
+    ],
+)
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_an_id_in_json_is_kept_as_it_is_written(tmp_path: Path, form: str, written: str):
+    record = f'{{"id": {written}, "prompt": "x", "other": [1.5, "a"]}}'
+    path = tmp_path / f"p.{form}"
+    path.write_text(record if form == "jsonl" else f"[{record}]")
+    assert ids(read(path, id_column="id")) == [written]
+
+
+def test_integers_beyond_64_bits_are_different_ids(tmp_path: Path):
+    path = jsonl(tmp_path, *(f'{{"id": {2**70 + i}, "prompt": "p {i}"}}' for i in range(4)))
+    assert ids(read(path, id_column="id")) == [str(2**70 + i) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([2**63 - 1, -(2**63)], pa.int64()), [str(2**63 - 1), str(-(2**63))]),
+        (pa.array([2**64 - 1, 0], pa.uint64()), [str(2**64 - 1), "0"]),
+        (pa.array([3.0, 2.0**60], pa.float64()), ["3", str(2**60)]),
+        (pa.array([1.5, -0.25], pa.float64()), ["1.5", "-0.25"]),
+        (pa.array([Decimal("3.00"), Decimal("3.01")], pa.decimal128(5, 2)), ["3.00", "3.01"]),
+        (pa.array(["7.0", "7"], pa.string()), ["7.0", "7"]),
+        (pa.array([b"a", b"\xc3\xa4"], pa.binary()), ["a", "ä"]),
+    ],
+)
+def test_ids_of_any_type_in_a_table_are_told_apart(
+    tmp_path: Path, column: pa.Array, expected: list[str]
+):
+    pq.write_table(pa.table({"id": column, "prompt": ["x", "y"]}), tmp_path / "p.parquet")
+    assert ids(read(tmp_path / "p.parquet", id_column="id")) == expected
+
+
+def test_a_record_whose_id_is_missing_is_a_failure_in_every_format(tmp_path: Path):
+    path = jsonl(
+        tmp_path,
+        '{"id": NaN, "prompt": "a"}',
+        '{"id": null, "prompt": "b"}',
+        '{"id": "", "prompt": "c"}',
+        '{"prompt": "d"}',
+        '{"id": 5, "prompt": "e"}',
+    )
+    items = read(path, id_column="id")
+    assert ids(items) == ["5"]
+    assert kinds(items) == [(f"p.jsonl:{line}", "missing-id") for line in (1, 2, 3, 4)]
+    table = pa.table({"id": [1.0, float("nan"), None], "prompt": ["a", "b", "c"]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    items = read(tmp_path / "p.parquet", id_column="id")
+    assert ids(items) == ["1"]
+    assert kinds(items) == [("p.parquet#2", "missing-id"), ("p.parquet#3", "missing-id")]
+
+
+@pytest.mark.parametrize("written", ["true", "[1]", '{"a": 1}'])
+def test_an_id_that_is_neither_text_nor_a_number_is_a_failure(tmp_path: Path, written: str):
+    path = jsonl(tmp_path, f'{{"id": {written}, "prompt": "x"}}', '{"id": 1, "prompt": "y"}')
+    items = read(path, id_column="id")
+    assert kinds(items) == [("p.jsonl:1", "bad-id")]
+
+
+def test_missing_tags_are_no_tags(tmp_path: Path):
+    path = jsonl(
+        tmp_path,
+        '{"prompt": "a", "t": NaN}',
+        '{"prompt": "b", "t": ["x", null, NaN, 2]}',
+        '{"prompt": "c", "t": [{"name": "x"}]}',
+    )
+    items = read(path, tags_column="t")
+    assert [item.tags for item in items if isinstance(item, Prompt)] == [(), ("x", "2")]
+    assert kinds(items) == [("p.jsonl:3", "bad-tags")]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_what_json_has_no_number_for_costs_no_record_that_does_not_use_it(
+    tmp_path: Path, value: str
+):
+    path = jsonl(tmp_path, f'{{"prompt": "one", "score": {value}}}')
+    assert [p.text for p in read(path) if isinstance(p, Prompt)] == ["one"]
+
+
+def test_a_prompt_that_is_nan_is_missing(tmp_path: Path):
+    items = read(jsonl(tmp_path, '{"prompt": NaN}', '{"prompt": "one"}'))
+    assert kinds(items) == [("p.jsonl:1", "missing-column")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"prompt": "a", "prompt": "b"}',
+        '{"prompt": [{"role": "user", "content": "a", "content": "b"}]}',
+        r'{"prompt": "half \ud83d"}',
+        r'{"prompt": NaN, "x": "half \ud83d"}',
+        '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"prompt": "a"} {"prompt": "b"}',
+        '{"prompt": ' + "9" * 5000 + "}",
+    ],
+)
+def test_a_line_of_json_that_cannot_be_carried_is_a_failure_with_its_line(
+    tmp_path: Path, line: str
+):
+    items = read(jsonl(tmp_path, '{"prompt": "one"}', line, '{"prompt": "three"}'))
+    assert [p.text for p in items if isinstance(p, Prompt)] == ["one", "three"]
+    assert kinds(items) == [("p.jsonl:2", "bad-json")]
+
+
+def test_text_with_a_nul_in_it_is_carried_whole(tmp_path: Path):
+    path = jsonl(tmp_path, r'{"prompt": "a\u0000b"}')
+    (tmp_path / "p.csv").write_bytes(b"prompt\na\x00b\n")
+    for each in (path, tmp_path / "p.csv"):
+        assert [p.text for p in read(each) if isinstance(p, Prompt)] == ["a\x00b"]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("1,How do I sort a list, then reverse it", "3 cells for 2 columns"),
+        ("1,a,b,c,d", "5 cells for 2 columns"),
+        ("1", "1 cells for 2 columns"),
+        ('1,"a" b', "expected after"),
+    ],
+)
+def test_a_csv_row_without_one_cell_for_each_column_is_a_failure(
+    tmp_path: Path, row: str, words: str
+):
+    (tmp_path / "p.csv").write_text(f'\ufeffid,prompt\n0,one\n{row}\n2,"two\nlines"\n\n3,three\n')
+    items = read(tmp_path / "p.csv", id_column="id")
+    assert ids(items) == ["0", "2", "3"]
+    (failure,) = (item for item in items if isinstance(item, Failure))
+    assert (failure.record_id, failure.kind) == ("p.csv:3", "bad-csv")
+    assert words in failure.message
+
+
+def test_a_csv_quote_that_never_closes_names_the_line_it_opens_in_and_what_it_takes(
+    tmp_path: Path,
+):
+    (tmp_path / "p.csv").write_text('id,prompt\n1,one\n2,"two\n3,three\n4,four\n')
+    items = read(tmp_path / "p.csv")
+    assert [p.text for p in items if isinstance(p, Prompt)] == ["one"]
+    (failure,) = (item for item in items if isinstance(item, Failure))
+    assert failure.record_id == "p.csv:3"
+    assert failure.message.endswith("lines 3 to 5 are lost in it")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("prompt,prompt\na,b\n", "p.csv:1: 2 columns are named 'prompt'"),
+        ("id,prompt,id\n1,a,2\n", "2 columns are named 'id'"),
+        (",\na,b\n", "the header names no columns"),
+        ('"prompt\na\nb\n', "p.csv:1: the header cannot be read"),
+    ],
+)
+def test_a_csv_header_that_says_too_little_is_refused(tmp_path: Path, content: str, words: str):
+    (tmp_path / "p.csv").write_text(content)
+    with pytest.raises(RecordError, match=words):
+        check_source(PromptSource(path=tmp_path / "p.csv", id_column="id"))
+
+
+def test_columns_that_are_not_used_may_have_one_name(tmp_path: Path):
+    (tmp_path / "p.csv").write_text("x,prompt,x\n1,a,2\n")
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["x", "prompt", "x"])
+    pq.write_table(table, tmp_path / "p.parquet")
+    for name in ("p.csv", "p.parquet"):
+        assert [p.text for p in read(tmp_path / name) if isinstance(p, Prompt)] == ["a"]
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(RecordError, match=r"p\.parquet: 2 columns are named 'prompt'"):
+        read(tmp_path / "p.parquet")
+
+
+def test_a_row_that_python_cannot_hold_is_a_failure_and_the_others_are_read(tmp_path: Path):
+    bad = pa.array([b"one", b"caf\xe9", b"three"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"prompt": bad}), tmp_path / "p.parquet")
+    items = read(tmp_path / "p.parquet")
+    assert [p.text for p in items if isinstance(p, Prompt)] == ["one", "three"]
+    assert kinds(items) == [("p.parquet#2", "bad-value")]

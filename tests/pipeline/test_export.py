@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from rlaif.pipeline import export
 from rlaif.pipeline.export import FORMATS
 from rlaif.pipeline.export.labels import Labels
 from rlaif.pipeline.export.shape import DATA_FILE
-from rlaif.runs import Run, tables
+from rlaif.records import Prompt
+from rlaif.runs import Run, RunWriter, open_run, tables
 from tests.e2e.project import rlaif
-from tests.pipeline.exported import CONVERSATIONS, make_run
+from tests.pipeline.exported import CONVERSATIONS, make_row, make_run
+from tests.records.test_tool_use import ASKED, CALL, WEATHER
+from tests.runs.made import make_manifest
 
 MARKS = {"prompt_id", "constitution", "run"}
 
@@ -188,7 +192,7 @@ def test_turns_that_do_not_alternate_are_left_out_for_llama_factory_and_counted(
     found = export(run, tmp_path / "out", to="llama-factory")
     assert (found.records, found.unsayable) == (2, 1)
     assert (
-        "1 records were left out because their turns"
+        "1 records were left out: they have turns that do not alternate."
         in (tmp_path / "out" / "README.md").read_text()
     )
     entry = json.loads((tmp_path / "out" / "dataset_info.json").read_text())["demo"]
@@ -271,3 +275,50 @@ def test_the_command_says_what_became_of_the_labels(run: Run, tmp_path: Path):
 def _card(run: Run, out: Path, **options: Any) -> str:
     export(run, out, **options)
     return (out / "README.md").read_text()
+
+
+def with_tools(folder: Path) -> Run:
+    with RunWriter(folder / "run", make_manifest()) as writer:
+        writer.add_row(make_row(0, [{"role": "user", "content": "say the sky"}], 0.9))
+        row = make_row(1, ASKED, 0.8)
+        writer.add_row(replace(row, prompt=Prompt.build(ASKED, id="p1", tools=[WEATHER])))
+    return open_run(folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("to", "what", "column"),
+    [
+        ("trl", "pairs", "prompt"),
+        ("trl", "prompts", "prompt"),
+        ("trl", "judgments", "prompt"),
+        ("messages", "demonstrations", "messages"),
+        ("axolotl", "pairs", "messages"),
+        ("axolotl", "demonstrations", "messages"),
+    ],
+)
+def test_formats_that_hold_tools_get_the_conversation_whole(
+    tmp_path: Path, to: str, what: str, column: str
+):
+    found = rows(with_tools(tmp_path), tmp_path, to=to, what=what)
+    plain, called = (row[column] for row in found)
+    assert (plain[0]["content"], plain[0]["tool_calls"]) == ("say the sky", None)
+    assert called[1]["tool_calls"] == [CALL]
+    assert called[2]["tool_call_id"] == "c7"
+    defined = [row["tools"] for row in found]
+    assert defined[0] is None
+    assert json.loads(defined[1]) == [WEATHER]
+
+
+@pytest.mark.parametrize(
+    ("to", "what"),
+    [("openrlhf", "pairs"), ("llama-factory", "pairs"), ("verl", "demonstrations")],
+)
+def test_formats_that_hold_no_tools_leave_the_conversation_out_and_say_why(
+    tmp_path: Path, to: str, what: str
+):
+    found = export(with_tools(tmp_path), tmp_path / "out", to=to, what=what)
+    assert (found.records, found.unsayable) == (1, 1)
+    assert (
+        "1 records were left out: they call or define tools"
+        in (tmp_path / "out" / "README.md").read_text()
+    )

@@ -1,8 +1,10 @@
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -13,12 +15,15 @@ from rlaif.records import (
     Failure,
     Judgment,
     PreferencePair,
+    Prompt,
     Response,
     Revision,
     Verdict,
 )
 from rlaif.runs import ROW_SCHEMA, read_rows, row_from_dict, row_to_dict, write_shard
+from rlaif.runs.shards import hold_tools
 from rlaif.runs.text import mend_json, mend_text
+from tests.records.test_tool_use import ASKED, WEATHER
 from tests.runs.made import make_judgment, make_row, make_verdict
 from tests.runs.strategies import rows
 
@@ -101,3 +106,17 @@ def test_good_text_is_left_alone(text):
 def test_mended_text_can_be_written(text):
     (mended,) = mend_json({text: [text]}).values()
     assert mended[0].encode().decode() == mended[0]
+
+
+def test_a_shard_has_more_fields_only_where_a_prompt_has_tools(tmp_path: Path):
+    plain = make_row(0)
+    tools = replace(make_row(1), prompt=Prompt.build(ASKED, id="t", tools=[WEATHER]))
+    for name, written, number in (("plain", [plain], 1), ("both", [plain, tools], 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = write_shard(folder, written, run="demo")
+        schema = pq.ParquetFile(path).schema_arrow
+        assert schema.metadata[b"rlaif.schema"] == str(number).encode()
+        assert (schema.field("prompt").type == ROW_SCHEMA.field("prompt").type) == (number == 1)
+        assert hold_tools(folder) == (number == 2)
+        assert {row.id: row for row in read_rows(folder)} == {row.id: row for row in written}

@@ -7,6 +7,7 @@ import jinja2
 
 from rlaif.errors import CallFailed
 from rlaif.records import Message
+from rlaif.records.tool_use import for_template, left_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -113,16 +114,21 @@ class Chat:
         return ends if first is None else ends | {first}
 
     def _render(self, messages: Sequence[Message], *, start_reply: bool = True) -> str:
+        turns, tools = for_template(messages)
         try:
             rendered = self._tokenizer.apply_chat_template(
-                list(messages),
+                turns,
                 tokenize=False,
                 add_generation_prompt=start_reply,
+                **({} if tools is None else {"tools": tools}),
                 **self._variables,
             )
         except (jinja2.TemplateError, TypeError) as problem:
             message = f"the model's chat template does not take these messages: {problem}"
             raise CallFailed(message, kind="chat-template") from None
+        if lost := left_out(messages, str(rendered)):
+            message = f"the model's chat template leaves out the tool {lost!r}"
+            raise CallFailed(message, kind="chat-template", hint="choose a model that knows tools")
         return str(rendered)
 
     def _encode(self, text: str) -> list[int]:

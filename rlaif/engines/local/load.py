@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlaif.config import Settings, load_config, nearest
+from rlaif.config.explain import spelled
 from rlaif.config.load import FilePath
 from rlaif.engines.local.chat import Chat
 from rlaif.errors import ConfigError, EngineMissing
@@ -29,7 +30,9 @@ from rlaif.models import (
 class TransformersOptions(Settings):
     """Everything below ``options:`` of an engine ``transformers``."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Annotated[str, spelled(r"auto|cpu|cuda(:\d+)?", "write auto, cpu, cuda, or cuda:0")] = (
+        "auto"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU that has it, float32 on a CPU."
     )

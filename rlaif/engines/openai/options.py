@@ -3,12 +3,13 @@
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from rlaif.config import Settings, load_config
+from rlaif.config.explain import spelled
 from rlaif.engines.traffic.lanes import Bounds
 from rlaif.errors import ConfigError, EngineMissing
 
@@ -62,9 +63,8 @@ class OpenAIOptions(Settings):
     base_urls: tuple[str, ...] = Field(
         (), description="Several servers with the same model; calls go to the least loaded."
     )
-    served_as: str | None = Field(
+    served_as: Annotated[str, spelled(r"\S(.*\S)?", "no white space around it")] | None = Field(
         None,
-        pattern=r"^\S(.*\S)?$",
         max_length=200,
         description="Stands for the addresses in every record's identity, so that they may change. "
         "You vouch that all servers under this name have the same weights.",

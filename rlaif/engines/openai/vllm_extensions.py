@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlaif.engines.openai.wire import prefilled, read_usage
+from rlaif.engines.openai.wire import conversation, prefilled, read_usage
 from rlaif.engines.protocol import Label, Reply, Score
 from rlaif.engines.traffic.outcomes import BadReply
 
@@ -51,7 +51,9 @@ def prompt_body(request: Score, extra_body: Mapping[str, Any]) -> dict[str, Any]
     """
     names = ("chat_template", "chat_template_kwargs")
     template = {name: extra_body[name] for name in names if name in extra_body}
-    return {"messages": request.messages, "add_generation_prompt": True, **template}
+    asked = conversation(request.messages)
+    asked.pop("tool_choice", None)
+    return {**asked, "add_generation_prompt": True, **template}
 
 
 def read_tokens(payload: Mapping[str, Any]) -> list[int]:
@@ -69,7 +71,7 @@ def read_tokens(payload: Mapping[str, Any]) -> list[int]:
 def exact_label_body(request: Label, ids: Sequence[Sequence[int]], field: str) -> dict[str, Any]:
     """Return the body that asks for the log-probabilities of exactly these first tokens."""
     body: dict[str, Any] = {
-        "messages": request.messages,
+        **conversation(request.messages),
         "temperature": 0.0,
         "top_p": 1.0,
         field: 1,

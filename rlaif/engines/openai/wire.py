@@ -14,6 +14,7 @@ import orjson
 from rlaif.engines.protocol import Generate, Label, Reply, Usage, log_sum
 from rlaif.engines.traffic.outcomes import BadReply
 from rlaif.records import Message
+from rlaif.records.tool_use import for_server, tools_of, uses_tools
 
 Structured = Literal["response_format", "structured_outputs", "none"]
 
@@ -30,7 +31,7 @@ def generate_body(
     """
     sampling = request.sampling
     body: dict[str, Any] = {
-        "messages": request.messages,
+        **conversation(request.messages),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         max_tokens_field: sampling.max_tokens,
@@ -49,7 +50,7 @@ def generate_body(
 def label_body(request: Label, *, max_tokens_field: str, top_logprobs: int) -> dict[str, Any]:
     """Return the body that asks for the log-probabilities of the first token of the reply."""
     body: dict[str, Any] = {
-        "messages": request.messages,
+        **conversation(request.messages),
         "temperature": 0.0,
         "top_p": 1.0,
         max_tokens_field: 1,
@@ -59,10 +60,19 @@ def label_body(request: Label, *, max_tokens_field: str, top_logprobs: int) -> d
     return body | prefilled(request.messages, request.stub) if request.stub else body
 
 
+def conversation(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return the fields that hold a conversation and its tools; the reply is to be text."""
+    if not uses_tools(messages):
+        return {"messages": messages}
+    tools = tools_of(messages)
+    chosen = {} if tools is None else {"tools": tools, "tool_choice": "none"}
+    return {"messages": for_server(messages), **chosen}
+
+
 def prefilled(messages: Sequence[Message], stub: str) -> dict[str, Any]:
     """Return the fields by which vLLM and SGLang let the caller start the reply."""
     return {
-        "messages": [*messages, {"role": "assistant", "content": stub}],
+        "messages": [*for_server(messages), {"role": "assistant", "content": stub}],
         "add_generation_prompt": False,
         "continue_final_message": True,
     }

@@ -36,6 +36,7 @@ from rlaif.judging.reading import (
 )
 from rlaif.judging.transforms import Clamp, Transform
 from rlaif.records import Choice, Message, Prompt, content_seed, content_uniform
+from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/pairwise"
 REASONING_TEMPLATE = "judge/pairwise_cot"
@@ -99,7 +100,7 @@ def show_both(question: Question[Any]) -> dict[str, Any]:
         "statement": principle.statement,
         "question": principle.comparison,
         "opposite": principle.opposite,
-        "conversation": question.prompt.messages,
+        "conversation": spoken(question.prompt.messages),
         "response_a": question.a.text,
         "response_b": question.b.text,
         "exemplars": (),

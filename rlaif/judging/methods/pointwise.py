@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.reading import read_expected, read_together
+from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/pointwise"
 LABELS = tuple("123456789")
@@ -37,7 +38,7 @@ def flow(question: Question[Pointwise]) -> Flow:
         label_request(
             question.render(
                 statement=question.principle.statement,
-                conversation=question.prompt.messages,
+                conversation=spoken(question.prompt.messages),
                 response=response.text,
             ),
             LABELS,

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.position import sigmoid, split_orders
 from rlaif.judging.reading import read_labels, read_together
+from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/rubric"
 LABELS = ("Yes", "No")
@@ -53,7 +54,7 @@ def flow(question: Question[Rubric]) -> Flow:
             question.render(
                 statement=question.principle.statement,
                 against=against,
-                conversation=question.prompt.messages,
+                conversation=spoken(question.prompt.messages),
                 response=response.text,
             ),
             LABELS,

@@ -62,6 +62,7 @@ AXOLOTL = Format(
         "pairs": _pairs,
         **{what: conversations(what) for what in ("demonstrations", "revisions", "responses")},
     },
+    holds_tools=True,
     hard_labels=True,
     refused={
         "judgments": "none of its trainers reads them",

@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,15 @@ from rlaif.pipeline.export.openrlhf import OPENRLHF
 from rlaif.pipeline.export.shape import DATA_FILE, MESSAGES, TRL, Format, Record, Shape
 from rlaif.pipeline.export.verl import VERL
 from rlaif.records.plain import Plain
+from rlaif.records.tool_use import uses_tools
 from rlaif.runs import Run, open_run, tables
+from rlaif.runs.layout import Layout
+from rlaif.runs.shards import hold_tools
 
 _BATCH = 1000
+
+_NO_TURNS = "have turns that do not alternate"
+_NO_TOOLS = "call or define tools, or name who speaks, which the format does not hold"
 
 FORMATS: Mapping[str, Format] = {
     one.name: one for one in (TRL, MESSAGES, OPENRLHF, VERL, LLAMA_FACTORY, AXOLOTL)
@@ -43,7 +50,7 @@ class Exported(Plain):
 
     to: str = "trl"
     unsayable: int = 0
-    """Records that the format has no words for, such as turns that do not alternate."""
+    """Records that the format cannot hold: turns that do not alternate, calls of tools."""
 
     label_smoothing: float | None = None
     """mean(1 − p) over the pairs, for trainers that know no soft labels; else None."""
@@ -80,17 +87,22 @@ def export(
         RunError: The run cannot be read or has no such record, or ``out`` cannot be written; an
             earlier export is left as it is.
     """
-    form, shape = _shape(what, to)
+    form, make_shape = _shape(what, to)
     _check_repeat(form, what, repeat)
     source = open_run(run) if not isinstance(run, Run) else run
+    schema = tables.TABLES[what].schema
+    if form.holds_tools and hold_tools(Layout(source.path).shards):
+        schema = tables.with_tools(schema)
+    shape = make_shape(schema)
     target = Path(out)
     about = {"schema": 1, "run": source.manifest.label, "what": what, "to": to}
     with export_folder(target, run=source.path, about=about, force=force) as folder:
         labels = Labels(min_margin, repeat)
         records = labels.apply(tables.TABLES[what].records(source))
-        written, unsayable = _write(records, shape, folder / DATA_FILE)
+        written, reasons = _write(records, form, shape, folder / DATA_FILE)
         if not written:
-            raise _nothing(source, what, labels.left_out, unsayable)
+            raise _nothing(source, what, labels.left_out, reasons)
+        unsayable = reasons.total()
         smoothing = labels.smoothing if form.hard_labels and repeat == 1 else None
         found = Exported(target, what, written, labels.left_out, to, unsayable, smoothing)
         card = data_card(
@@ -101,7 +113,7 @@ def export(
             left_out=labels.left_out,
             digest=_digest(folder / DATA_FILE),
         )
-        files = {CARD: card + _told(form, found, repeat)}
+        files = {CARD: card + _told(form, found, repeat, reasons)}
         for name, text in (files | dict(form.files(what, source.manifest.name))).items():
             (folder / name).write_text(text, encoding="utf-8")
     return found
@@ -112,17 +124,21 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _nothing(run: Run, what: str, left_out: int, unsayable: int) -> RunError:
-    if left_out or unsayable:
+def _nothing(run: Run, what: str, left_out: int, reasons: Counter[str]) -> RunError:
+    if left_out or reasons:
+        counted = [f"{left_out} are below the margin", *_counted(reasons)]
         return RunError(
-            f"nothing to export: {left_out} {what} are below the margin, and the turns of "
-            f"{unsayable} do not alternate",
+            f"nothing to export of the {what}: {', '.join(counted)}",
             hint="lower --min-margin, or choose another --to",
         )
     return RunError(f"nothing to export: the run has no {what}{why_failed(run)}")
 
 
-def _shape(what: str, to: str) -> tuple[Format, Shape]:
+def _counted(reasons: Counter[str]) -> list[str]:
+    return [f"{count} {reason}" for reason, count in reasons.items()]
+
+
+def _shape(what: str, to: str) -> tuple[Format, Callable[[pa.Schema], Shape]]:
     if what not in tables.TABLES:
         raise InputError(f"--what {what}: unknown{nearest(what, list(tables.TABLES))}")
     if to not in FORMATS:
@@ -133,7 +149,7 @@ def _shape(what: str, to: str) -> tuple[Format, Shape]:
             f"--to {to} has no {what}: {form.refused[what]}",
             hint=f"--what {', '.join(form.shapes)}; or --to trl, which has everything",
         )
-    return form, form.shapes[what](tables.TABLES[what].schema)
+    return form, form.shapes[what]
 
 
 def _check_repeat(form: Format, what: str, repeat: int) -> None:
@@ -146,13 +162,10 @@ def _check_repeat(form: Format, what: str, repeat: int) -> None:
         )
 
 
-def _told(form: Format, found: Exported, repeat: int) -> str:
+def _told(form: Format, found: Exported, repeat: int, reasons: Counter[str]) -> str:
     """What the card says beside: whose format it is, and what became of soft labels."""
     lines = ["", "## Format", "", f"Written for {form.name}; see docs/handoff in the project."]
-    if found.unsayable:
-        lines.append(
-            f"{found.unsayable} records were left out because their turns do not alternate."
-        )
+    lines += [f"{count} records were left out: they {why}." for why, count in reasons.items()]
     if form.hard_labels and found.what == "pairs":
         lines += ["", "## Soft labels", "", _labels_told(form, found, repeat)]
     return "\n".join(lines) + "\n"
@@ -179,20 +192,30 @@ def _labels_told(form: Format, found: Exported, repeat: int) -> str:
     )
 
 
-def _write(records: Iterator[Record], shape: Shape, path: Path) -> tuple[int, int]:
-    written = unsayable = 0
+def _write(
+    records: Iterator[Record], form: Format, shape: Shape, path: Path
+) -> tuple[int, Counter[str]]:
+    """Return how many were written, and for what reasons how many were not."""
+    written, reasons = 0, Counter[str]()
     with pq.ParquetWriter(path, shape.schema, compression="zstd") as writer:
         for batch in _batches(records):
             rows: list[Record] = []
             for record in batch:
+                if not form.holds_tools and _has_tools(record):
+                    reasons[_NO_TOOLS] += 1
+                    continue
                 row = shape.convert(record, written + len(rows))
                 if row is None:
-                    unsayable += 1
+                    reasons[_NO_TURNS] += 1
                 else:
                     rows.append(row)
             written += len(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=shape.schema))
-    return written, unsayable
+    return written, reasons
+
+
+def _has_tools(record: Record) -> bool:
+    return tables.TOOLS in record or uses_tools(record["prompt"])
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -12,8 +12,8 @@ Record = dict[str, Any]
 
 DATA_FILE = "data/train-00000-of-00001.parquet"
 
-MARKS = ("prompt_id", "constitution", "run")
-"""Columns that every export keeps: where a record comes from."""
+MARKS = ("prompt_id", "constitution", "run", tables.TOOLS)
+"""Columns that every export keeps: where a record comes from, and the tools it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,9 @@ class Format:
     name: str
     shapes: Mapping[str, Callable[[pa.Schema], Shape]]
     """Kind of record to its shape, made from the columns a run gives."""
+
+    holds_tools: bool = False
+    """Whether conversations may call tools, and a column ``tools`` may define them."""
 
     hard_labels: bool = False
     """Whether its trainers know no ``chosen_prob``."""
@@ -70,7 +73,7 @@ def conversations(what: str) -> Callable[[pa.Schema], Shape]:
         fields = [schema.field("prompt").with_name("messages"), *rest]
 
         def convert(record: Record, _: int) -> Record:
-            kept = {one.name: record[one.name] for one in rest}
+            kept = {one.name: record.get(one.name) for one in rest}
             return {"messages": [*record["prompt"], *record[column]], **kept}
 
         return Shape(pa.schema(fields), convert)
@@ -97,10 +100,11 @@ def _as_it_is(schema: pa.Schema) -> Shape:
 
 _ALL: dict[str, Callable[[pa.Schema], Shape]] = dict.fromkeys(tables.TABLES, _as_it_is)
 
-TRL = Format("trl", _ALL)
+TRL = Format("trl", _ALL, holds_tools=True)
 
 MESSAGES = Format(
     "messages",
     {what: conversations(what) for what in ("demonstrations", "responses", "revisions")},
+    holds_tools=True,
     refused=dict.fromkeys(("pairs", "judgments", "prompts"), _NO_CONVERSATION),
 )

@@ -22,7 +22,7 @@ from rlaif.errors import RlaifError, StoppedEarly
 from rlaif.records import Failure, Row
 from rlaif.runs import Entry, Ledger, row_from_dict
 from rlaif.runs.ids import WIDTH
-from rlaif.runs.schema import rows_to_batch
+from rlaif.runs.schema import rows_to_batch, schema_of
 from rlaif.runs.text import mend_json
 from rlaif.sessions.budget import NOTHING, Budget, Spend
 
@@ -46,7 +46,7 @@ class Done:
 
     def encode(self) -> tuple[bytes, bytes]:
         """Return the rows as Arrow holds them in shards, and the rest as JSON."""
-        batch = rows_to_batch(self.rows)
+        batch = rows_to_batch(self.rows, schema_of(self.rows)[1])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as stream:
             stream.write_batch(batch)

@@ -39,6 +39,7 @@ from rlaif.pipeline.ray.staging import staged
 from rlaif.pipeline.ray.worker import Worker, WorkerTask
 from rlaif.records import Prompt
 from rlaif.runs import RunWriter
+from rlaif.runs.schema import prompt_from_dict
 from rlaif.sessions.concurrent import DRAIN_SECONDS, Interrupted, stop_signals
 
 _CALM_DRAIN_SECONDS = 600.0
@@ -91,10 +92,7 @@ class _Actor:
         self._worker = Worker(task, link, name[:16] if name else secrets.token_hex(8))
 
     def __call__(self, block: pa.Table) -> dict[str, list[bytes]]:
-        prompts = [
-            Prompt(one["id"], tuple(one["messages"]), tuple(one["tags"]))
-            for one in block.column("prompt").to_pylist()
-        ]
+        prompts = [prompt_from_dict(one) for one in block.column("prompt").to_pylist()]
         rows, rest = self._worker.work(prompts).encode()
         return {"rows": [rows], "rest": [rest]}
 

@@ -13,10 +13,10 @@ from rlaif.records import Prompt
 from rlaif.runs import RunWriter
 from rlaif.runs.files import make_folder
 from rlaif.runs.layout import Layout
-from rlaif.runs.schema import ROW_SCHEMA
+from rlaif.runs.schema import TOOL_ROW_SCHEMA
 from rlaif.sessions.concurrent import read_in_thread
 
-_STAGED = pa.schema([ROW_SCHEMA.field("prompt")])
+_STAGED = pa.schema([TOOL_ROW_SCHEMA.field("prompt")])
 _STAGED_ROWS = 4096
 
 

@@ -8,7 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from rlaif.engines.local.chat import Chat
 from rlaif.errors import CallFailed
+from rlaif.records import Prompt
 from tests.engines.local.brute import Brute, user
+from tests.records.test_tool_use import ASKED, WEATHER
 
 
 @pytest.fixture
@@ -79,3 +81,24 @@ def test_the_limit_counts_prompt_and_reply(brute: Brute):
     with pytest.raises(CallFailed, match=f"{length} tokens") as failure:
         Chat(brute.tokenizer, context=length).prompt_ids(user("Yes."))
     assert failure.value.kind == "context-length"
+
+
+KNOWS_TOOLS = """\
+{%- for tool in tools or [] %}[{{ tool.function.name }}]{% endfor %}
+{%- for m in messages %}<{{ m.role }}>{{ m.content }}
+{%- for call in m.tool_calls or [] %}!{{ call.function.name }}
+{%- for key, value in call.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}
+{%- endfor %}{% endfor %}"""
+
+
+def test_a_template_that_knows_tools_gets_definitions_calls_and_results(brute: Brute):
+    messages = Prompt.build(ASKED, tools=[WEATHER]).messages
+    brute.tokenizer.chat_template = KNOWS_TOOLS
+    rendered = brute.tokenizer.decode(Chat(brute.tokenizer).prompt_ids(messages))
+    assert rendered == "[weather]<user>Is it raining?<assistant>!weather city=Köln<tool>yes"
+
+
+def test_a_template_that_leaves_out_a_call_fails_the_call(brute: Brute):
+    with pytest.raises(CallFailed, match="leaves out the tool 'weather'") as caught:
+        Chat(brute.tokenizer).prompt_ids(Prompt.build(ASKED).messages)
+    assert caught.value.kind == "chat-template"

@@ -21,7 +21,8 @@ from rlaif.engines.traffic.outcomes import (
     read_retry_after,
 )
 from rlaif.engines.traffic.transport import Answer
-from rlaif.records import Message
+from rlaif.records import Message, Prompt
+from tests.records.test_tool_use import ASKED, CALL, WEATHER
 
 MESSAGES: tuple[Message, ...] = ({"role": "user", "content": "Hello"},)
 
@@ -43,7 +44,7 @@ def label_reply(*candidates: tuple[str, float]) -> dict[str, Any]:
 
 def generate(**changes: Any) -> dict[str, Any]:
     request = Generate(
-        MESSAGES,
+        changes.pop("messages", MESSAGES),
         changes.pop("sampling", Sampling()),
         (7, 8),
         **changes,
@@ -366,3 +367,19 @@ def test_the_words_of_a_server_are_found_and_kept_short():
     assert explain(answer(502, b"<html>Bad Gateway</html>"))[0] == "<html>Bad Gateway</html>"
     assert explain(answer(500, b""))[0] == "no explanation"
     assert len(explain(answer(500, b"x" * 5000))[0]) == 300
+
+
+def test_a_conversation_with_tools_is_sent_as_servers_take_it():
+    messages = Prompt.build(ASKED, tools=[WEATHER]).messages
+    body = generate(messages=messages)
+    assert body["tools"] == [WEATHER]
+    assert body["tool_choice"] == "none"
+    assert body["messages"][1] == {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    assert body["messages"][2]["tool_call_id"] == "c7"
+    assert all("tools" not in message for message in body["messages"])
+    label = wire.label_body(
+        Label(messages, ("A", "B")), max_tokens_field="max_tokens", top_logprobs=5
+    )
+    assert label["messages"] == body["messages"]
+    stubbed = generate(messages=messages, stub="It")
+    assert stubbed["messages"] == [*body["messages"], {"role": "assistant", "content": "It"}]
