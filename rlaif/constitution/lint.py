@@ -31,6 +31,16 @@ _REQUESTS = {
 }
 
 
+_SEVERITIES: dict[str, Severity] = {
+    "example-tie": "error",
+    "example-breaks-rule": "error",
+    "missing-opposite": "info",
+    "missing-examples": "info",
+    "unused-tag": "info",
+}
+"""Of findings that are not warnings."""
+
+
 def lint_constitution(
     source: str | Path, *, prompt_tags: Collection[str] | None = None
 ) -> tuple[Finding, ...]:
@@ -76,9 +86,9 @@ class _Linter:
         yield from self._examples(principle)
         yield from self._patterns(principle)
         if principle.weight == 0:
+            message = "weight is 0, so the principle is never drawn"
             fix = "set a weight above 0, or remove the principle"
-            code, what = "zero-weight", "weight is 0, so the principle is never drawn"
-            yield self._say(principle, "weight", "warning", code, what, fix)
+            yield self._say(principle, "weight", "zero-weight", message, fix)
 
     def repeats(self, constitution: Constitution) -> Iterator[Finding]:
         """Find statements that say the same thing twice."""
@@ -86,12 +96,12 @@ class _Linter:
             alike = wording.likeness(first.statement, later.statement)
             where = self._at(first, "statement").finding("info", "", "").where
             if alike == 1:
-                code, what = "duplicate-statement", f"the same words as {first.id!r} at {where}"
-                yield self._say(later, "statement", "warning", code, what, "remove one of them")
+                code, message = "duplicate-statement", f"the same words as {first.id!r} at {where}"
+                yield self._say(later, "statement", code, message, "remove one of them")
             elif alike >= ALIKE:
-                code, what = "near-duplicate", f"nearly the same as {first.id!r} at {where}"
+                code, message = "near-duplicate", f"nearly the same as {first.id!r} at {where}"
                 fix = "remove one of them, or say how they differ"
-                yield self._say(later, "statement", "warning", code, what, fix)
+                yield self._say(later, "statement", code, message, fix)
 
     def balance(self, constitution: Constitution) -> Iterator[Finding]:
         """Check that judged principles do not nearly all encourage, or nearly all forbid."""
@@ -126,51 +136,45 @@ class _Linter:
         for principle in constitution.principles:
             for index, tag in enumerate(principle.applies_to):
                 if tag not in prompt_tags:
-                    code, what = "unmatched-applies-to", f"no prompt has the tag {tag!r}"
+                    place, message = f"applies_to.{index}", f"no prompt has the tag {tag!r}"
                     fix = f"prompts have: {', '.join(sorted(prompt_tags)) or 'no tags'}"
-                    yield self._say(principle, f"applies_to.{index}", "warning", code, what, fix)
+                    yield self._say(principle, place, "unmatched-applies-to", message, fix)
         active = [principle for principle in constitution.principles if principle.weight > 0]
         mentioned = {tag for principle in active for tag in principle.applies_to}
         for tag in sorted(set(prompt_tags) - mentioned):
             if any(principle.applies((tag,)) for principle in active):
                 severity: Severity = "info"
-                what = f"no applies_to names the prompt tag {tag!r}"
+                message = f"no applies_to names the prompt tag {tag!r}"
                 fix = "fine unless some principles are meant for these prompts"
             else:
                 severity = "warning"
-                what = f"no principle applies to prompts tagged only {tag!r}"
+                message = f"no principle applies to prompts tagged only {tag!r}"
                 fix = "add the tag to an applies_to, or leave applies_to out of a principle"
             spot = self._root.within("principles")
-            yield spot.finding(severity, "unused-prompt-tag", what, fix)
+            yield spot.finding(severity, "unused-prompt-tag", message, fix)
 
     def _statement(self, principle: Principle) -> Iterator[Finding]:
-        words = wording.vague_words(principle.statement)
-        if words:
-            code, what = "vague", f"{', '.join(map(repr, words))} can mean anything"
+        statement = principle.statement
+        if words := wording.vague_words(statement):
+            message = f"{', '.join(map(repr, words))} can mean anything"
             fix = "say what a reader would see in the response"
-            yield self._say(principle, "statement", "warning", code, what, fix)
-        if len(principle.statement.split()) < wording.FEWEST_WORDS:
-            code, what = "too-short", f"{principle.statement!r} leaves its meaning to the reader"
+            yield self._say(principle, "statement", "vague", message, fix)
+        if len(statement.split()) < wording.FEWEST_WORDS:
+            message = f"{statement!r} leaves its meaning to the reader"
             fix = "say who does what, and in which case"
-            yield self._say(principle, "statement", "warning", code, what, fix)
-        joined = wording.joined_demands(principle.statement)
-        if joined:
-            code, what = "double-barrelled", f"two demands in one statement ({joined!r})"
-            yield self._say(
-                principle, "statement", "warning", code, what, "split it into two principles"
-            )
+            yield self._say(principle, "statement", "too-short", message, fix)
+        if joined := wording.joined_demands(statement):
+            message = f"two demands in one statement ({joined!r})"
+            fix = "split it into two principles"
+            yield self._say(principle, "statement", "double-barrelled", message, fix)
 
     def _polarity(self, principle: Principle) -> Iterator[Finding]:
         expected = "avoid" if wording.forbids(principle.statement) else "encourage"
         if principle.kind == "judged" and principle.polarity != expected:
             how = "forbids" if expected == "avoid" else "asks for something"
-            code, what = (
-                "polarity-mismatch",
-                f"the statement {how}, but polarity is {principle.polarity}",
-            )
-            yield self._say(
-                principle, "polarity", "warning", code, what, f"write {expected}, or reword"
-            )
+            message = f"the statement {how}, but polarity is {principle.polarity}"
+            fix = f"write {expected}, or reword"
+            yield self._say(principle, "polarity", "polarity-mismatch", message, fix)
 
     def _requests(self, principle: Principle) -> Iterator[Finding]:
         if principle.kind == "rule":
@@ -178,79 +182,55 @@ class _Linter:
         for name, fix in _REQUESTS.items():
             if not getattr(principle, name):
                 code = f"missing-{name.replace('_', '-')}"
-                yield self._say(principle, name, "warning", code, f"{name} is missing", fix)
+                yield self._say(principle, name, code, f"{name} is missing", fix)
         if principle.comparison and not principle.comparison.endswith("?"):
-            code, what = "comparison-not-a-question", "it does not end with a question mark"
-            yield self._say(
-                principle, "comparison", "warning", code, what, "ask 'Which response ...?'"
-            )
+            code, message = "comparison-not-a-question", "it does not end with a question mark"
+            yield self._say(principle, "comparison", code, message, "ask 'Which response ...?'")
         if not principle.opposite:
+            code, message = "missing-opposite", "opposite is missing"
             fix = "contrastive methods need the statement reversed"
-            code, what = "missing-opposite", "opposite is missing"
-            yield self._say(principle, "opposite", "info", code, what, fix)
+            yield self._say(principle, "opposite", code, message, fix)
 
     def _examples(self, principle: Principle) -> Iterator[Finding]:
         if not principle.examples:
+            code, message = "missing-examples", "examples are missing"
             fix = "one prompt with a better and a worse response tests what you mean"
-            code, what = "missing-examples", "examples are missing"
-            yield self._say(principle, "examples", "info", code, what, fix)
+            yield self._say(principle, "examples", code, message, fix)
         for index, example in enumerate(principle.examples):
-            place = f"examples.{index}"
+            place, code, fix = f"examples.{index}", "example-breaks-rule", "fix the example"
             if example.better == example.worse:
-                code, what = "example-tie", "better and worse are the same text"
-                yield self._say(principle, place, "error", code, what, "change one of them")
+                message = "better and worse are the same text"
+                yield self._say(principle, place, "example-tie", message, "change one of them")
             elif principle.rule is not None:
-                failed = explain_rule(principle.rule, example.better)
-                if failed:
-                    code, what = (
-                        "example-breaks-rule",
-                        f"better does not satisfy the rule ({'; '.join(failed)})",
-                    )
-                    yield self._say(
-                        principle, f"{place}.better", "error", code, what, "fix the example"
-                    )
+                if failed := explain_rule(principle.rule, example.better):
+                    message = f"better does not satisfy the rule ({'; '.join(failed)})"
+                    yield self._say(principle, f"{place}.better", code, message, fix)
                 if not explain_rule(principle.rule, example.worse):
-                    code, what = "example-breaks-rule", "worse satisfies the rule, too"
-                    yield self._say(
-                        principle, f"{place}.worse", "error", code, what, "fix the example"
-                    )
+                    message = "worse satisfies the rule, too"
+                    yield self._say(principle, f"{place}.worse", code, message, fix)
 
     def _patterns(self, principle: Principle) -> Iterator[Finding]:
         for name in ("must_match", "must_not_match"):
             pattern = getattr(principle.rule, name, None)
             if pattern is not None and wording.repeats_a_repetition(pattern):
-                code, what = (
-                    "slow-pattern",
-                    "nested repetition: matching can take exponential time",
-                )
+                message = "nested repetition: matching can take exponential time"
                 fix = "limit one of the repetitions, such as {1,50} in place of +"
-                yield self._say(principle, f"rule.{name}", "warning", code, what, fix)
+                yield self._say(principle, f"rule.{name}", "slow-pattern", message, fix)
 
     def _tag(
         self, principle: Principle, name: str, index: int, used: Counter[str]
     ) -> Iterator[Finding]:
-        tag = getattr(principle, name)[index]
-        place = f"{name}.{index}"
+        tag, place = getattr(principle, name)[index], f"{name}.{index}"
         if used[tag] > 1:
             return
         commoner = [other for other in used if used[other] > 1]
-        close = difflib.get_close_matches(tag, commoner, n=1, cutoff=0.8)
-        if close:
-            code, what = "misspelt-tag", f"{tag!r} looks like {close[0]!r}"
-            yield self._say(principle, place, "warning", code, what, f"write {close[0]!r}")
+        if close := difflib.get_close_matches(tag, commoner, n=1, cutoff=0.8):
+            message, fix = f"{tag!r} looks like {close[0]!r}", f"write {close[0]!r}"
+            yield self._say(principle, place, "misspelt-tag", message, fix)
         elif name == "tags" and commoner:
-            code, what = (
-                "unused-tag",
-                f"no other principle has the tag {tag!r}, so it groups nothing",
-            )
-            yield self._say(
-                principle,
-                place,
-                "info",
-                code,
-                what,
-                "remove it, unless other principles will share it",
-            )
+            message = f"no other principle has the tag {tag!r}, so it groups nothing"
+            fix = "remove it, unless other principles will share it"
+            yield self._say(principle, place, "unused-tag", message, fix)
 
     def _at(self, principle: Principle, place: str) -> Spot:
         name, *steps = place.split(".")
@@ -259,14 +239,8 @@ class _Linter:
             return spots["id"]
         return spots[name].within(*(int(step) if step.isdigit() else step for step in steps))
 
-    def _say(
-        self,
-        principle: Principle,
-        place: str,
-        severity: Severity,
-        code: str,
-        message: str,
-        fix: str,
-    ) -> Finding:
-        spot = self._at(principle, place)
-        return spot.finding(severity, code, message, fix, principle=principle.id)
+    def _say(self, principle: Principle, place: str, code: str, message: str, fix: str) -> Finding:
+        severity = _SEVERITIES.get(code, "warning")
+        return self._at(principle, place).finding(
+            severity, code, message, fix, principle=principle.id
+        )

@@ -76,7 +76,7 @@ def load_constitution(source: str | Path) -> Constitution:
         source: A file; or the name of a shipped constitution, such as ``hhh``.
 
     Raises:
-        ConstitutionError: With every problem on a line of its own: where, what, how to fix it.
+        ConstitutionError: Lists every problem, one per line: where, what, how to fix it.
     """
     return finish(read_constitution(source))
 
@@ -89,7 +89,7 @@ def constitution_from_mapping(data: Mapping[str, Any], *, base: Path | None = No
         base: The folder that ``extends`` is relative to (default: the working directory).
 
     Raises:
-        ConstitutionError: With every problem on a line of its own, by key instead of line.
+        ConstitutionError: Lists every problem, one per line, by key instead of line number.
     """
     path = (base or Path()) / "<constitution>"
     return finish(_read(Document(path, _plain(data), {})))
