@@ -1,25 +1,25 @@
 """Errors: everything this package raises on purpose.
 
-    RlaifError                       what, where and how to mend it; never shown with a traceback
+    RlaifError                       what, where and how to fix it; never shown with a traceback
     ├── InputError        exit 2     bad input: nothing was started
     │   ├── ConfigError              a configuration file or override (also a ValueError)
     │   ├── ConstitutionError        a constitution file; carries every problem with its position
-    │   ├── TemplateError            a Jinja template or the variables given to it
-    │   │   └── RenderError          it cannot be filled in with one prompt; becomes a `Failure`
+    │   ├── TemplateError            a Jinja template or its variables
+    │   │   └── RenderError          it cannot be rendered for one prompt; becomes a `Failure`
     │   └── RecordError              a prompt file, data set or exported file
-    ├── EngineError       exit 1     a model or server could not do what was asked
+    ├── EngineError       exit 1     a model or server could not do the work
     │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
-    │   ├── CallFailed               one call failed for good; becomes a `Failure`, the run goes on
-    │   └── EngineUnavailable exit 3 down, or closed to us half-way: the run can be resumed
+    │   ├── CallFailed               one call failed for good; becomes a `Failure`
+    │   └── EngineUnavailable exit 3 down, or access was revoked half-way: the run can be resumed
     ├── RunError          exit 1     the run directory: damaged, full, read-only
     │   ├── RunLocked     exit 2     another process writes to it
     │   └── RunMismatch   exit 2     it holds another plan, or was written by a newer version
-    ├── TrainingError     exit 1     training could not go on; what was reached is saved
-    ├── StoppedEarly      exit 3     a limit was reached; repeat the command to go on
+    ├── TrainingError     exit 1     training failed; the progress so far is saved
+    ├── StoppedEarly      exit 3     a limit was reached; repeat the command to resume
     └── GateRefused       exit 4     a measured condition was not met
 
-To add one: derive from the class whose exit code fits, keep the message one line of what and where,
-and put the way out into ``hint``.
+To add one: derive from the class whose exit code fits, keep the message to one line of what and
+where, and put how to fix it into ``hint``.
 """
 
 from typing import ClassVar
@@ -30,11 +30,11 @@ class RlaifError(Exception):
 
     Args:
         message: What went wrong and where, one line, no trailing full stop needed.
-        hint: How to mend it, one line; empty when the message already says so.
+        hint: How to fix it, one line; empty if the message already says so.
     """
 
     exit_code: ClassVar[int] = 1
-    """What the command line exits with."""
+    """The exit code of the command line."""
 
     retryable: ClassVar[bool] = False
     """Whether the same command may succeed when repeated unchanged."""
@@ -71,13 +71,13 @@ class ConstitutionError(InputError):
 
 
 class TemplateError(InputError):
-    """A template is malformed, uses an undeclared variable, or was rendered without one."""
+    """A template is invalid, uses an undeclared variable, or is missing a value."""
 
 
 class RenderError(TemplateError):
-    """A sound template cannot be filled in with what it is given, such as a short conversation.
+    """A valid template cannot be rendered with these values, such as a short conversation.
 
-    The pipeline turns it into a `Failure` of the prompt and goes on.
+    The pipeline turns it into a `Failure` of the prompt and continues.
     """
 
 
@@ -86,7 +86,7 @@ class RecordError(InputError):
 
 
 class EngineError(RlaifError):
-    """A model or server could not do what was asked."""
+    """A model or server could not do the work."""
 
 
 class EngineMissing(EngineError):
@@ -96,13 +96,13 @@ class EngineMissing(EngineError):
 
 
 class CallFailed(EngineError):
-    """One call failed for good. The pipeline turns it into a `Failure` and goes on.
+    """One call failed for good. The pipeline turns it into a `Failure` and continues.
 
     Args:
-        message: What the engine said.
+        message: The engine's message.
         kind: Short machine-readable reason, such as ``context-length`` or ``http-500``.
         attempts: How often the call was tried.
-        hint: How to mend it.
+        hint: How to fix it.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ def _rebuild_call_failed(message: str, kind: str, attempts: int, hint: str) -> C
 
 
 class EngineUnavailable(EngineError):
-    """The server does not answer, or lets us in no more. The run stops; what is done is kept."""
+    """The server is down or denies access. The run stops; finished work is kept."""
 
     exit_code = 3
     retryable = True
@@ -145,17 +145,17 @@ class RunMismatch(RunError):
 
 
 class TrainingError(RlaifError):
-    """Training could not go on. Whatever was reached has been saved."""
+    """Training failed. The progress so far is saved."""
 
 
 class StoppedEarly(RlaifError):
-    """A limit the user set was reached. Repeat the command to go on."""
+    """A limit set by the user was reached. Repeat the command to resume."""
 
     exit_code = 3
     retryable = True
 
 
 class GateRefused(RlaifError):
-    """A measured condition was not met, so the work that depends on it was not done."""
+    """A measured condition was not met, so the work that depends on it was not started."""
 
     exit_code = 4

@@ -12,8 +12,8 @@ from rlaif.cli import constitution_checks
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rlaif.constitution.findings import Finding
-    from rlaif.constitution.load import Reading
+    from rlaif.constitution.file_format import Finding
+    from rlaif.constitution.load import LoadedFile
     from rlaif.constitution.models import Principle
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def lint(
     strict: Annotated[bool, typer.Option(help="Warnings fail too.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Say what to mend in constitutions, as file:line:column. Exit 2 on errors."""
+    """Report problems in constitutions as file:line:column, with fixes. Exit 2 on errors."""
     from rlaif.constitution.lint import lint_constitution
 
     severities: set[str] = set()
@@ -47,8 +47,8 @@ def lint(
             if json:
                 _print_json(finding.as_json())
             else:
-                mend = f"; {finding.mend}" if finding.mend else ""
-                place, message = f"{finding.where}: {finding.severity}", f"{finding.message}{mend}"
+                fix = f"; {finding.fix}" if finding.fix else ""
+                place, message = f"{finding.where}: {finding.severity}", f"{finding.message}{fix}"
                 print(f"{place}: {message} [{finding.code}]")
         print(_counted(source, findings), file=sys.stderr)
         severities |= {finding.severity for finding in findings}
@@ -69,28 +69,28 @@ def show(
 
     from rlaif.constitution.load import finish, read_constitution
 
-    reading = read_constitution(source)
-    constitution = finish(reading)
-    chosen = constitution.principles if principle is None else (_find(reading, principle),)
+    loaded = read_constitution(source)
+    constitution = finish(loaded)
+    chosen = constitution.principles if principle is None else (_find(loaded, principle),)
     if json:
         if principle is None:
             head = constitution.model_dump(mode="json", include={"name", "version", "description"})
             facts = {"fingerprint": constitution.fingerprint, "principles": len(chosen)}
             _print_json({"type": "constitution", **head, **facts})
         for each in chosen:
-            facts = {"fingerprint": each.fingerprint, "from": reading.sources(each.id)}
+            facts = {"fingerprint": each.fingerprint, "from": loaded.sources(each.id)}
             _print_json({"type": "principle", **each.model_dump(mode="json"), **facts})
         return
     console = Console(highlight=False)
     if principle is not None:
-        console.print(_in_full(reading, chosen[0]))
+        console.print(_in_full(loaded, chosen[0]))
         return
     console.print(
         f"{constitution.name} {constitution.version}", style="bold", markup=False, end="  "
     )
     console.print(f"fingerprint {constitution.fingerprint}", style="dim")
     console.print(constitution.description, markup=False)
-    console.print(_overview(reading, chosen))
+    console.print(_overview(loaded, chosen))
 
 
 @app.command()
@@ -137,7 +137,7 @@ def schema(
 
 def _counted(source: str, findings: "tuple[Finding, ...]") -> str:
     if not findings:
-        return f"{source}: nothing to mend"
+        return f"{source}: no problems"
     names = {"error": "error", "warning": "warning", "info": "note"}
     parts = []
     for severity, name in names.items():
@@ -147,12 +147,12 @@ def _counted(source: str, findings: "tuple[Finding, ...]") -> str:
     return f"{source}: {', '.join(parts)}"
 
 
-def _find(reading: "Reading", principle_id: str) -> "Principle":
+def _find(loaded: "LoadedFile", principle_id: str) -> "Principle":
     from rlaif.config import nearest
     from rlaif.constitution.load import finish
     from rlaif.errors import ConstitutionError
 
-    constitution = finish(reading)
+    constitution = finish(loaded)
     try:
         return constitution.principle(principle_id)
     except KeyError:
@@ -162,7 +162,7 @@ def _find(reading: "Reading", principle_id: str) -> "Principle":
         raise ConstitutionError(message, hint=hint) from None
 
 
-def _overview(reading: "Reading", principles: "tuple[Principle, ...]") -> "Table":
+def _overview(loaded: "LoadedFile", principles: "tuple[Principle, ...]") -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -177,7 +177,7 @@ def _overview(reading: "Reading", principles: "tuple[Principle, ...]") -> "Table
             statement.append(f"  ({checks})", style="cyan")
         if principle.applies_to:
             statement.append(f"  (only for {', '.join(principle.applies_to)})", style="cyan")
-        files = [Path(file).name for file in reading.sources(principle.id)]
+        files = [Path(file).name for file in loaded.sources(principle.id)]
         cells = (principle.polarity, f"{principle.weight:g}", ", ".join(principle.tags))
         table.add_row(
             Text(principle.id, style="bold"),
@@ -188,7 +188,7 @@ def _overview(reading: "Reading", principles: "tuple[Principle, ...]") -> "Table
     return table
 
 
-def _in_full(reading: "Reading", principle: "Principle") -> "Table":
+def _in_full(loaded: "LoadedFile", principle: "Principle") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
@@ -202,7 +202,7 @@ def _in_full(reading: "Reading", principle: "Principle") -> "Table":
     rows += [("rule", check) for check in _checks(principle)]
     for example in principle.examples:
         rows += [("prompt", example.prompt), ("better", example.better), ("worse", example.worse)]
-    for file, fields in reading.sources(principle.id).items():
+    for file, fields in loaded.sources(principle.id).items():
         rows.append(("from", f"{file} ({', '.join(fields)})"))
     rows.append(("fingerprint", principle.fingerprint))
     for name, value in rows:

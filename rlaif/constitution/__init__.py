@@ -1,8 +1,8 @@
-"""Constitutions: the principles a model should live by, read, checked, then inert."""
+"""Constitutions: the principles a model should follow, from YAML files to frozen values."""
 
 from rlaif.constitution.choose import HowMany, choose_principles
 from rlaif.constitution.diff import Change, ConstitutionDiff, diff_constitutions
-from rlaif.constitution.findings import Finding
+from rlaif.constitution.file_format import Finding
 from rlaif.constitution.lint import lint_constitution
 from rlaif.constitution.load import constitution_from_mapping, load_constitution
 from rlaif.constitution.models import Constitution, Example, Principle, Rule

@@ -1,4 +1,4 @@
-"""Which principles speak about one comparison: drawn by content, so that edits stay local.
+"""Which principles a comparison is judged by: drawn by content, so that edits stay local.
 
 Weighted sampling without replacement by exponential races (Efraimidis & Spirakis 2006): each
 principle draws its own arrival time from (seed, subject, its id) alone, the k earliest win.
@@ -25,14 +25,14 @@ def choose_principles(
 ) -> tuple[Principle, ...]:
     """Return the principles for one subject (a comparison or response id), in their own order.
 
-    Principles of weight 0 are never drawn. ``all`` or a number beyond what is there gives every
-    candidate.
+    Principles of weight 0 are never drawn. ``all``, or a number above the number of
+    candidates, returns every candidate.
 
     Args:
-        principles: To draw from: those that apply to the prompt.
-        how_many: At most.
-        seed: Of the run.
-        subject: What they speak about.
+        principles: The candidates: those that apply to the prompt.
+        how_many: The most to draw.
+        seed: The run's seed.
+        subject: Id of what they are drawn for.
     """
     candidates = [principle for principle in principles if principle.weight > 0]
     if how_many == "all":

@@ -1,7 +1,7 @@
-"""The difference between two constitutions in their own terms: who came, went, or changed how.
+"""The difference between two constitutions, principle by principle: added, removed or changed how.
 
-What a reader of a textual diff must work out is said directly: whether a change can alter data,
-and how many principles it touches, since only judgments that show those are asked again.
+It also says what a textual diff does not: whether a change can alter data, and how many
+principles it touches, since only judgments that show those are asked again.
 """
 
 import difflib
@@ -28,7 +28,7 @@ _KIND_OF_FIELD: dict[str, ChangeKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. ``old`` and ``new`` are plain data; None where there is nothing."""
+    """One difference. ``old`` and ``new`` are plain data; None for the missing side."""
 
     kind: ChangeKind
     """``redefined`` is a new polarity, kind or rule; ``reordered`` a new place in the list."""
@@ -43,7 +43,7 @@ class Change:
     new: Any = None
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain data, for one line of ``--json``."""
+        """Return all fields and ``changes_data``, for one line of ``--json``."""
         return {**asdict(self), "changes_data": self.changes_data}
 
     @property
@@ -65,7 +65,7 @@ class ConstitutionDiff:
 
     @property
     def unchanged(self) -> int:
-        """How many principles of the new constitution have the fingerprint they had."""
+        """How many principles of the new constitution have the same fingerprint in the old one."""
         before = {principle.fingerprint for principle in self.old.principles}
         return sum(principle.fingerprint in before for principle in self.new.principles)
 
@@ -102,7 +102,7 @@ def render_diff(diff: ConstitutionDiff) -> list[str]:
 
 
 def word_changes(old: str, new: str) -> str:
-    """Return one text with the words that went in ``[-…-]`` and those that came in ``{+…+}``."""
+    """Return both texts as one, with removed words in ``[-…-]`` and added ones in ``{+…+}``."""
     before, after = old.split(), new.split()
     pieces = []
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
@@ -123,9 +123,9 @@ def _plain(principle: Principle) -> dict[str, Any]:
 
 def _renamed(before: dict[str, Principle], after: dict[str, Principle]) -> dict[str, str]:
     """Old id to new id, for principles that differ in nothing else."""
-    came = {_but_for_id(p): i for i, p in after.items() if i not in before}
-    gone = {i: _but_for_id(p) for i, p in before.items() if i not in after}
-    return {i: came[content] for i, content in gone.items() if content in came}
+    added = {_but_for_id(p): i for i, p in after.items() if i not in before}
+    removed = {i: _but_for_id(p) for i, p in before.items() if i not in after}
+    return {i: added[content] for i, content in removed.items() if content in added}
 
 
 def _but_for_id(principle: Principle) -> str:
@@ -140,7 +140,7 @@ def _compared(old: Principle, new: Principle) -> Iterator[Change]:
 
 
 def _moved(before: Sequence[str], after: Sequence[str]) -> Iterator[Change]:
-    """The fewest principles whose moving explains the new order; places count from 1."""
+    """The smallest set of moves that explains the new order; places count from 1."""
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     stayed = {
         before[block.a + i] for block in matcher.get_matching_blocks() for i in range(block.size)
@@ -179,19 +179,17 @@ def _rendered(change: Change) -> list[str]:
 
 
 def _tags(old: list[str], new: list[str]) -> str:
-    gone = [f"-{tag}" for tag in old if tag not in new]
-    came = [f"+{tag}" for tag in new if tag not in old]
-    return " ".join([*gone, *came]) or "in another order"
+    removed = [f"-{tag}" for tag in old if tag not in new]
+    added = [f"+{tag}" for tag in new if tag not in old]
+    return " ".join([*removed, *added]) or "in a different order"
 
 
 def _parts(old: Any, new: Any) -> list[str]:
     """What differs between two lists of examples, or two rules."""
     if isinstance(old, list):
-        gone = [item for item in old if item not in new]
-        came = [item for item in new if item not in old]
-        shown = [f"    - {item['prompt']!r:.70}" for item in gone]
-        shown += [f"    + {item['prompt']!r:.70}" for item in came]
-        return shown or ["    in another order"]
+        shown = [f"    - {item['prompt']!r:.70}" for item in old if item not in new]
+        shown += [f"    + {item['prompt']!r:.70}" for item in new if item not in old]
+        return shown or ["    in a different order"]
     before, after = old or {}, new or {}
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"    {key}: {before.get(key)} → {after.get(key)}" for key in keys]

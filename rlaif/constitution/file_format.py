@@ -1,4 +1,4 @@
-"""The file format: what a constitution file may hold, and its mistakes in words.
+"""The file format: what a constitution file may hold, and how its mistakes are reported.
 
 A file differs from a `Constitution` in three ways: it may extend others, it may remove some of
 their principles, and its entries may give only the fields that they change.
@@ -6,12 +6,12 @@ their principles, and its entries may give only the fields that they change.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from rlaif.config import nearest
-from rlaif.constitution.findings import Finding, Spot
+from rlaif.config import Document, nearest
 from rlaif.constitution.models import (
     LANGUAGES,
     Description,
@@ -24,8 +24,76 @@ from rlaif.constitution.models import (
     Version,
 )
 
+Severity = Literal["error", "warning", "info"]
+
 _PARTS: dict[str, type[BaseModel]] = {"rule": Rule, "examples": Example}
 _ONLY_WHEN_MERGED = {"rule_missing", "rule_unused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem. As text it is one line: file:line:column: what; how to fix it."""
+
+    file: str
+    line: int
+    """From 1; 0 for a constitution built in Python, which has no lines."""
+
+    column: int
+    severity: Severity
+    code: str
+    """Stable kebab-case name of the kind of finding, such as ``unknown-key``."""
+
+    message: str
+    fix: str
+    principle: str = ""
+    """Id of the principle it is about; empty when it is about the file."""
+
+    @property
+    def where(self) -> str:
+        """file:line:column, or the file alone when there are no lines."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    def __str__(self) -> str:
+        fix = f"; {self.fix}" if self.fix else ""
+        return f"{self.where}: {self.message}{fix}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all fields, for one line of ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """The place in a file that a value was read from."""
+
+    document: Document
+    place: tuple[str | int, ...] = ()
+
+    def within(self, *steps: str | int) -> "Spot":
+        """Return the spot of a nested value, by its keys and indices."""
+        return Spot(self.document, (*self.place, *steps))
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Line and column from 1 of the innermost part that has them; zeros without lines."""
+        place = self.place
+        while place and place not in self.document.positions:
+            place = place[:-1]
+        return self.document.positions.get(place, (0, 0))
+
+    def finding(
+        self,
+        severity: Severity,
+        code: str,
+        message: str,
+        fix: str = "",
+        *,
+        principle: str = "",
+    ) -> Finding:
+        """Return a finding at this spot."""
+        line, column = self.position
+        file = str(self.document.path)
+        return Finding(file, line, column, severity, code, message, fix, principle)
 
 
 def _as_list(value: Any) -> Any:
@@ -33,7 +101,7 @@ def _as_list(value: Any) -> Any:
 
 
 class ConstitutionFile(BaseModel):
-    """A constitution as it is written down."""
+    """Schema of a constitution file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +122,7 @@ class ConstitutionFile(BaseModel):
 
 
 def check_file(data: Any, spot: Spot) -> Iterator[Finding]:
-    """Check the keys of the file itself; its principles are only seen to be mappings."""
+    """Check the keys of the file itself; of its principles only that they are mappings."""
     if not isinstance(data, Mapping):
         yield spot.finding(
             "error",
@@ -78,7 +146,7 @@ def check_entry(entry: Mapping[str, Any], spot: Spot) -> Iterator[Finding]:
 
 
 def check_principle(fields: Mapping[str, Any], spots: Mapping[str, Spot]) -> Iterator[Finding]:
-    """Check a merged principle; each mistake stands where its field was last given."""
+    """Check a merged principle; each mistake is reported where its field was last given."""
     for error in _errors(Principle, fields):
         place = tuple(error["loc"])
         name = {"rule_missing": "kind", "rule_unused": "rule"}.get(error["type"])
@@ -113,12 +181,12 @@ def _finding(
 ) -> Finding:
     shown = place if spot.document.positions else spot.place
     key = ".".join(str(step) for step in shown) or "the principle"
-    code, message, mend = _explain(error, key, owner)
-    return spot.finding("error", code, message, mend, principle=principle)
+    code, message, fix = _explain(error, key, owner)
+    return spot.finding("error", code, message, fix, principle=principle)
 
 
 def _explain(error: Any, key: str, owner: type[BaseModel]) -> tuple[str, str, str]:
-    """Return code, what is wrong and how to mend it."""
+    """Return the code, what is wrong and how to fix it."""
     given = error["input"]
     match error["type"]:
         case "extra_forbidden":
@@ -136,15 +204,15 @@ def _explain(error: Any, key: str, owner: type[BaseModel]) -> tuple[str, str, st
             return "unknown-language", f"{key}: {error['msg']}", near
         case "string_pattern_mismatch":
             slug = re.sub(r"[^a-z0-9]+", "-", given.lower()).strip("-")
-            mend = "write lower-case words joined by hyphens" + (f": {slug}" if slug else "")
-            return "bad-id", f"{key}: {_show(given)} is not an id", mend
+            fix = "write lower-case words joined by hyphens" + (f": {slug}" if slug else "")
+            return "bad-id", f"{key}: {_show(given)} is not a valid id", fix
         case kind if kind in _TYPES:
             message = f"{key} must be {_TYPES[kind]} (found {_show(given)})"
             return "wrong-type", message, _retype(given, kind)
         case kind:
-            code, message, mend = _FIXED.get(kind, ("invalid", "{key}: {msg}", ""))
+            code, message, fix = _FIXED.get(kind, ("invalid", "{key}: {msg}", ""))
             facts = {**error.get("ctx", {}), "key": key, "msg": error["msg"], "given": given}
-            return code, message.format_map(facts), mend.format_map(facts)
+            return code, message.format_map(facts), fix.format_map(facts)
 
 
 _TYPES = {
@@ -159,20 +227,20 @@ _TYPES = {
 
 _FIXED = {
     "greater_than_equal": ("out-of-range", "{key} is {given}", "write {ge:g} or more"),
-    "string_too_short": ("empty-text", "{key} is empty", "write at least a word"),
+    "string_too_short": ("empty-text", "{key} is empty", "write at least one word"),
     "bad_regex": (
         "bad-regex",
         "{key} is {msg}",
-        "mend the pattern; single quotes keep its backslashes as they are",
+        "fix the pattern; put it in single quotes so that YAML keeps its backslashes",
     ),
     "empty_rule": (
         "empty-rule",
-        "{key} holds no check",
-        f"give at least one of {', '.join(Rule.model_fields)}",
+        "{key} has no checks",
+        f"add at least one of {', '.join(Rule.model_fields)}",
     ),
-    "impossible_rule": ("impossible-rule", "{msg}", "change one of the two"),
+    "impossible_rule": ("impossible-rule", "{msg}", "change one of them"),
     "rule_missing": ("rule-missing", "{msg}", "add rule: with at least one check"),
-    "rule_unused": ("rule-unused", "{msg}", "add kind: rule, or take the rule out"),
+    "rule_unused": ("rule-unused", "{msg}", "add kind: rule, or remove the rule"),
 }
 
 
@@ -184,12 +252,12 @@ def _show(value: Any) -> str:
     return "keys and values" if isinstance(value, Mapping) else f"{value!r:.60}"
 
 
-def _retype(value: Any, wanted: str) -> str:
-    """How to write the value that was meant, where that can be guessed."""
-    if wanted == "string_type" and isinstance(value, int | float):
+def _retype(value: Any, expected: str) -> str:
+    """Return how to write the intended value, where it can be guessed."""
+    if expected == "string_type" and isinstance(value, int | float):
         return f'put it in quotes: "{value}"'
-    if wanted == "tuple_type" and isinstance(value, str):
+    if expected == "tuple_type" and isinstance(value, str):
         return f"write a list: [{value}]" if value.isprintable() else "write a list"
-    if wanted in ("int_type", "float_type") and isinstance(value, str):
+    if expected in ("int_type", "float_type") and isinstance(value, str):
         return "write a number, without quotes"
-    return "mend or remove it"
+    return "fix or remove it"

@@ -1,7 +1,7 @@
-"""Lint: what in a constitution will make judges disagree or data worse, where, and how to mend it.
+"""Lint: what in a constitution will make judges disagree or data worse, where, and how to fix it.
 
-A file that does not load gives its errors. One that loads is looked at as a whole, after
-``extends``; each finding stands at the file and line the words come from.
+For a file that does not load, its errors are returned. One that loads is checked as a whole, after
+``extends``; each finding names the file and line that its words come from.
 
 Severities: an *error* is certain to be wrong; a *warning* is probably worth a change; an *info*
 names something that some methods could use.
@@ -14,8 +14,8 @@ from itertools import combinations
 from pathlib import Path
 
 from rlaif.constitution import wording
-from rlaif.constitution.findings import Finding, Severity, Spot
-from rlaif.constitution.load import Reading, read_constitution
+from rlaif.constitution.file_format import Finding, Severity, Spot
+from rlaif.constitution.load import LoadedFile, read_constitution
 from rlaif.constitution.models import Constitution, Principle
 from rlaif.constitution.rules import explain_rule
 
@@ -25,75 +25,86 @@ ALIKE = 0.75
 _FEWEST_FOR_BALANCE = 4
 _LEAST_SHARE = 0.2
 _REQUESTS = {
-    "critique_request": "critics are only told the statement: say what to point out",
-    "revision_request": "critics are only told the statement: say how to rewrite",
-    "comparison": "judges are only told the statement: ask 'Which response ...?'",
+    "critique_request": "critics see only the statement: say what to point out",
+    "revision_request": "critics see only the statement: say how to rewrite",
+    "comparison": "judges see only the statement: ask 'Which response ...?'",
 }
+
+
+_SEVERITIES: dict[str, Severity] = {
+    "example-tie": "error",
+    "example-breaks-rule": "error",
+    "missing-opposite": "info",
+    "missing-examples": "info",
+    "unused-tag": "info",
+}
+"""Of findings that are not warnings."""
 
 
 def lint_constitution(
     source: str | Path, *, prompt_tags: Collection[str] | None = None
 ) -> tuple[Finding, ...]:
-    """Return everything worth mending, in the order of the file.
+    """Return all findings, in the order of the file.
 
     Args:
         source: A file, or the name of a shipped constitution.
         prompt_tags: The tags that prompts carry; when given, ``applies_to`` is checked against
-            them. None: not known.
+            them (default: unknown, not checked).
     """
-    reading = read_constitution(source)
-    if reading.constitution is None:
-        return reading.problems
-    linter = _Linter(reading.spots, reading.root)
-    found = [
-        *(finding for p in reading.constitution.principles for finding in linter.principle(p)),
-        *linter.repeats(reading.constitution),
-        *linter.balance(reading.constitution),
-        *linter.tags(reading.constitution),
-        *linter.reach(reading.constitution, prompt_tags),
+    loaded = read_constitution(source)
+    if loaded.constitution is None:
+        return loaded.problems
+    linter = _Linter(loaded.spots, loaded.root)
+    findings = [
+        *(finding for p in loaded.constitution.principles for finding in linter.principle(p)),
+        *linter.repeats(loaded.constitution),
+        *linter.balance(loaded.constitution),
+        *linter.tags(loaded.constitution),
+        *linter.reach(loaded.constitution, prompt_tags),
     ]
-    return _in_file_order(found, reading)
+    return _in_file_order(findings, loaded)
 
 
-def _in_file_order(found: list[Finding], reading: Reading) -> tuple[Finding, ...]:
-    asked = str(reading.root.document.path)
-    return tuple(sorted(found, key=lambda f: (f.file != asked, f.file, f.line, f.column, f.code)))
+def _in_file_order(findings: list[Finding], loaded: LoadedFile) -> tuple[Finding, ...]:
+    """Findings in the linted file first, then those in the files it extends."""
+    root = str(loaded.root.document.path)
+    return tuple(sorted(findings, key=lambda f: (f.file != root, f.file, f.line, f.column, f.code)))
 
 
 class _Linter:
-    """Knows where each field stands."""
+    """The checks, with the file position of every field."""
 
     def __init__(self, spots: Mapping[str, Mapping[str, Spot]], root: Spot) -> None:
         self._spots = spots
         self._root = root
 
     def principle(self, principle: Principle) -> Iterator[Finding]:
-        """What one principle alone shows."""
+        """Check one principle on its own."""
         yield from self._statement(principle)
         yield from self._polarity(principle)
         yield from self._requests(principle)
         yield from self._examples(principle)
         yield from self._patterns(principle)
         if principle.weight == 0:
-            mend = "give it a weight, or remove it"
-            code, what = "zero-weight", "the principle is never drawn"
-            yield self._say(principle, "weight", "warning", code, what, mend)
+            message = "weight is 0, so the principle is never drawn"
+            fix = "set a weight above 0, or remove the principle"
+            yield self._say(principle, "weight", "zero-weight", message, fix)
 
     def repeats(self, constitution: Constitution) -> Iterator[Finding]:
-        """Statements that say the same thing twice."""
+        """Find statements that say the same thing twice."""
         for first, later in combinations(constitution.principles, 2):
             alike = wording.likeness(first.statement, later.statement)
             where = self._at(first, "statement").finding("info", "", "").where
             if alike == 1:
-                code, what = "duplicate-statement", f"the same words as {first.id!r} at {where}"
-                yield self._say(later, "statement", "warning", code, what, "remove one of the two")
+                code, message = "duplicate-statement", f"the same words as {first.id!r} at {where}"
+                yield self._say(later, "statement", code, message, "remove one of them")
             elif alike >= ALIKE:
-                code, what = "near-duplicate", f"nearly the same as {first.id!r} at {where}"
-                mend = "remove one of the two, or say what sets them apart"
-                yield self._say(later, "statement", "warning", code, what, mend)
+                code, message = "near-duplicate", f"nearly the same as {first.id!r} at {where}"
+                fix = "remove one of them, or say how they differ"
+                yield self._say(later, "statement", code, message, fix)
 
     def balance(self, constitution: Constitution) -> Iterator[Finding]:
-        """Whether nearly all judged principles encourage, or nearly all forbid."""
+        """Check that judged principles do not nearly all encourage, or nearly all forbid."""
         judged = constitution.judged()
         if len(judged) < _FEWEST_FOR_BALANCE:
             return
@@ -109,7 +120,7 @@ class _Linter:
             )
 
     def tags(self, constitution: Constitution) -> Iterator[Finding]:
-        """Tags that look misspelt, or that group nothing where others do."""
+        """Find tags that look misspelt, or that group nothing where others do."""
         for name in ("tags", "applies_to"):
             used = Counter(tag for p in constitution.principles for tag in getattr(p, name))
             for principle in constitution.principles:
@@ -119,130 +130,107 @@ class _Linter:
     def reach(
         self, constitution: Constitution, prompt_tags: Collection[str] | None
     ) -> Iterator[Finding]:
-        """Whether ``applies_to`` and the tags of the prompts meet."""
+        """Check ``applies_to`` against the tags of the prompts."""
         if prompt_tags is None:
             return
         for principle in constitution.principles:
             for index, tag in enumerate(principle.applies_to):
                 if tag not in prompt_tags:
-                    code, what = "unmatched-applies-to", f"no prompt has the tag {tag!r}"
-                    mend = f"prompts have: {', '.join(sorted(prompt_tags)) or 'no tags'}"
-                    yield self._say(principle, f"applies_to.{index}", "warning", code, what, mend)
+                    place, message = f"applies_to.{index}", f"no prompt has the tag {tag!r}"
+                    fix = f"prompts have: {', '.join(sorted(prompt_tags)) or 'no tags'}"
+                    yield self._say(principle, place, "unmatched-applies-to", message, fix)
         active = [principle for principle in constitution.principles if principle.weight > 0]
         mentioned = {tag for principle in active for tag in principle.applies_to}
         for tag in sorted(set(prompt_tags) - mentioned):
             if any(principle.applies((tag,)) for principle in active):
                 severity: Severity = "info"
-                what = f"no applies_to names the prompt tag {tag!r}"
-                mend = "fine unless some principles are meant for these prompts"
+                message = f"no applies_to names the prompt tag {tag!r}"
+                fix = "fine unless some principles are meant for these prompts"
             else:
                 severity = "warning"
-                what = f"no principle applies to prompts tagged only {tag!r}"
-                mend = "add the tag to an applies_to, or leave applies_to out of a principle"
+                message = f"no principle applies to prompts tagged only {tag!r}"
+                fix = "add the tag to an applies_to, or leave applies_to out of a principle"
             spot = self._root.within("principles")
-            yield spot.finding(severity, "unused-prompt-tag", what, mend)
+            yield spot.finding(severity, "unused-prompt-tag", message, fix)
 
     def _statement(self, principle: Principle) -> Iterator[Finding]:
-        words = wording.vague_words(principle.statement)
-        if words:
-            code, what = "vague", f"{', '.join(map(repr, words))} can mean anything"
-            mend = "say what a reader would see in the response"
-            yield self._say(principle, "statement", "warning", code, what, mend)
-        if len(principle.statement.split()) < wording.FEWEST_WORDS:
-            code, what = "too-short", f"{principle.statement!r} leaves its meaning to the reader"
-            mend = "say who does what, and in which case"
-            yield self._say(principle, "statement", "warning", code, what, mend)
-        joined = wording.joined_demands(principle.statement)
-        if joined:
-            code, what = "double-barrelled", f"two demands in one statement ({joined!r})"
-            yield self._say(principle, "statement", "warning", code, what, "make it two principles")
+        statement = principle.statement
+        if words := wording.vague_words(statement):
+            message = f"{', '.join(map(repr, words))} can mean anything"
+            fix = "say what a reader would see in the response"
+            yield self._say(principle, "statement", "vague", message, fix)
+        if len(statement.split()) < wording.FEWEST_WORDS:
+            message = f"{statement!r} leaves its meaning to the reader"
+            fix = "say who does what, and in which case"
+            yield self._say(principle, "statement", "too-short", message, fix)
+        if joined := wording.joined_demands(statement):
+            message = f"two demands in one statement ({joined!r})"
+            fix = "split it into two principles"
+            yield self._say(principle, "statement", "double-barrelled", message, fix)
 
     def _polarity(self, principle: Principle) -> Iterator[Finding]:
         expected = "avoid" if wording.forbids(principle.statement) else "encourage"
         if principle.kind == "judged" and principle.polarity != expected:
             how = "forbids" if expected == "avoid" else "asks for something"
-            code, what = (
-                "polarity-mismatch",
-                f"the statement {how}, but polarity is {principle.polarity}",
-            )
-            yield self._say(
-                principle, "polarity", "warning", code, what, f"write {expected}, or reword"
-            )
+            message = f"the statement {how}, but polarity is {principle.polarity}"
+            fix = f"write {expected}, or reword"
+            yield self._say(principle, "polarity", "polarity-mismatch", message, fix)
 
     def _requests(self, principle: Principle) -> Iterator[Finding]:
         if principle.kind == "rule":
             return
-        for name, mend in _REQUESTS.items():
+        for name, fix in _REQUESTS.items():
             if not getattr(principle, name):
                 code = f"missing-{name.replace('_', '-')}"
-                yield self._say(principle, name, "warning", code, f"there is no {name}", mend)
+                yield self._say(principle, name, code, f"{name} is missing", fix)
         if principle.comparison and not principle.comparison.endswith("?"):
-            code, what = "comparison-not-a-question", "it does not end with a question mark"
-            yield self._say(
-                principle, "comparison", "warning", code, what, "ask 'Which response ...?'"
-            )
+            code, message = "comparison-not-a-question", "it does not end with a question mark"
+            yield self._say(principle, "comparison", code, message, "ask 'Which response ...?'")
         if not principle.opposite:
-            mend = "contrastive methods need the statement turned round"
-            code, what = "missing-opposite", "there is no opposite"
-            yield self._say(principle, "opposite", "info", code, what, mend)
+            code, message = "missing-opposite", "opposite is missing"
+            fix = "contrastive methods need the statement reversed"
+            yield self._say(principle, "opposite", code, message, fix)
 
     def _examples(self, principle: Principle) -> Iterator[Finding]:
         if not principle.examples:
-            mend = "one prompt with a better and a worse response tests what you mean"
-            code, what = "missing-examples", "there are no examples"
-            yield self._say(principle, "examples", "info", code, what, mend)
+            code, message = "missing-examples", "examples are missing"
+            fix = "one prompt with a better and a worse response tests what you mean"
+            yield self._say(principle, "examples", code, message, fix)
         for index, example in enumerate(principle.examples):
-            place = f"examples.{index}"
+            place, code, fix = f"examples.{index}", "example-breaks-rule", "fix the example"
             if example.better == example.worse:
-                code, what = "example-tie", "better and worse are the same text"
-                yield self._say(principle, place, "error", code, what, "change one of the two")
+                message = "better and worse are the same text"
+                yield self._say(principle, place, "example-tie", message, "change one of them")
             elif principle.rule is not None:
-                failed = explain_rule(principle.rule, example.better)
-                if failed:
-                    code, what = (
-                        "example-breaks-rule",
-                        f"better does not satisfy it ({'; '.join(failed)})",
-                    )
-                    yield self._say(
-                        principle, f"{place}.better", "error", code, what, "mend the example"
-                    )
+                if failed := explain_rule(principle.rule, example.better):
+                    message = f"better does not satisfy the rule ({'; '.join(failed)})"
+                    yield self._say(principle, f"{place}.better", code, message, fix)
                 if not explain_rule(principle.rule, example.worse):
-                    code, what = "example-breaks-rule", "worse satisfies the rule too"
-                    yield self._say(
-                        principle, f"{place}.worse", "error", code, what, "mend the example"
-                    )
+                    message = "worse satisfies the rule, too"
+                    yield self._say(principle, f"{place}.worse", code, message, fix)
 
     def _patterns(self, principle: Principle) -> Iterator[Finding]:
         for name in ("must_match", "must_not_match"):
             pattern = getattr(principle.rule, name, None)
             if pattern is not None and wording.repeats_a_repetition(pattern):
-                code, what = (
-                    "slow-pattern",
-                    "a repeated group repeats inside; some texts take very long",
-                )
-                mend = "bound one of the two, such as {1,50} in place of +"
-                yield self._say(principle, f"rule.{name}", "warning", code, what, mend)
+                message = "nested repetition: matching can take exponential time"
+                fix = "limit one of the repetitions, such as {1,50} in place of +"
+                yield self._say(principle, f"rule.{name}", "slow-pattern", message, fix)
 
     def _tag(
         self, principle: Principle, name: str, index: int, used: Counter[str]
     ) -> Iterator[Finding]:
-        tag = getattr(principle, name)[index]
-        place = f"{name}.{index}"
+        tag, place = getattr(principle, name)[index], f"{name}.{index}"
         if used[tag] > 1:
             return
         commoner = [other for other in used if used[other] > 1]
-        close = difflib.get_close_matches(tag, commoner, n=1, cutoff=0.8)
-        if close:
-            code, what = "misspelt-tag", f"{tag!r} looks like {close[0]!r}"
-            yield self._say(principle, place, "warning", code, what, f"write {close[0]!r}")
+        if close := difflib.get_close_matches(tag, commoner, n=1, cutoff=0.8):
+            message, fix = f"{tag!r} looks like {close[0]!r}", f"write {close[0]!r}"
+            yield self._say(principle, place, "misspelt-tag", message, fix)
         elif name == "tags" and commoner:
-            code, what = (
-                "unused-tag",
-                f"no other principle has the tag {tag!r}, so it groups nothing",
-            )
-            yield self._say(
-                principle, place, "info", code, what, "drop it, unless it will be shared"
-            )
+            message = f"no other principle has the tag {tag!r}, so it groups nothing"
+            fix = "remove it, unless other principles will share it"
+            yield self._say(principle, place, "unused-tag", message, fix)
 
     def _at(self, principle: Principle, place: str) -> Spot:
         name, *steps = place.split(".")
@@ -251,14 +239,8 @@ class _Linter:
             return spots["id"]
         return spots[name].within(*(int(step) if step.isdigit() else step for step in steps))
 
-    def _say(
-        self,
-        principle: Principle,
-        place: str,
-        severity: Severity,
-        code: str,
-        message: str,
-        mend: str,
-    ) -> Finding:
-        spot = self._at(principle, place)
-        return spot.finding(severity, code, message, mend, principle=principle.id)
+    def _say(self, principle: Principle, place: str, code: str, message: str, fix: str) -> Finding:
+        severity = _SEVERITIES.get(code, "warning")
+        return self._at(principle, place).finding(
+            severity, code, message, fix, principle=principle.id
+        )

@@ -1,8 +1,8 @@
-"""From YAML to a constitution: look-up, ``extends``, overrides, and every mistake at its place.
+"""From YAML to a constitution: look-up, ``extends``, overrides; every mistake with its position.
 
 Merging is per field: an entry for an id that was extended replaces the fields it gives and keeps
 the others, so that a new weight needs no copy of the wording. Lists and ``rule`` are replaced
-whole. A principle stays where it first stood; new ones come after.
+whole. A principle keeps its first place in the order; new ones come after.
 """
 
 import re
@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import Document, load_yaml, nearest
-from rlaif.constitution.file_format import check_entry, check_file, check_principle
-from rlaif.constitution.findings import Finding, Spot
+from rlaif.constitution.file_format import (
+    Finding,
+    Spot,
+    check_entry,
+    check_file,
+    check_principle,
+)
 from rlaif.constitution.models import Constitution, Principle
 from rlaif.constitution.shipped import (
     find_constitution,
@@ -28,32 +33,32 @@ _HEAD = ("name", "version", "description")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A principle while its files are merged: what each field holds, and where that stands."""
+    """A principle while its files are merged: the value of each field, and its position."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     spots: Mapping[str, Spot] = field(default_factory=dict)
 
     def overridden(self, fields: Mapping[str, Any], spot: Spot) -> "Draft":
-        """Return this draft with the fields of one entry put over its own."""
+        """Return this draft with the fields of one entry replacing its own."""
         spots = {name: spot.within(name) for name in fields}
         return Draft({**self.fields, **fields}, {**self.spots, **spots})
 
     def merged(self, later: "Draft") -> "Draft":
-        """Return this draft with everything a later one holds put over its own."""
+        """Return this draft with the fields of a later one replacing its own."""
         return Draft({**self.fields, **later.fields}, {**self.spots, **later.spots})
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What reading a constitution gave: the constitution, or the problems that prevent one."""
+class LoadedFile:
+    """The result of reading a constitution file: the constitution, or the problems in the way."""
 
     constitution: Constitution | None
     problems: tuple[Finding, ...]
     spots: Mapping[str, Mapping[str, Spot]]
-    """Where each given field of each principle stands, by id and field name."""
+    """The position of each given field of each principle, by id and field name."""
 
     root: Spot
-    """The file that was asked for."""
+    """The file itself, not those it extends."""
 
     def sources(self, principle_id: str) -> dict[str, tuple[str, ...]]:
         """Return the files a principle comes from, each with the fields it gave last."""
@@ -71,7 +76,7 @@ def load_constitution(source: str | Path) -> Constitution:
         source: A file; or the name of a shipped constitution, such as ``hhh``.
 
     Raises:
-        ConstitutionError: With every problem on a line of its own: where, what, how to mend it.
+        ConstitutionError: Lists every problem, one per line: where, what, how to fix it.
     """
     return finish(read_constitution(source))
 
@@ -81,51 +86,51 @@ def constitution_from_mapping(data: Mapping[str, Any], *, base: Path | None = No
 
     Args:
         data: What a YAML file would hold; ``extends`` and overrides work as in a file.
-        base: The folder that ``extends`` starts from; the working directory when absent.
+        base: The folder that ``extends`` is relative to (default: the working directory).
 
     Raises:
-        ConstitutionError: With every problem on a line of its own, by key instead of line.
+        ConstitutionError: Lists every problem, one per line, by key instead of line number.
     """
     path = (base or Path()) / "<constitution>"
     return finish(_read(Document(path, _plain(data), {})))
 
 
-def read_constitution(source: str | Path) -> Reading:
+def read_constitution(source: str | Path) -> LoadedFile:
     """Read a constitution and keep its problems instead of raising them."""
     path = find_constitution(source, Path())
     if path is None:
-        message = "no such file, and no shipped constitution of that name"
+        message = "not found: neither a file nor a shipped constitution"
         if is_folder(source):
             message = "is a folder, not a file"
-        return _unread(_on_one_line(source), "missing-file", message, suggest_shipped(source))
+        return _unreadable(_on_one_line(source), "missing-file", message, suggest_shipped(source))
     try:
         return _read(load_yaml(path, ConstitutionError))
     except ConstitutionError as problem:
-        return _unread(str(path), "unreadable-file", problem.message, problem.hint)
+        return _unreadable(str(path), "unreadable-file", problem.message, problem.hint)
 
 
-def _unread(file: str, code: str, message: str, mend: str) -> Reading:
-    """A file that gave no data at all; the position is taken out of the message again."""
+def _unreadable(file: str, code: str, message: str, fix: str) -> LoadedFile:
+    """Return the result for a file without data; a position in the message becomes its own."""
     message = message.removeprefix(f"{file}:").strip()
     position = re.match(r"(\d+):(\d+): ", message)
     line, column = (int(position[1]), int(position[2])) if position else (0, 0)
     message = message[position.end() :] if position else message
-    problem = Finding(file, line, column, "error", code, message, mend)
-    return Reading(None, (problem,), {}, Spot(Document(Path(file), None, {})))
+    problem = Finding(file, line, column, "error", code, message, fix)
+    return LoadedFile(None, (problem,), {}, Spot(Document(Path(file), None, {})))
 
 
-def finish(reading: Reading) -> Constitution:
-    """Return the constitution of a reading.
+def finish(loaded: LoadedFile) -> Constitution:
+    """Return the constitution of a loaded file.
 
     Raises:
-        ConstitutionError: There is none; the message lists the problems.
+        ConstitutionError: The file has problems; the message lists them.
     """
-    if reading.constitution is None:
-        raise ConstitutionError("\n".join(str(problem) for problem in reading.problems))
-    return reading.constitution
+    if loaded.constitution is None:
+        raise ConstitutionError("\n".join(str(problem) for problem in loaded.problems))
+    return loaded.constitution
 
 
-def _read(document: Document) -> Reading:
+def _read(document: Document) -> LoadedFile:
     reader = _Reader()
     root = Spot(document)
     drafts = reader.file(document, ())
@@ -134,26 +139,26 @@ def _read(document: Document) -> Reading:
         reader.add(
             root.within("principles"),
             "no-principles",
-            "there are no principles",
+            "no principles",
             "add one under principles:, or extend a constitution",
         )
     spots = {principle_id: draft.spots for principle_id, draft in drafts.items()}
     if reader.problems:
-        return Reading(None, _in_order(reader.problems, root), spots, root)
+        return LoadedFile(None, _in_order(reader.problems, root), spots, root)
     head = {key: document.data[key] for key in _HEAD if key in document.data}
-    return Reading(Constitution(**head, principles=principles), (), spots, root)
+    return LoadedFile(Constitution(**head, principles=principles), (), spots, root)
 
 
 def _in_order(problems: list[Finding], root: Spot) -> tuple[Finding, ...]:
-    """Each problem once: the file that was asked for first, then by line."""
-    asked = str(root.document.path)
+    """Each problem once: those of the file itself first, then by file and line."""
+    own = str(root.document.path)
     once = dict.fromkeys(problems)
-    return tuple(sorted(once, key=lambda p: (p.file != asked, p.file, p.line, p.column)))
+    return tuple(sorted(once, key=lambda p: (p.file != own, p.file, p.line, p.column)))
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Collects the problems of all files on the way."""
+    """Reads a file and those it extends, and collects the problems of all of them."""
 
     problems: list[Finding] = field(default_factory=list)
 
@@ -170,7 +175,7 @@ class _Reader:
         return drafts
 
     def principles(self, drafts: Mapping[str, Draft]) -> list[Principle]:
-        """Build the principles that are right; the others become problems."""
+        """Build the valid principles; the mistakes of the others become problems."""
         built = []
         for draft in drafts.values():
             mistakes = list(check_principle(draft.fields, draft.spots))
@@ -194,12 +199,12 @@ class _Reader:
     def _open(self, name: str, spot: Spot, chain: tuple[Path, ...]) -> Document | None:
         path = find_constitution(name, spot.document.path.parent)
         if path is None:
-            message = f"extends {name!r}: no such file, and no shipped constitution of that name"
+            message = f"extends {name!r}: not found, neither a file nor a shipped constitution"
             self.add(spot, "missing-file", message, suggest_shipped(name))
         elif path.resolve() in chain:
             start = chain.index(path.resolve())
             circle = " → ".join(link.name for link in (*chain[start:], path))
-            self.add(spot, "cycle", f"extends goes in a circle: {circle}", _way_out(path))
+            self.add(spot, "cycle", f"extends is circular: {circle}", _way_out(path))
         else:
             try:
                 return load_yaml(path, ConstitutionError)
@@ -212,11 +217,13 @@ class _Reader:
         for index, principle_id in enumerate(ids):
             if drafts.pop(principle_id, None) is None:
                 near = nearest(principle_id, list(drafts)).removeprefix("; ")
-                message = f"remove: nothing that was extended has the id {principle_id!r}"
-                self.add(spot.within(index), "unknown-id", message, near or "take it out")
+                message = f"remove: no extended principle has the id {principle_id!r}"
+                self.add(
+                    spot.within(index), "unknown-id", message, near or "delete it from the list"
+                )
 
     def _entries(self, entries: Any, spot: Spot) -> Iterator[tuple[dict[str, Any], Spot]]:
-        """Yield the entries that have an id of their own; report the others."""
+        """Yield the entries that have an id, each id once; report the others."""
         seen: dict[str, Spot] = {}
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
             here = spot.within(index)
@@ -225,18 +232,18 @@ class _Reader:
             self.problems += check_entry(entry, here)
             principle_id = entry.get("id")
             if principle_id is None:
-                self.add(here, "missing-key", "the principle has no id", "add id: such as be-brief")
+                self.add(here, "missing-key", "id is missing", "add id: such as be-brief")
             elif isinstance(principle_id, str) and principle_id in seen:
                 first = seen[principle_id].finding("error", "duplicate-id", "").where
-                message = f"the id {principle_id!r} is taken by the principle at {first}"
-                self.add(here.within("id"), "duplicate-id", message, "give one another id")
+                message = f"duplicate id {principle_id!r}, used before at {first}"
+                self.add(here.within("id"), "duplicate-id", message, "rename one of them")
             elif isinstance(principle_id, str):
                 seen[principle_id] = here.within("id")
                 yield entry, here
 
-    def add(self, spot: Spot, code: str, message: str, mend: str) -> None:
-        """Note one problem."""
-        self.problems.append(spot.finding("error", code, message, mend))
+    def add(self, spot: Spot, code: str, message: str, fix: str) -> None:
+        """Record one problem."""
+        self.problems.append(spot.finding("error", code, message, fix))
 
 
 def _texts(value: Any) -> list[str]:
@@ -247,24 +254,24 @@ def _texts(value: Any) -> list[str]:
 
 
 def _perhaps_misspelt(mistake: Finding, drafts: Mapping[str, Draft]) -> Finding:
-    """An entry without a statement may mean another id that was extended; then say which."""
+    """Suggest an extended id where an entry without a statement may mean that one."""
     whole = [other for other, draft in drafts.items() if "statement" in draft.fields]
     near = nearest(mistake.principle, whole)
     if mistake.code != "missing-key" or "did you mean" not in near:
         return mistake
-    message = f"{mistake.message}, and nothing that was extended has the id {mistake.principle!r}"
-    return replace(mistake, message=message, mend=near.removeprefix("; "))
+    message = f"{mistake.message}, and no extended principle has the id {mistake.principle!r}"
+    return replace(mistake, message=message, fix=near.removeprefix("; "))
 
 
 def _on_one_line(source: str | Path) -> str:
-    """The source as shown in messages: it may be a whole text given by mistake."""
+    """The source as shown in messages; by mistake it may be the text of a whole file."""
     return " ".join(str(source).split())[:200]
 
 
 def _way_out(path: Path) -> str:
     if path.stem in shipped_names():
-        return f"take one link out; to extend the shipped constitution write {path.stem!r}"
-    return "take one link out"
+        return f"remove one link; to extend the shipped constitution, write {path.stem!r}"
+    return "remove one link"
 
 
 def _plain(value: Any) -> Any:

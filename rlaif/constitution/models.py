@@ -1,4 +1,4 @@
-"""Principle and Constitution: wishes, read, checked, then inert."""
+"""Principle and Constitution: frozen values, checked when they are built."""
 
 import re
 import warnings
@@ -56,11 +56,11 @@ class _Frozen(BaseModel):
 
     def __copy__(self) -> Self:
         """Copy the fields only: ``model_copy(update=...)`` must not keep the old fingerprint."""
-        return _without_memory(super().__copy__())
+        return _without_cache(super().__copy__())
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy the fields only, as above."""
-        return _without_memory(super().__deepcopy__(memo))
+        return _without_cache(super().__deepcopy__(memo))
 
 
 class Example(_Frozen):
@@ -102,7 +102,7 @@ class Rule(_Frozen):
                 re.compile(pattern or "")
         except (re.error, OverflowError, RecursionError, Warning) as problem:
             raise PydanticCustomError(
-                "bad_regex", "not a regular expression: {why}", {"why": str(problem)}
+                "bad_regex", "not a valid regular expression: {why}", {"why": str(problem)}
             ) from None
         return pattern
 
@@ -112,17 +112,18 @@ class Rule(_Frozen):
         if code is not None and code not in LANGUAGES:
             shown = code if code.isprintable() else repr(code)
             raise PydanticCustomError(
-                "unknown_language", "no language is known as {code}", {"code": shown}
+                "unknown_language", "unknown language code {code}", {"code": shown}
             )
         return code
 
     @model_validator(mode="after")
     def _satisfiable(self) -> "Rule":
         if not self.model_dump(exclude_none=True):
-            raise PydanticCustomError("empty_rule", "the rule holds no check")
+            raise PydanticCustomError("empty_rule", "the rule has no checks")
         if self.max_words is not None and (self.min_words or 0) > self.max_words:
             raise PydanticCustomError(
-                "impossible_rule", "min_words is above max_words: nothing satisfies this"
+                "impossible_rule",
+                "min_words is greater than max_words, so no text can satisfy the rule",
             )
         return self
 
@@ -163,9 +164,9 @@ class Principle(_Frozen):
     @model_validator(mode="after")
     def _rule_fits_kind(self) -> "Principle":
         if self.kind == "rule" and self.rule is None:
-            raise PydanticCustomError("rule_missing", "kind is rule, but there is no rule")
+            raise PydanticCustomError("rule_missing", "kind is rule but rule is missing")
         if self.kind == "judged" and self.rule is not None:
-            raise PydanticCustomError("rule_unused", "there is a rule, but kind is judged")
+            raise PydanticCustomError("rule_unused", "rule is given but kind is judged")
         return self
 
     @cached_property
@@ -192,7 +193,7 @@ class Constitution(_Frozen):
         for principle in self.principles:
             if principle.id in seen:
                 raise PydanticCustomError(
-                    "duplicate_id", "two principles have the id {id}", {"id": principle.id}
+                    "duplicate_id", "duplicate principle id {id}", {"id": principle.id}
                 )
             seen.add(principle.id)
         return self
@@ -211,7 +212,7 @@ class Constitution(_Frozen):
         """Return the principle with this id.
 
         Raises:
-            KeyError: There is none.
+            KeyError: No principle has this id.
         """
         for principle in self.principles:
             if principle.id == principle_id:
@@ -235,13 +236,13 @@ class Constitution(_Frozen):
         return tuple(p for p in self.principles if p.kind == "rule")
 
 
-def _without_memory(model: ModelT) -> ModelT:
-    """Forget what cached properties remembered; only fields are left in a fresh copy."""
+def _without_cache(model: ModelT) -> ModelT:
+    """Clear the cached properties of a fresh copy, so that only fields are left."""
     for name in model.__dict__.keys() - type(model).model_fields.keys():
         del model.__dict__[name]
     return model
 
 
 def _data(principle: Principle) -> dict[str, Any]:
-    """What of a principle can change data; defaults are left out, so a new field changes none."""
+    """What can change data; defaults are left out, so that a new field changes no fingerprint."""
     return principle.model_dump(mode="json", exclude={"tags"}, exclude_defaults=True)

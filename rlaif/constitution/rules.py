@@ -1,6 +1,6 @@
-"""Rule checks: what a response satisfies without any model, the same on every machine.
+"""Rule checks: decided without a model, with the same result on every machine.
 
-Definitions, so that a number can be argued about:
+Definitions:
 
 - A *word* is a stretch between white space (and long dashes) that holds a letter or digit:
   ``don't``, ``well-known`` and ``3.5`` are one word, a lone ``-`` is none. Han, kana and other
@@ -126,10 +126,9 @@ def _explain_patterns(rule: Rule, text: str) -> list[str]:
     failed = []
     searched = text[:LONGEST_SEARCHED]
     if rule.must_match is not None and not _compiled(rule.must_match).search(searched):
-        failed.append(f"must_match: {rule.must_match!r} is found nowhere")
+        failed.append(f"must_match: {rule.must_match!r} does not match")
     if rule.must_not_match is not None and (hit := _compiled(rule.must_not_match).search(searched)):
-        found = f"{hit.group()!r:.60}"
-        failed.append(f"must_not_match: {found} at character {hit.start() + 1}")
+        failed.append(f"must_not_match: {hit.group()!r:.60} at character {hit.start() + 1}")
     return failed
 
 

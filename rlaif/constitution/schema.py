@@ -1,7 +1,7 @@
-"""JSON Schema of the file format, generated from the models: what editors complete and explain.
+"""JSON Schema of the file format, generated from the models, for completion in editors.
 
-Looser than the loader in one way: what only the merged constitution can tell (unknown ids, a rule
-that fits its kind, compiling patterns) is left to ``rlaif constitution lint``.
+It is looser than the loader: what only the merged constitution can show (unknown ids, a rule that
+fits its kind, patterns that compile) is left to ``rlaif constitution lint``.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from rlaif.constitution.file_format import ConstitutionFile
 from rlaif.constitution.models import LANGUAGES, Principle
 
 SCHEMA_FILE = "schema/constitution.schema.json"
-"""Where the shipped copy lies, from the folder of the shipped constitutions."""
+"""Path of the shipped copy, relative to the folder of the shipped constitutions."""
 
 
 def constitution_schema() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def render_schema() -> str:
 
 
 def _one_or_more(schema: dict[str, Any]) -> dict[str, Any]:
-    """A list, or a single text in its place."""
+    """Accept a single text in place of a list."""
     several = {"type": "array", "items": schema["items"]}
     return {"description": schema["description"], "anyOf": [schema["items"], several]}
 

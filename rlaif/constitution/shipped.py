@@ -1,4 +1,4 @@
-"""Where constitutions are found: an explicit file first, then those that come with the package."""
+"""Look up constitutions: an explicit file first, then those shipped with the package."""
 
 import difflib
 from pathlib import Path
@@ -21,11 +21,11 @@ def shipped_names() -> tuple[str, ...]:
 
 
 def find_constitution(source: str | Path, base: Path) -> Path | None:
-    """Return the file that ``source`` means, or None.
+    """Return the file that ``source`` names; None if there is none.
 
     Args:
         source: A path, relative to ``base``; or a shipped name, with or without ``.yaml``.
-        base: A folder; empty for the working directory.
+        base: A folder; ``Path()`` for the working directory.
     """
     path = Path(source).expanduser()
     if _is_file(base / path):
@@ -37,7 +37,7 @@ def find_constitution(source: str | Path, base: Path) -> Path | None:
 
 
 def suggest_shipped(source: str | Path) -> str:
-    """Return how to mend a name that was not found, naming the nearest shipped one."""
+    """Return a hint for a name that was not found: the nearest shipped one, and all of them."""
     names = shipped_names()
     close = difflib.get_close_matches(Path(source).stem, names, n=1, cutoff=0.5)
     meant = f"did you mean {close[0]!r}? " if close else ""
@@ -45,7 +45,7 @@ def suggest_shipped(source: str | Path) -> str:
 
 
 def is_folder(source: str | Path) -> bool:
-    """Whether ``source`` names a folder, which no constitution is."""
+    """Whether ``source`` names a folder, which cannot be a constitution."""
     try:
         return Path(source).expanduser().is_dir()
     except OSError:
@@ -55,5 +55,5 @@ def is_folder(source: str | Path) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name too long for the file system is no file
+    except OSError:  # such as a name too long for the file system
         return False

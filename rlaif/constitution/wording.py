@@ -56,14 +56,14 @@ _REPEATED_GROUP = re.compile(r"\([^()]*[+*][^()]*\)(?:[+*]|\{\d*,\})")
 
 
 def vague_words(statement: str) -> list[str]:
-    """Return the words that judge a response without saying what would be seen in it."""
+    """Return the words that praise or blame without saying what to look for in a response."""
     return [word for word in _plain_words(statement) if word in _VAGUE]
 
 
 def joined_demands(statement: str) -> str:
-    """Return the words where a second demand begins, or nothing when there is only one demand.
+    """Return the words where a second demand begins; empty when there is only one demand.
 
-    Two demands in one statement leave a judge without an answer when a response meets one of them.
+    With two demands in one statement a judge cannot answer when a response meets one of them.
     """
     if ";" in statement or count_sentences(statement) > 1:
         return "a second sentence"

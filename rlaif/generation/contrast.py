@@ -6,10 +6,10 @@ construction*, without a judge. The affix is stripped afterwards: the pair belon
 conversation. Deviations: the affix is a system message (`prompts/sample/contrast.j2`), and the
 attribute is a principle of the constitution, drawn per couple by content.
 
-Each couple shares its principle and its index. What differs besides the principle, length above
-all, is learned too: see ``max_length_ratio`` of `rlaif.pipeline.comparisons`.
+The two responses of a couple share principle and index. Whatever else differs between them is
+learned, too, length above all: see ``max_length_ratio`` of `rlaif.pipeline.comparisons`.
 
-Cost: n generations for n responses, and no judge.
+Cost: n generations for n responses, no judge.
 """
 
 from collections.abc import Sequence
@@ -29,31 +29,31 @@ TEMPLATE = "sample/contrast"
 
 @dataclass(frozen=True, slots=True)
 class ContrastSampler:
-    """A student that answers for and against principles."""
+    """Samples a student under a principle and under its opposite."""
 
     engine: Engine
     template: Template
     principles: tuple[Principle, ...]
-    """Those to draw from: the constitution's judged principles."""
+    """The candidates: the constitution's judged principles."""
 
     sampling: Sampling
     seed: int
     system: str = ""
-    """The student's own system message; it stands before the affix."""
+    """The student's own system message, placed before the affix."""
 
     async def sample(
         self, prompt: Prompt, *, n: int
     ) -> tuple[tuple[Response, ...], tuple[Failure, ...]]:
         """Draw n responses in n/2 couples; each becomes a response or a failure.
 
-        A prompt that no principle speaks about yields one failure of kind ``no-principle``.
+        A prompt that no principle applies to yields one failure of kind ``no-principle``.
 
         Args:
-            prompt: What to answer.
-            n: How many; even.
+            prompt: The prompt to answer.
+            n: Number of responses; even.
 
         Raises:
-            EngineUnavailable: The model or server is down.
+            EngineUnavailable: The engine is down.
         """
         places = [
             (index, principle, origin)
@@ -77,12 +77,12 @@ class ContrastSampler:
             for (index, _, origin), request, answer in zip(places, requests, answers, strict=True)
         ]
         return (
-            tuple(one for one in kept if isinstance(one, Response)),
-            tuple(one for one in kept if isinstance(one, Failure)),
+            tuple(result for result in kept if isinstance(result, Response)),
+            tuple(result for result in kept if isinstance(result, Failure)),
         )
 
     def principle(self, prompt: Prompt, index: int) -> Principle | None:
-        """Return what the couple at an index contrasts: drawn by the prompt's content."""
+        """Return the principle of the couple at an index, drawn by the prompt's content."""
         return contrasted_principle(self.principles, prompt, index, seed=self.seed)
 
     def _request(self, prompt: Prompt, index: int, principle: Principle, origin: str) -> Generate:
@@ -104,7 +104,8 @@ def contrasted_principle(
 ) -> Principle | None:
     """Return the principle that the couple at an index is sampled for and against.
 
-    None when none applies to the prompt. The same whoever asks, so a label needs no record of it.
+    None if no principle applies to the prompt. The draw depends on content alone, so labels can
+    repeat it and it need not be recorded.
     """
     drawn = choose_principles(
         [p for p in principles if p.applies(prompt.tags)],

@@ -1,12 +1,12 @@
 """Critique and revision (SL-CAI): a critic names the faults of a response, then rewrites it.
 
 Bai et al. 2022 (arXiv 2212.08073), section 3: per round one principle is drawn, the response is
-criticised under it and rewritten in the light of the critique; every step is kept. Deviations:
+criticised under it and rewritten according to the critique; every step is kept. Deviations:
 
 - Chat turns with fences in place of a transcript that the model continues.
 - Exemplars come from the drawn principle's own examples (worse → better), not from one fixed list.
-- ``only_if_found`` leaves a response alone in a round whose critique found nothing. The paper
-  always revises.
+- ``only_if_found`` skips the revision in a round whose critique found no fault. The paper always
+  revises.
 """
 
 import re
@@ -31,14 +31,14 @@ from rlaif.records.tool_use import spoken
 from rlaif.templates import TemplateSet
 
 NO_FAULT = "NO FAULT FOUND"
-"""What the critic is asked to reply when there is nothing to mend."""
+"""What the critic is asked to reply when it finds no fault."""
 
 _NO_FAULT = re.compile(r"[\W_]*no[\W_]+faults?[\W_]+found[\W_]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Revised:
-    """What came of one draft, in the order it happened."""
+    """The result of revising one draft, in order."""
 
     responses: tuple[Response, ...] = ()
     """The revisions, without the draft; ``origin`` is ``revision-<round>``."""
@@ -46,32 +46,32 @@ class Revised:
     critiques: tuple[Critique, ...] = ()
     revisions: tuple[Revision, ...] = ()
     failures: tuple[Failure, ...] = ()
-    """At most one: a failed step ends the chain, and what was reached before it stands."""
+    """At most one: a failed step ends the chain; the steps before it are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reviser:
-    """A critic and how it is asked. Rounds follow one another; different drafts are independent."""
+    """A critic and its settings. Rounds run one after another; drafts are independent."""
 
     engine: Engine
     templates: TemplateSet
     principles: tuple[Principle, ...]
-    """Those to draw from: the constitution's judged principles."""
+    """The candidates: the constitution's judged principles."""
 
     rounds: int
     sampling: Sampling
     seed: int
     only_if_found: bool = False
     exemplars: int = 2
-    """At most this many of the drawn principle's examples are shown."""
+    """Maximum number of the drawn principle's examples to show."""
 
     async def revise(self, prompt: Prompt, draft: Response) -> Revised:
-        """Carry one draft through all rounds.
+        """Critique and revise one draft in every round.
 
-        A round for which no principle applies to the prompt changes nothing.
+        If no principle applies to the prompt, nothing is changed.
 
         Raises:
-            EngineUnavailable: The model or server is down.
+            EngineUnavailable: The engine is down.
         """
         responses: list[Response] = []
         critiques: list[Critique] = []
@@ -154,7 +154,7 @@ class Reviser:
     async def _ask(
         self, prompt: Prompt, messages: Sequence[Message], stage: str, where: str
     ) -> tuple[Reply, str] | Failure:
-        """Ask the critic once; blank and refused replies are failures, for nothing follows them."""
+        """Ask the critic once; blank and refused replies are failures: no step can follow them."""
         seed = content_seed(self.seed, stage, messages)
         request = Generate(tuple(messages), self.sampling, (seed,), purpose=stage)
         try:
@@ -169,7 +169,7 @@ class Reviser:
         return reply, request_key(self.engine.identity, request, seed)
 
     def _exemplars(self, prompt: Prompt, principle: Principle) -> list[Mapping[str, str]]:
-        """The principle's first examples, never the one whose prompt is the live one."""
+        """The principle's first examples, leaving out one about this very prompt."""
         others = [e for e in principle.examples if e.prompt.strip() != prompt.text.strip()]
         return [
             {"prompt": e.prompt, "better": e.better, "worse": e.worse}
@@ -178,10 +178,10 @@ class Reviser:
 
 
 def parse_found(critique: str) -> bool:
-    """Whether a critique names something to mend.
+    """Whether a critique names a fault.
 
-    False only when it is the words it was asked to say for "nothing", whatever marks stand around
-    them. Anything more ("no fault found, but …") and anything unreadable counts as found: a
-    needless revision costs one call, a missed one leaves the fault in.
+    False only if it consists of the agreed words for "no fault", with any punctuation around them.
+    Anything more ("no fault found, but …") and anything unreadable counts as a fault: a needless
+    revision costs one call, a missed one leaves the fault in.
     """
     return _NO_FAULT.fullmatch(critique) is None

@@ -1,7 +1,7 @@
 """Sampling: n responses of the student to one prompt.
 
-Every sample has a seed of its own, derived from the messages and its place in the group. So sample
-3 is the same text whether 4 or 40 are drawn, in one call or in many, whatever other prompts run.
+Every sample has its own seed, derived from the messages and its index in the group. So sample 3 is
+the same text whether 4 or 40 are drawn, in one call or in many, and whatever other prompts run.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rlaif.records import Failure, Prompt, Response, content_seed
 from rlaif.runs.text import mend_text
 
 REFUSED = "refusal"
-"""The finish of a reply that the server's own filter cut off: its words, not the model's."""
+"""The finish of a reply that the server's content filter cut off or replaced."""
 
 
 async def sample_responses(
@@ -28,32 +28,32 @@ async def sample_responses(
 ) -> tuple[tuple[Response, ...], tuple[Failure, ...]]:
     """Draw n responses; each becomes a response or a failure, so the two add up to n.
 
-    A reply that the server's own filter refused is a response whose ``finish`` is ``refusal``; it
-    is kept as a fact and never compared. A blank reply is a failure of kind ``empty``.
+    A reply refused by the server's filter is a response whose ``finish`` is ``refusal``; it is kept
+    and never compared. A blank reply is a failure of kind ``empty``.
 
     Args:
-        engine: The student. One that can do SAMPLES is asked once; any other once per sample.
-        prompt: What to answer.
-        n: How many.
-        sampling: How to draw.
+        engine: The student. With the capability SAMPLES it is called once, else once per sample.
+        prompt: The prompt to answer.
+        n: Number of responses.
+        sampling: Sampling parameters.
         seed: The run's seed.
         system: System message put before the conversation; empty for none.
-        purpose: What the calls are counted as.
+        purpose: What the ledger counts the calls as.
 
     Raises:
-        EngineUnavailable: The model or server is down.
+        EngineUnavailable: The engine is down.
     """
     messages = prompt.with_system(system)
     seeds = tuple(content_seed(seed, "sample", messages, index) for index in range(n))
     together = Capability.SAMPLES in engine.capabilities
     requests = [
-        Generate(messages, sampling, some, purpose=purpose)
-        for some in ([seeds] if together else [(one,) for one in seeds])
+        Generate(messages, sampling, group, purpose=purpose)
+        for group in ([seeds] if together else [(each,) for each in seeds])
     ]
     answers = await ask_all(engine, requests)
     replies: list[tuple[Reply | CallFailed, str]] = []
     for request, answer in zip(requests, answers, strict=True):
-        calls = [request_key(engine.identity, request, one) for one in request.seeds]
+        calls = [request_key(engine.identity, request, each) for each in request.seeds]
         replies.extend(zip(_one_per_seed(answer, len(calls)), calls, strict=True))
     responses: list[Response] = []
     failures: list[Failure] = []
@@ -69,7 +69,7 @@ async def sample_responses(
 def keep_reply(
     prompt: Prompt, reply: Reply | CallFailed, *, index: int, origin: str, call: str
 ) -> Response | Failure:
-    """Keep one sample: a response, or a failure when the call failed or the reply is blank."""
+    """Return one sample as a response, or as a failure if the call failed or the reply is blank."""
     if isinstance(reply, CallFailed):
         return Failure("sample", prompt.id, reply.kind, reply.message, reply.attempts)
     if not reply.text.strip() and reply.finish != REFUSED:
@@ -79,7 +79,7 @@ def keep_reply(
 
 
 def to_response(prompt: Prompt, reply: Reply, *, index: int, origin: str, call: str) -> Response:
-    """Keep a reply as a response, word for word; what is no valid Unicode is mended first."""
+    """Return a reply as a response, word for word; invalid Unicode is replaced."""
     return Response.build(
         prompt.id,
         mend_text(reply.text),
@@ -92,7 +92,7 @@ def to_response(prompt: Prompt, reply: Reply, *, index: int, origin: str, call: 
 
 
 def _one_per_seed(answer: Sequence[Reply] | CallFailed, count: int) -> list[Reply | CallFailed]:
-    """Spread one answer over its samples; a sample that did not come back has failed."""
+    """Return one result per sample; samples missing from the answer are failures."""
     if isinstance(answer, CallFailed):
         return [answer] * count
     short = CallFailed(f"asked for {count} samples, got {len(answer)}", kind="missing-sample")

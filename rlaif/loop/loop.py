@@ -1,14 +1,15 @@
-"""The loop: generate, train, evaluate, decide; the next round starts from what was promoted.
+"""The loop: generate, train, evaluate, decide; the next round starts from the promoted model.
 
-Every round is a folder of its own: a run, a checkpoint, an evaluation of checkpoint against parent,
-and the decision. Nothing of an earlier round is modified. Repeating the loop goes on where it
-stopped: runs, training and evaluations resume by themselves, decided rounds are only read.
+Every round has its own folder: a run, a checkpoint, an evaluation of the checkpoint against its
+parent, and the decision. Earlier rounds are never modified. Repeating the loop resumes it: runs,
+training and evaluations resume on their own, decided rounds are only read.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -17,22 +18,48 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.config.loop import LoopConfig
 from rlaif.config.train import DpoConfig
 from rlaif.errors import ConfigError, RunMismatch
-from rlaif.evaluation import evaluate
+from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
 from rlaif.loop.round import Round, decide, read_round
-from rlaif.loop.shown import UNSEEN, Shown
 from rlaif.pipeline import export, generate
+from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.records import content_seed
 from rlaif.training import train_dpo
+from rlaif.training.harness.progress import Style
+
+Stage = Literal["generate", "train", "evaluate"]
+
+
+def _ignore(number: int, stage: Stage) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How the progress of each stage is displayed (default: not at all).
+
+    A display is entered when its stage starts and left when the stage ends, so all stages can use
+    the same terminal.
+    """
+
+    on_stage: Callable[[int, Stage], None] = _ignore
+    """Called with the number of the round and the stage that starts."""
+
+    generating: Callable[[], AbstractContextManager[OnGenerated | None]] = nullcontext
+    training: Style = "quiet"
+    evaluating: Callable[[], AbstractContextManager[OnEvaluated | None]] = nullcontext
+
+
+_UNSEEN = Shown()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a loop ended."""
+    """The result of a loop."""
 
     rounds: tuple[Round, ...]
     model: str
-    """The last promoted checkpoint, or the model it all started from."""
+    """The last promoted checkpoint, or the model the loop started from."""
 
     why: str
 
@@ -41,12 +68,12 @@ class Outcome:
         return {
             "model": self.model,
             "why": self.why,
-            "rounds": [one.to_json() for one in self.rounds],
+            "rounds": [each.to_json() for each in self.rounds],
         }
 
     def summary(self) -> str:
-        """One line for a person."""
-        promoted = sum(one.promoted for one in self.rounds)
+        """Return the outcome in one line of text."""
+        promoted = sum(each.promoted for each in self.rounds)
         return f"{promoted} of {len(self.rounds)} rounds promoted; {self.why}; model: {self.model}"
 
 
@@ -55,23 +82,23 @@ def run_loop(
     *,
     overrides: Mapping[str, Any] | None = None,
     on_round: Callable[[Round], None] | None = None,
-    shown: Shown = UNSEEN,
+    shown: Shown = _UNSEEN,
 ) -> Outcome:
-    """Run rounds until there are enough of them or too many in a row brought nothing.
+    """Run rounds until all are done, or too many in a row brought no gain.
 
     Args:
         config: The loop file, or the same as a mapping.
         overrides: Dotted keys to values.
-        on_round: Called with every decided round, earlier ones included.
-        shown: How the stages of a round are shown.
+        on_round: Called with every decided round, including those of earlier calls.
+        shown: How the progress of each stage is displayed.
 
     Raises:
-        InputError: One of the files cannot be used; nothing was started.
-        RunMismatch: ``out`` holds a loop with other settings.
+        InputError: One of the files is invalid; nothing was started.
+        RunMismatch: ``out`` contains a loop with other settings.
     """
     settings = load_config(LoopConfig, config, overrides)
     first = _check(settings)
-    _remember(settings)
+    _record_settings(settings)
     rounds: list[Round] = []
     model, idle = first, 0
     for number in range(1, settings.rounds + 1):
@@ -91,7 +118,7 @@ def run_loop(
 
 
 def _check(settings: LoopConfig) -> str:
-    """Load every file once before anything starts; return the model the loop starts from."""
+    """Check every file before anything starts; return the model the loop starts from."""
     run = load_config(RunConfig, settings.run)
     load_config(DpoConfig, settings.train, {"data": "x", "out": "x", "model": "x"})
     load_config(EvaluateConfig, settings.evaluate)
@@ -104,20 +131,20 @@ def _check(settings: LoopConfig) -> str:
     return run.student.model
 
 
-def _remember(settings: LoopConfig) -> None:
-    """Note what was asked, and refuse to go on under other settings."""
+def _record_settings(settings: LoopConfig) -> None:
+    """Write the settings into ``out``; refuse to resume with other ones."""
     path = settings.out / "loop.json"
-    asked = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
+    current = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
     if path.exists():
         before = orjson.loads(path.read_bytes())
-        changed = sorted(key for key in asked if before.get(key) != asked[key])
+        changed = sorted(key for key in current if before.get(key) != current[key])
         if changed:
             raise RunMismatch(
-                f"{settings.out} holds a loop with other settings: {', '.join(changed)}",
-                hint="choose another out, or go back to the old settings",
+                f"{settings.out} contains a loop with other settings: {', '.join(changed)}",
+                hint="choose another out, or restore the earlier settings",
             )
         return
-    write_whole(path, orjson.dumps(asked, option=orjson.OPT_INDENT_2) + b"\n")
+    write_whole(path, orjson.dumps(current, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: Shown) -> Round:
@@ -135,7 +162,7 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
             on_progress=on_generated,
         )
     if run.status().pairs == 0:
-        why = "no preference pair was left to train on"
+        why = "no preference pairs to train on"
         return Round(number, model, "", False, why, 0, None, None, None)
     exported = export(run, folder / "pairs", force=True)
     checkpoint = folder / "checkpoint"

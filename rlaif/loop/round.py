@@ -1,7 +1,7 @@
-"""One round: what it started from, what it made, and whether that was promoted.
+"""One round: its parent model, its checkpoint, and whether the checkpoint was promoted.
 
-A round's record is written once, when it is decided; a round without a record is not finished and
-is gone through again, each of its parts going on where it stopped.
+A round's record is written once, when it is decided. A round without a record is unfinished: it
+runs again, and each of its parts resumes.
 """
 
 from dataclasses import dataclass
@@ -25,30 +25,30 @@ class Round(Plain):
     """The model the round started from: the last promoted one."""
 
     checkpoint: str
-    """What it trained; empty when there was nothing to train on."""
+    """The checkpoint it trained; empty if there were no pairs to train on."""
 
     promoted: bool
     why: str
     """The reason in one line, with the figures."""
 
     pairs: int
-    """Preference pairs it trained on."""
+    """Number of preference pairs it trained on."""
 
     change: float | None
-    """Measured on held-out prompts, round's checkpoint minus parent; None when not measured."""
+    """Measured on held-out prompts, checkpoint minus parent; None if not measured."""
 
     low: float | None
     high: float | None
     """Ends of the 95 % interval of ``change``."""
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Return the decision in one line of text."""
         verdict = "promoted" if self.promoted else "stayed"
         return f"round {self.number}: {verdict}: {self.why}"
 
 
 def read_round(path: Path) -> Round | None:
-    """Read a round's record; None when the round was not decided yet.
+    """Read a round's record; None if the round is not decided yet.
 
     Raises:
         RunError: The record is damaged.
@@ -59,7 +59,8 @@ def read_round(path: Path) -> Round | None:
         return None
     except (orjson.JSONDecodeError, TypeError):
         raise RunError(
-            f"{path}: damaged", hint="delete the file: the round is decided again from its parts"
+            f"{path}: damaged",
+            hint="delete the file; the round is then decided again from its parts",
         ) from None
 
 
@@ -71,16 +72,16 @@ def decide(
     direction: Literal["up", "down"],
     min_gain: float,
 ) -> tuple[bool, str]:
-    """Return whether a measured change is a gain beyond its interval, and why in words.
+    """Return whether a measured change is a significant gain, and the reason in words.
 
-    A gain counts when the whole 95 % interval of the paired difference lies beyond ``min_gain`` on
-    the better side. Not measured, or an interval that reaches back over it, means staying.
+    It is one if the whole 95 % interval of the paired difference is beyond ``min_gain`` on the
+    better side. Otherwise, or without a measurement, the loop keeps the parent model.
     """
     if change is None or low is None or high is None:
-        return False, "the measure could not be taken on enough prompts"
+        return False, "could not be measured on enough prompts"
     figures = f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
     gained = low > min_gain if direction == "up" else high < -min_gain
     if gained:
         return True, f"improved beyond its interval: {figures}"
     threshold = f"{min_gain if direction == 'up' else -min_gain:g}"
-    return False, f"no gain beyond its interval: {figures}, wanted {direction} past {threshold}"
+    return False, f"no gain beyond its interval: {figures}, needed {direction} past {threshold}"

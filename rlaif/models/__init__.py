@@ -1,6 +1,6 @@
-"""Models by name: the one that is embedded, folders, GGUF files, and what tells two models apart.
+"""Models: from a name to a folder of files, conversion of GGUF files, fingerprints, safe loading.
 
-Light to import: torch and transformers are loaded only when something must be converted.
+Importing this is fast: torch and transformers are loaded only to convert or load a model.
 """
 
 from rlaif.models.convert import convert_gguf, quiet_transformers

@@ -1,8 +1,7 @@
-"""What tells two model folders apart: a hash of everything that can change an answer.
+"""The fingerprint of a model folder: a hash of everything that can change its output.
 
-Whole files are hashed, so a checkpoint that was trained further in the same folder is another
-model, however few of its weights moved. Digests are remembered in the cache folder by size and
-modification time; asking again costs nothing.
+Whole files are hashed, so a checkpoint that was trained further in the same folder has another
+fingerprint, however few of its weights changed. Digests are cached by size and modification time.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from rlaif.records import content_id
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: converted models, digests. It may not exist."""
+    """Return the cache folder, for converted models and digests. It may not exist yet."""
     given = os.environ.get("RLAIF_CACHE")
     if given:
         return Path(given).expanduser().resolve()
@@ -33,28 +32,28 @@ _ENDS = (_WEIGHTS, ".safetensors.index.json")
 _NAMES = ("config.json", "generation_config.json", "adapter_config.json", "added_tokens.json")
 _STARTS = ("tokenizer", "chat_template", "special_tokens", "vocab", "merges")
 
-_CLOCK_TICK = 2_000_000_000  # ns; within it a file may change without its time changing
+_CLOCK_TICK = 2_000_000_000  # ns; within it a file can change without a new modification time
 
 
 def model_fingerprint(path: Path | str) -> str:
-    """Return 32 hex digits naming the model in a folder: weights, config, tokenizer, template.
+    """Return 32 hex digits for the model in a folder: weights, config, tokenizer, template.
 
-    An adapter's fingerprint covers the model it belongs to, where that is a folder as well.
+    The fingerprint of an adapter includes its base model, if that is a local folder.
 
     Raises:
-        InputError: Not a folder, or one without model weights.
+        InputError: Not a folder, or a folder without model weights.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder")
-    files = [file for file in sorted(folder.resolve().iterdir()) if _counts(file.name)]
+        raise InputError(f"{folder}: not a folder")
+    files = [file for file in sorted(folder.resolve().iterdir()) if _is_hashed(file.name)]
     if not any(file.name.endswith(_WEIGHTS) for file in files):
         raise InputError(
-            f"{folder}: there are no model weights (*{_WEIGHTS}) in this folder",
-            hint="pickled ones (.bin) are not read: where you trust them, load them with "
-            "transformers and save_pretrained()",
+            f"{folder}: no model weights (*{_WEIGHTS}) in this folder",
+            hint="pickled weights (.bin) are not read; if you trust them, load them with "
+            "transformers and save them with save_pretrained()",
         )
-    digests = _remembered(folder.resolve(), files)
+    digests = _digests(folder.resolve(), files)
     base = _base_of_adapter(folder)
     if base is not None:
         digests["base model"] = model_fingerprint(base)
@@ -62,36 +61,36 @@ def model_fingerprint(path: Path | str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, remembered as above."""
+    """Return the SHA-256 of a file, from the cache if possible."""
     path = path.resolve()
-    return _remembered(path.parent, [path])[path.name]
+    return _digests(path.parent, [path])[path.name]
 
 
-def _counts(name: str) -> bool:
+def _is_hashed(name: str) -> bool:
     return name.endswith(_ENDS) or name in _NAMES or name.startswith(_STARTS)
 
 
 def _base_of_adapter(folder: Path) -> Path | None:
     try:
-        named = orjson.loads((folder / "adapter_config.json").read_bytes())
+        config = orjson.loads((folder / "adapter_config.json").read_bytes())
     except (OSError, ValueError):
         return None
-    base = named.get("base_model_name_or_path")
+    base = config.get("base_model_name_or_path")
     return Path(base) if base and Path(base).is_dir() else None
 
 
-def _remembered(folder: Path, files: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files of one folder, read again only where size or time have changed."""
+def _digests(folder: Path, files: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of files of one folder; only files of a new size or time are read again."""
     record = cache_folder() / "digests" / f"{content_id('folder', str(folder))}.json"
     try:
         known = orjson.loads(record.read_bytes())
     except (OSError, ValueError):
         known = {}
     entries = {file.name: _entry(file, known.get(file.name)) for file in files}
-    # A file of this very moment could be written again without its time changing.
+    # A file written just now could change again without a new modification time.
     settled = {name: e for name, e in entries.items() if time.time_ns() - e[1] > _CLOCK_TICK}
     if any(known.get(name) != [*entry] for name, entry in settled.items()):
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs only time
+        with contextlib.suppress(OSError):  # without a writable cache this only takes longer
             record.parent.mkdir(parents=True, exist_ok=True)
             fresh = record.with_name(f"{record.name}.{os.getpid()}")
             fresh.write_bytes(orjson.dumps({**known, **settled}))

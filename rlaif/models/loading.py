@@ -1,7 +1,7 @@
-"""The one door to transformers' loaders: no code of a model's own is run, and no pickle is read.
+"""The only calls of transformers' loaders: they run no code from a model and read no pickle.
 
-Left alone, transformers asks at the terminal whether to run custom code, and falls back to pickled
-``.bin`` weights where there are no others.
+By default, transformers asks on the terminal whether to run custom code, and falls back to pickled
+``.bin`` weights if there are no others.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ def load_pretrained(
 
     Args:
         kind: A class of transformers that has ``from_pretrained``.
-        place: A folder or a hub id.
-        trust_remote_code: Whether code that comes with the model is run; None: it is not, and
-            the user has no option to change that.
-        options: Handed on.
+        place: A folder, or an id on the Hub.
+        trust_remote_code: Whether to run code that comes with the model (default: no, and the error
+            names no option that would allow it).
+        options: Passed to ``from_pretrained``.
 
     Raises:
-        EngineMissing: The model needs code of its own.
-        OSError, ValueError, …: What transformers raises otherwise.
+        EngineMissing: The model needs its own code.
+        OSError, ValueError, …: Any other error of transformers.
     """
     trusted = bool(trust_remote_code)
     try:
@@ -34,8 +34,8 @@ def load_pretrained(
         if trusted or "custom code" not in str(problem):
             raise
         raise EngineMissing(
-            f"{place}: the model comes with Python code of its own, which is not run",
-            hint="use a model that transformers knows without it"
+            f"{place}: the model needs its own Python code, which is not run",
+            hint="use a model that transformers supports without custom code"
             if trust_remote_code is None
             else "if you trust that code, set options.trust_remote_code: true",
         ) from None
@@ -47,13 +47,13 @@ def load_weights(
     """Load a model from safetensors weights, a LoRA adapter too. Arguments as above.
 
     Raises:
-        EngineMissing: It needs code of its own, or has only pickled weights.
-        OSError, ValueError, …: What transformers raises otherwise.
+        EngineMissing: The model needs its own code, or has only pickled weights.
+        OSError, ValueError, …: Any other error of transformers.
     """
-    where: dict[str, Any] = {
+    hub: dict[str, Any] = {
         key: options[key] for key in ("revision", "local_files_only") if key in options
     }
-    if _has(place, _ADAPTER, where) and not _has(place, _ADAPTER_WEIGHTS, where):
+    if _has(place, _ADAPTER, hub) and not _has(place, _ADAPTER_WEIGHTS, hub):
         raise _no_safetensors(place, "adapter")
     try:
         return load_pretrained(
@@ -65,7 +65,7 @@ def load_weights(
         raise _no_safetensors(place, "model") from problem
 
 
-def _has(place: str, name: str, where: dict[str, Any]) -> bool:
+def _has(place: str, name: str, hub: dict[str, Any]) -> bool:
     from transformers.utils.hub import cached_file
 
     quiet = dict.fromkeys(
@@ -76,11 +76,11 @@ def _has(place: str, name: str, where: dict[str, Any]) -> bool:
         ),
         False,
     )
-    return cached_file(place, name, **where, **quiet) is not None
+    return cached_file(place, name, **hub, **quiet) is not None
 
 
 def _no_safetensors(place: str, what: str) -> EngineMissing:
     return EngineMissing(
-        f"{place}: the {what} has no safetensors weights, and pickled ones (.bin) are not read",
-        hint="convert it where you trust it: load it with transformers, then save_pretrained()",
+        f"{place}: the {what} has no safetensors weights; pickled ones (.bin) are not read",
+        hint="if you trust it, load it with transformers and save it with save_pretrained()",
     )

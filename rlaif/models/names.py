@@ -1,4 +1,4 @@
-"""What a user calls a model, and where it lies."""
+"""From the name of a model to what transformers loads: a folder, or an id on the Hub."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlaif.errors import EngineMissing
-from rlaif.models.cache import converted, is_converted
+from rlaif.models.convert import converted, is_converted
 from rlaif.models.fingerprint import file_digest
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A model that comes in a Python package, as a GGUF file."""
+    """A model that a Python package contains as a GGUF file."""
 
     package: str
-    """Import name. The package is looked up and never imported: it wants llama.cpp."""
+    """Import name. The package is located but never imported, as that would need llama.cpp."""
 
     install: str
     file: str
@@ -30,19 +30,19 @@ SHIPPED: Mapping[str, Shipped] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
-"""Names that mean the same weights everywhere."""
+"""Names that stand for the same weights on every machine."""
 
 
 def resolve_model(name: str) -> str:
-    """Turn what a user calls a model into what transformers loads.
+    """Return the folder or Hub id that a model name stands for.
 
-    A shipped name becomes the folder of its conversion (made the first time, in about half a
-    minute), and so does a GGUF file; a folder becomes its absolute path; anything else is taken
-    for a hub id and returned unchanged.
+    A shipped name or a GGUF file becomes the folder of its conversion (the first one takes about
+    half a minute); a folder becomes its absolute path; anything else is returned unchanged, as an
+    id on the Hub.
 
     Raises:
-        EngineMissing: The shipped model's package, or what converting needs, is not installed.
-        InputError: The model file is damaged, or of a kind that cannot be converted.
+        EngineMissing: The shipped model's package or a library for converting is not installed.
+        InputError: The model file is damaged or cannot be converted.
     """
     if name in SHIPPED:
         return str(_shipped(name, SHIPPED[name]))
@@ -65,5 +65,5 @@ def _shipped(name: str, shipped: Shipped) -> Path:
         entry,
         source,
         sha256=shipped.sha256,
-        cure=shipped.install.replace("install", "install --force-reinstall"),
+        hint=shipped.install.replace("install", "install --force-reinstall"),
     )

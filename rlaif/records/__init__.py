@@ -1,11 +1,10 @@
-"""The nouns of the framework: frozen values, content-addressed, without any I/O."""
+"""The records of the framework: frozen, content-addressed values without I/O."""
 
 from rlaif.records.identity import canonical_json, content_id, content_seed, content_uniform
 from rlaif.records.judgment import Choice, Comparison, Judgment, Order, Verdict
-from rlaif.records.pair import INPUT_STAGES, REMOVED, Drop, Failure, PreferencePair
 from rlaif.records.prompt import Prompt
 from rlaif.records.response import Critique, Response, Revision
-from rlaif.records.row import Row
+from rlaif.records.row import INPUT_STAGES, REMOVED, Drop, Failure, PreferencePair, Row
 from rlaif.records.tool_use import Message
 
 __all__ = [

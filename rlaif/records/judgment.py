@@ -1,7 +1,7 @@
 """Comparisons, verdicts and judgments: what judges say about two responses.
 
 A *comparison* is two responses in content order, first and second. One judge reply about it, with
-the responses shown in one order, is a *verdict*. All verdicts together make a *judgment*, whose
+the responses shown in one order, is a *verdict*. All its verdicts together are a *judgment*, whose
 ``preference`` is the probability in [0, 1] that the **first** response is better.
 Pure values; nothing here calls a model.
 """
@@ -15,7 +15,7 @@ from rlaif.records.response import Response
 
 
 class Choice(Enum):
-    """The reading of one judge reply, in the order shown: A is what was shown first.
+    """What one judge reply says, in the order shown: A is the response shown first.
 
     Compare with ``is``; never write ``if choice:``, because every member is truthy.
     """
@@ -29,7 +29,7 @@ class Choice(Enum):
     """No readable verdict. Never counted as a tie."""
 
     def flipped(self) -> "Choice":
-        """Return the same opinion with the two responses shown in the other order."""
+        """Return the same choice with the two responses shown in the other order."""
         match self:
             case Choice.A:
                 return Choice.B
@@ -42,7 +42,7 @@ class Choice(Enum):
 
 
 class Order(Enum):
-    """In which order the two responses were shown to the judge."""
+    """The order in which the two responses were shown to the judge."""
 
     AB = "ab"
     """The comparison's first response as A."""
@@ -51,7 +51,7 @@ class Order(Enum):
     """The comparison's second response as A."""
 
     NONE = "none"
-    """The method scores each response by itself; there is no order to be biased by."""
+    """The method scores each response separately, so there is no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +83,26 @@ class Verdict:
     """As shown: A is the response shown first (the first response when the order is NONE)."""
 
     logit: float | None = None
-    """Log-odds, in the order shown, that A is better. None when the judge abstained or gave only
-    a word (then ``choice`` speaks)."""
+    """Log-odds, in the order shown, that A is better. None if the judge abstained or gave only
+    a word (then use ``choice``)."""
 
     mass: float | None = None
-    """Probability that fell on the allowed labels together, in [0, 1]; None when unknown."""
+    """Total probability of the allowed labels, in [0, 1]; None if unknown."""
 
     scores: tuple[float, float] | None = None
-    """The two responses' own scores, for methods that score each by itself; in the order shown."""
+    """The scores of both responses, for methods that score them separately; in the order shown."""
 
     reason: str = ""
     """Why it abstained: ``unreadable``, ``refused``, ``low-mass`` or ``failed``. Else empty."""
 
     raw: str = ""
-    """The judge's words, where it wrote any."""
+    """The text of the judge's reply, if it has any."""
 
     calls: tuple[str, ...] = ()
     """Ledger keys of the replies behind this verdict."""
 
     def content_logit(self) -> float | None:
-        """Log-odds that the comparison's *first* response is better; None without a number."""
+        """Log-odds that the comparison's *first* response is better; None without log-odds."""
         if self.logit is None:
             return None
         return -self.logit if self.order is Order.BA else self.logit
@@ -119,21 +119,21 @@ class Judgment:
     first_id: str
     second_id: str
     preference: float | None
-    """P(first is better) after the recorded transforms; None when every verdict abstained."""
+    """P(first is better) after the recorded transforms; None if every verdict abstained."""
 
     raw_preference: float | None
-    """The same before any transform."""
+    """The preference before any transform."""
 
     transforms: tuple[str, ...]
-    """What was applied to ``raw_preference``, in order, each with its parameters."""
+    """The transforms applied to ``raw_preference``, in order, each with its parameters."""
 
     agreement: float | None
     """Share, in [0, 1], of opinions (judge × principle) on the side of the preference; an opinion
-    of exactly 0.5 counts half. Below 0.5 when a heavy or certain minority outweighs the others.
-    None when there is no preference."""
+    of exactly 0.5 counts half. Below 0.5 if a minority of high weight or certainty outweighs the
+    others. None without a preference."""
 
     position_bias: float | None
-    """Mean log-odds that the judges add to whatever is shown first; None unless both orders
+    """Mean log-odds that the judges add to the response shown first; None unless both orders
     were read."""
 
     abstained: int
@@ -142,8 +142,8 @@ class Judgment:
     verdicts: tuple[Verdict, ...]
 
     disagreement: float | None = None
-    """Largest minus smallest of what the judges think, each over its principles, in [0, 1]. Rules
-    are no judge here. None unless two judges spoke."""
+    """Largest minus smallest preference of the judges, each over its principles, in [0, 1]. Rules
+    do not count as a judge. None with fewer than two judges."""
 
     @property
     def id(self) -> str:
@@ -152,7 +152,7 @@ class Judgment:
 
     @property
     def margin(self) -> float | None:
-        """2·|preference − ½|, in [0, 1]; None when there is no preference."""
+        """2·|preference − ½|, in [0, 1]; None without a preference."""
         return None if self.preference is None else abs(2.0 * self.preference - 1.0)
 
     def swap(self) -> "Judgment":
@@ -161,10 +161,10 @@ class Judgment:
         def other(probability: float | None) -> float | None:
             return None if probability is None else 1.0 - probability
 
-        turned = {Order.AB: Order.BA, Order.BA: Order.AB}
+        swapped = {Order.AB: Order.BA, Order.BA: Order.AB}
         verdicts = tuple(
-            replace(verdict, order=turned[verdict.order])
-            if verdict.order in turned
+            replace(verdict, order=swapped[verdict.order])
+            if verdict.order in swapped
             else replace(
                 verdict,
                 choice=verdict.choice.flipped(),

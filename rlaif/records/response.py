@@ -18,16 +18,16 @@ class Response:
     prompt_id: str
     text: str
     index: int
-    """Place in its group of samples, from 0; a revision keeps the index of its draft."""
+    """Index in its group of samples, from 0; a revision keeps the index of its draft."""
 
     origin: str
     """``sample``, ``revision-<round>``, ``contrast-for`` or ``contrast-against`` (RLCD)."""
 
     finish: str
-    """``stop`` (the model ended by itself), ``length`` (cut off) or the server's own word."""
+    """``stop`` (the model finished), ``length`` (cut off) or the server's own word."""
 
     tokens: int | None = None
-    """Response tokens as counted by the engine; None when it did not say."""
+    """Response tokens as counted by the engine; None if it does not report them."""
 
     call: str = ""
     """Ledger key of the reply this came from."""
@@ -54,7 +54,7 @@ class Critique:
     """Text naming the faults of a response under one principle (SL-CAI)."""
 
     response_id: str
-    """The response it speaks about."""
+    """The criticised response."""
 
     principle: str
     round: int
@@ -62,14 +62,14 @@ class Critique:
 
     text: str
     found: bool
-    """Whether it found something to mend; False skips the revision when the run asks for that."""
+    """Whether it names a fault; if not, runs with ``only_if_found`` skip the revision."""
 
     call: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The step from one response to its rewritten successor."""
+    """The step from one response to the rewritten one."""
 
     from_id: str
     to_id: str

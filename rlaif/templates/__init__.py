@@ -1,4 +1,4 @@
-"""Templates: the words put to models, strict and sandboxed, with untrusted text in fences."""
+"""Templates: the text sent to models, strict and sandboxed, with untrusted text in fences."""
 
 from rlaif.templates.fence import fence, neutralise
 from rlaif.templates.folders import TemplateSet, shipped_folder

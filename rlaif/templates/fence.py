@@ -1,15 +1,15 @@
-r"""Fences: how text that a model or a user wrote is shown to a model without speaking for us.
+r"""Fences: show text that a model or a user wrote so that it cannot pass for our own instructions.
 
-Two steps, both deterministic. *Neutralising* takes away what a tokenizer or a reader could take
-for the frame of a conversation: control characters, special tokens, role headers at the start of a
-line. *Fencing* puts the neutralised text between an opening and a closing tag whose name carries
+Two steps, both deterministic. *Neutralising* removes what a tokenizer or a reader could mistake for
+the structure of a conversation: control characters, special tokens, role headers at the start of a
+line. *Fencing* puts the neutralised text between an opening and a closing tag whose name ends in
 digits that occur in none of the texts shown, so nothing inside can close the fence.
 
-What neutralising changes, and nothing else:
+Neutralising changes only this:
 
 - ``\r\n``, ``\r``, U+2028 and U+2029 become ``\n``; lone surrogates become U+FFFD;
-- other control characters, bidirectional overrides, zero-width spaces and tag characters go
-  (joiners stay: scripts and emoji need them);
+- other control characters, bidirectional overrides, zero-width spaces and tag characters are
+  removed (joiners stay: scripts and emoji need them);
 - a special token is broken by one space after its first character: ``< |im_start|>``, ``< s>``,
   ``[ INST]``, ``< < SYS>>``;
 - a line that starts like a turn (``Human:``, ``### Assistant``) gets ``> `` in front, as a quote.
@@ -24,7 +24,7 @@ from functools import lru_cache
 from rlaif.records import content_id
 
 _DIGITS = 6
-"""Hexadecimal digits of a fence; more are taken only against text that holds every try."""
+"""Hexadecimal digits of a fence; more only for a text that contains every attempt."""
 
 _LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
 _CONTROLS = (
@@ -52,26 +52,26 @@ _SPECIAL = re.compile(
 _ROLES = r"(?:human|user|assistant|system|developer|tool|model|ai|bot|judge|instructions?|response)"
 _OPENS_TURN = rf"(?=[ \t]*(?:#{{1,6}}[ \t]*{_ROLES}\b|[*_]{{0,2}}{_ROLES}[*_]{{0,2}}[ \t]*[:：]))"
 _TURN = re.compile("\n" + _OPENS_TURN, re.IGNORECASE)
-"""After an end of line, which is found much sooner than the start of one."""
+"""Anchored at a newline: much faster to search for than the start of a line."""
 
-_REMEMBERED = 64
-"""Texts: both orders of a comparison are shown one after the other, with the same texts in them."""
+_CACHED = 64
+"""Texts to cache: both orders of a comparison are rendered one after the other."""
 
 _NOT_TAG = re.compile(r"[^a-z0-9_]+")
 
 
 class Fenced(str):
-    """Text that stands in its fence already."""
+    """Text that is already inside its fence."""
 
     __slots__ = ()
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def neutralise(text: str) -> str:
-    """Take away what could pass for the frame of a conversation (see the top of this file)."""
-    # First a look whether there is anything to take: the patterns are the dearest part of judging.
+    """Remove what could pass for the structure of a conversation (see the top of this file)."""
+    # Cheap tests first: the patterns are the most expensive part of judging.
     plain = text
-    if not plain.replace("\n", "").isprintable():  # as no control, surrogate or override is
+    if not plain.replace("\n", "").isprintable():  # controls, surrogates and overrides are not
         plain = _LINE_ENDS.sub("\n", plain)
         plain = _SURROGATE.sub("\ufffd", _GONE.sub("", plain))
     if "<" in plain or "[" in plain or "＜" in plain:
@@ -87,11 +87,11 @@ def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
     Args:
         text: What a model or a user wrote.
         tag: What it is, such as ``response_a``; reduced to lower-case letters, digits and ``_``.
-        shown: Every other text shown beside it, neutralised; the digits occur in none of them.
+        shown: All other texts of the same render, neutralised; the digits occur in none of them.
 
     Returns:
-        ``<tag_digits>``, the neutralised text and ``</tag_digits>``, each from a new line. The
-        digits come from the text alone, so the same text has the same fence wherever it stands.
+        ``<tag_digits>``, the neutralised text and ``</tag_digits>``, each on a new line. The
+        digits depend on the text alone, so the same text has the same fence everywhere.
     """
     inside = neutralise(text)
     name = _tag_name(tag)
@@ -104,12 +104,12 @@ def fence(text: str, tag: str, *, shown: str = "") -> Fenced:
     return Fenced(f"<{name}_{digits}>\n{inside}\n</{name}_{digits}>")
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def _digits(inside: str, attempt: int) -> str:
     return content_id("fence", inside, attempt)[: _DIGITS + attempt // 8]
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def _tag_name(tag: str) -> str:
     return _NOT_TAG.sub("_", tag.lower()).strip("_") or "text"
 
@@ -117,14 +117,16 @@ def _tag_name(tag: str) -> str:
 def all_texts(values: object) -> list[str]:
     """Return every text inside nested mappings and sequences."""
     texts: list[str] = []
-    left = [values]
-    while left:
-        value = left.pop()
+    pending = [values]
+    while pending:
+        value = pending.pop()
         if isinstance(value, str):
             texts.append(value)
         elif isinstance(value, (list, tuple)):
-            left.extend(value)
-        elif isinstance(value, (dict, Mapping)):  # dict first: asking an abstract class is dear
-            left.extend(value)
-            left.extend(value.values())
+            pending.extend(value)
+        elif isinstance(
+            value, (dict, Mapping)
+        ):  # dict first: isinstance of an abstract class is slow
+            pending.extend(value)
+            pending.extend(value.values())
     return texts

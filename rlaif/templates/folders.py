@@ -1,4 +1,4 @@
-"""Which file speaks: a project's own template where there is one, else the shipped one."""
+"""Which template file is used: the project's own where it has one, else the shipped one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +12,18 @@ def shipped_folder() -> Path:
     """Return the folder of shipped templates: inside the wheel, else the repository's.
 
     Raises:
-        TemplateError: Neither is there, so the installation is damaged.
+        TemplateError: Neither folder exists: the installation is damaged.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_shipped" / "prompts", package.parent / "prompts"):
         if folder.is_dir():
             return folder
-    raise TemplateError(
-        "the shipped templates are missing", hint="install constitutional-rlaif again"
-    )
+    raise TemplateError("the shipped templates are missing", hint="reinstall constitutional-rlaif")
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """All templates by name. Open with `TemplateSet.open`."""
+    """All templates by name, each loaded once. Open with `TemplateSet.open`."""
 
     shipped: Path
     project: Path | None
@@ -36,34 +34,34 @@ class TemplateSet:
         """Find the templates.
 
         Args:
-            project: A folder whose ``*.j2`` files take the place of the shipped ones of the same
-                relative path, file by file.
+            project: A folder whose ``*.j2`` files replace the shipped ones of the same relative
+                path, file by file.
 
         Raises:
-            TemplateError: The folder is missing, or holds a template that takes no one's place.
+            TemplateError: The folder is missing, or has a file that replaces no shipped template.
         """
         templates = cls(shipped_folder(), project)
         if project is not None:
             if not project.is_dir():
-                raise TemplateError(f"{project}: no such folder of templates")
+                raise TemplateError(f"{project}: template folder not found")
             shipped = templates.names()
             for name in _names(project):
                 if name not in shipped:
                     raise TemplateError(
-                        f"{project / name}.j2: takes the place of no shipped template"
+                        f"{project / name}.j2: there is no shipped template of this name to replace"
                         f"{nearest(name, shipped)}"
                     )
         return templates
 
     def names(self) -> tuple[str, ...]:
-        """Every template's name, such as ``judge/pairwise``, sorted."""
+        """Return all template names, such as ``judge/pairwise``, sorted."""
         return _names(self.shipped)
 
     def get(self, name: str) -> Template:
         """Return one template, read and checked once.
 
         Raises:
-            TemplateError: There is none of that name, or it is malformed.
+            TemplateError: There is no template of that name, or it is invalid.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -73,7 +71,7 @@ class TemplateSet:
         """Load every template.
 
         Raises:
-            TemplateError: With the problem of each malformed one on a line of its own.
+            TemplateError: Lists the problem of each invalid one, one per line.
         """
         templates: list[Template] = []
         problems: list[TemplateError] = []
@@ -89,7 +87,7 @@ class TemplateSet:
         return tuple(templates)
 
     def fingerprints(self) -> dict[str, str]:
-        """Name to fingerprint, for every template.
+        """Return the fingerprint of every template, by name.
 
         Raises:
             TemplateError: As for `check_all`.
@@ -98,7 +96,7 @@ class TemplateSet:
 
     def _load(self, name: str) -> Template:
         if name not in self.names():
-            raise TemplateError(f"no such template as {name!r}{nearest(name, self.names())}")
+            raise TemplateError(f"unknown template {name!r}{nearest(name, self.names())}")
         shipped = load_template(self.shipped / f"{name}.j2", name=name)
         own = self.project / f"{name}.j2" if self.project is not None else None
         if own is None or not own.exists():

@@ -1,6 +1,6 @@
-"""One template: its source read and checked, then rendered to chat messages.
+"""One template: its source is read and checked, then rendered to chat messages.
 
-A template file declares its variables on the first line and is cut into sections, one per message:
+A template declares its variables on the first line and is split into sections, one per message:
 
     {# variables: conversation, question #}
     --- system
@@ -8,10 +8,10 @@ A template file declares its variables on the first line and is cut into section
     --- user
     {{ question }}
 
-The cut is made in the *source*, before anything is rendered, so no text that is filled in can open
-a section. Sections are strict, sandboxed Jinja without globals, includes or macros from elsewhere:
-one file holds all its words, and its fingerprint is theirs. Whatever ``{{ }}`` prints is
-neutralised; text written by models or users belongs in the ``fence`` filter besides.
+The *source* is split, before anything is rendered, so that no rendered value can start a section.
+Sections are strict, sandboxed Jinja without globals, includes or imported macros: one file holds
+all its words, and its fingerprint covers them. Whatever ``{{ }}`` prints is neutralised; text
+written by models or users must go through the ``fence`` filter as well.
 """
 
 import re
@@ -36,7 +36,7 @@ ROLES = ("system", "user", "assistant")
 _DECLARATION = re.compile(r"\{#-?\s*variables:([^#]*?)-?#\}\s*")
 _SECTION = re.compile(r"---[ \t]+(\w+)[ \t]*")
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
-_SHOWN = "_shown"  # where a render keeps all its texts; no template can declare this name
+_SHOWN = "_shown"  # the variable with all texts of a render; templates cannot declare this name
 
 
 def _print(value: Any) -> str:
@@ -55,7 +55,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         autoescape=False,  # chat messages, not pages; fences do what escaping does there
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,  # sections are stripped in the source, never what is filled in
+        keep_trailing_newline=True,  # sections are stripped in the source, values never
         finalize=_print,
     )
     environment.globals.clear()
@@ -70,11 +70,11 @@ _JINJA = _environment()
 class _Section:
     role: str
     line: int
-    """Line of the file that stands before the section's first."""
+    """Number of the line before the section's first one."""
 
     compiled: Any = field(compare=False)
     fixed: str | None
-    """The whole message, where nothing is filled in."""
+    """The whole message, if the section has no variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Template:
     """What the file declares, sorted."""
 
     given: tuple[str, ...]
-    """What `render` takes, sorted: the variables of the shipped template of this name. A file that
-    takes its place may leave some of them out."""
+    """What `render` takes, sorted: the variables of the shipped template of this name. A
+    replacement may use only some of them."""
 
     fingerprint: str
     """Hash of name and source."""
@@ -103,10 +103,10 @@ class Template:
         return tuple(section.role for section in self._sections)
 
     def render(self, **values: Any) -> tuple[Message, ...]:
-        """Fill in the values; a section that comes out blank is left out.
+        """Render the messages; a section that renders blank is left out.
 
         Raises:
-            TemplateError: A value is missing or not known.
+            TemplateError: A value is missing or unknown.
             RenderError: A section cannot be rendered with these values.
         """
         self._check(values)
@@ -123,11 +123,11 @@ class Template:
             return
         missing = sorted(set(self.given) - set(values))
         if missing:
-            raise TemplateError(f"{self.path}: rendered without {', '.join(missing)}")
+            raise TemplateError(f"{self.path}: missing values: {', '.join(missing)}")
         extra = sorted(set(values) - set(self.given))
         if extra:
             raise TemplateError(
-                f"{self.path}: does not take {extra[0]!r}{nearest(extra[0], self.given)}"
+                f"{self.path}: unknown value {extra[0]!r}{nearest(extra[0], self.given)}"
             )
 
     def _fill(self, section: _Section, values: dict[str, Any]) -> str:
@@ -146,11 +146,11 @@ def load_template(path: Path, *, name: str, given: Sequence[str] | None = None) 
     Args:
         path: The file.
         name: Its name, such as ``judge/pairwise``.
-        given: The variables it may use, when it takes the place of a shipped template.
+        given: The variables it may use, if it replaces a shipped template.
 
     Raises:
-        TemplateError: Unreadable, empty, malformed, a variable that is used and not declared,
-            declared and not used, or not given. All with file:line.
+        TemplateError: The file cannot be read, is empty or invalid, or a variable is undeclared,
+            unused or not available to this template. The message starts with file:line.
     """
     source = read_text(path, TemplateError).replace("\r\n", "\n").replace("\r", "\n")
     if not source.strip():
@@ -160,13 +160,13 @@ def load_template(path: Path, *, name: str, given: Sequence[str] | None = None) 
     used: dict[str, int] = {}
     sections = tuple(
         _compile(path, role, start, "\n".join(body).rstrip(), used)
-        for role, start, body in _cut(path, lines)
+        for role, start, body in _split(path, lines)
     )
     _check_variables(path, declared, used)
     for variable in declared:
         if given is not None and variable not in given:
             raise TemplateError(
-                f"{path}:1: {variable!r} is not given to {name}{nearest(variable, given)}"
+                f"{path}:1: {name} has no variable {variable!r}{nearest(variable, given)}"
             )
     return Template(
         name=name,
@@ -188,14 +188,14 @@ def _declared(path: Path, line: str) -> tuple[str, ...]:
     names = [name.strip() for name in declaration[1].split(",") if name.strip()]
     for name in names:
         if not name.isidentifier() or name.startswith("_"):
-            raise TemplateError(f"{path}:1: {name!r} cannot be the name of a variable")
+            raise TemplateError(f"{path}:1: {name!r} is not a valid variable name")
         if names.count(name) > 1:
             raise TemplateError(f"{path}:1: {name!r} is declared twice")
     return tuple(names)
 
 
-def _cut(path: Path, lines: Sequence[str]) -> list[tuple[str, int, list[str]]]:
-    """Cut the source into (role, number of lines before the body, body)."""
+def _split(path: Path, lines: Sequence[str]) -> list[tuple[str, int, list[str]]]:
+    """Split the source into (role, number of lines before the body, body)."""
     sections: list[tuple[str, int, list[str]]] = []
     preamble: list[str] = []
     for number, line in enumerate(lines[1:], start=2):
@@ -205,7 +205,7 @@ def _cut(path: Path, lines: Sequence[str]) -> list[tuple[str, int, list[str]]]:
             continue
         if header[1] not in ROLES:
             raise TemplateError(
-                f"{path}:{number}: no such role as {header[1]!r}{nearest(header[1], ROLES)}"
+                f"{path}:{number}: unknown role {header[1]!r}{nearest(header[1], ROLES)}"
             )
         sections.append((header[1], number, []))
     loose = _COMMENT.sub(lambda match: "\n" * match[0].count("\n"), "\n".join(preamble))
@@ -216,12 +216,14 @@ def _cut(path: Path, lines: Sequence[str]) -> list[tuple[str, int, list[str]]]:
                 hint="start a section with a line such as --- user",
             )
     if not sections:
-        raise TemplateError(f"{path}: has no section", hint="start one with a line --- user")
+        raise TemplateError(
+            f"{path}: has no section", hint="start one with a line such as --- user"
+        )
     return sections
 
 
 def _compile(path: Path, role: str, start: int, body: str, used: dict[str, int]) -> _Section:
-    """Compile one section and note where each undeclared name is used first."""
+    """Compile one section and record where each undeclared name is used first."""
     leading = len(body) - len(body.lstrip("\n"))
     start, body = start + leading, body[leading:]
     try:
@@ -232,8 +234,8 @@ def _compile(path: Path, role: str, start: int, body: str, used: dict[str, int])
     borrowed = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
     for node in tree.find_all(borrowed):
         raise TemplateError(
-            f"{path}:{start + node.lineno}: a template cannot take parts from another file",
-            hint="write the words here, so that the fingerprint of this file covers them",
+            f"{path}:{start + node.lineno}: a template cannot include or import another file",
+            hint="write the text here, so that the fingerprint of this file covers it",
         )
     unresolved = meta.find_undeclared_variables(tree)
     for name in tree.find_all(nodes.Name):
@@ -253,7 +255,7 @@ def _check_variables(path: Path, declared: Sequence[str], used: dict[str, int]) 
         if name not in declared:
             raise TemplateError(
                 f"{path}:{line}: {name!r} is used but not declared{nearest(name, declared)}",
-                hint="declare it on the first line, if it is given",
+                hint="declare it on the first line, if this template receives it",
             )
     for name in declared:
         if name not in used:

@@ -25,7 +25,7 @@ def lines(result: Result) -> list[dict[str, object]]:
 def test_lint_of_a_clean_constitution_prints_nothing_and_exits_0():
     result = run("lint", "hhh")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "hhh: nothing to mend\n"
+    assert result.stderr == "hhh: no problems\n"
 
 
 def test_lint_warns_with_exit_0_unless_strict(tmp_path: Path):
@@ -34,8 +34,8 @@ def test_lint_warns_with_exit_0_unless_strict(tmp_path: Path):
     assert result.exit_code == 0
     first = result.stdout.splitlines()[0]
     assert first == (
-        f"{path}:4:6: warning: there is no comparison; "
-        "judges are only told the statement: ask 'Which response ...?' [missing-comparison]"
+        f"{path}:4:6: warning: comparison is missing; "
+        "judges see only the statement: ask 'Which response ...?' [missing-comparison]"
     )
     assert result.stderr == f"{path}: 5 warnings, 2 notes\n"
     assert run("lint", path, "--strict").exit_code == 2
@@ -63,7 +63,7 @@ def test_several_files_are_linted_at_once_and_the_worst_decides(tmp_path: Path):
     result = run("lint", "hhh", write(tmp_path, "c.yaml", WRONG), "minimal")
     assert result.exit_code == 2
     assert result.stderr == (
-        f"hhh: nothing to mend\n{tmp_path}/c.yaml: 2 errors\nminimal: nothing to mend\n"
+        f"hhh: no problems\n{tmp_path}/c.yaml: 2 errors\nminimal: no problems\n"
     )
 
 
@@ -84,7 +84,7 @@ def test_json_lint_is_one_object_per_line(tmp_path: Path):
         "severity": "error",
         "code": "unknown-key",
         "message": "unknown key 'statment'",
-        "mend": "did you mean 'statement'?",
+        "fix": "did you mean 'statement'?",
         "principle": "a",
     }
 

@@ -49,7 +49,7 @@ principles:
 """
 
 
-def test_a_difference_reads_like_this(tmp_path: Path):
+def test_a_rendered_difference(tmp_path: Path):
     old = load_constitution(write(tmp_path, "old.yaml", OLD))
     new = load_constitution(write(tmp_path, "new.yaml", NEW))
     assert render_diff(diff_constitutions(old, new)) == [
@@ -73,7 +73,7 @@ def test_a_difference_reads_like_this(tmp_path: Path):
     ]
 
 
-def test_names_versions_and_descriptions_are_no_difference():
+def test_names_versions_and_descriptions_do_not_count():
     a = principle("a")
     difference = diff_constitutions(constitution(a), constitution(a, name="x", version="9"))
     assert not difference
@@ -81,7 +81,7 @@ def test_names_versions_and_descriptions_are_no_difference():
     assert render_diff(difference)[-1] == "all 1 principles unchanged"
 
 
-def test_only_tags_leave_data_as_it_was():
+def test_only_tags_change_no_data():
     before = constitution(principle("a"))
     after = constitution(principle("a", tags=("x",), weight=2.0))
     changes = diff_constitutions(before, after).changes

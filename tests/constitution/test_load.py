@@ -34,7 +34,7 @@ def ids(source: Path) -> list[str]:
     return [principle.id for principle in load_constitution(source).principles]
 
 
-def test_a_file_gives_its_fields_and_defaults(tmp_path: Path):
+def test_missing_fields_get_their_defaults(tmp_path: Path):
     loaded = load_constitution(write(tmp_path, "base.yaml", BASE))
     first, _, third = loaded.principles
     assert (loaded.name, loaded.version, loaded.description) == ("base", "1.0.0", "")
@@ -74,7 +74,7 @@ def test_a_rule_can_be_turned_into_a_judged_principle(tmp_path: Path):
     assert (changed.kind, changed.rule) == ("judged", None)
 
 
-def test_removed_principles_are_gone_and_may_be_written_anew(tmp_path: Path):
+def test_removed_principles_are_gone_and_may_be_added_again(tmp_path: Path):
     path = derived(tmp_path, "remove: [a, b]\nprinciples:\n  - {id: a, statement: A new one.}\n")
     loaded = load_constitution(path)
     assert [p.id for p in loaded.principles] == ["c", "a"]
@@ -111,7 +111,7 @@ def test_extends_starts_at_the_folder_of_the_file_that_names_it(tmp_path: Path, 
     assert ids(path) == ids(Path("mine.yaml")) == ["a", "b"]
 
 
-def test_two_ways_to_one_constitution_are_no_circle(tmp_path: Path):
+def test_two_paths_to_one_constitution_are_not_circular(tmp_path: Path):
     write(tmp_path, "base.yaml", BASE)
     write(tmp_path, "left.yaml", "name: l\nversion: v\nextends: base.yaml\nremove: [a]\n")
     write(tmp_path, "right.yaml", "name: r\nversion: v\nextends: base.yaml\n")
@@ -172,7 +172,7 @@ def test_problems_of_a_mapping_are_named_by_key():
     ]
 
 
-def test_a_reading_knows_which_file_gave_which_field(tmp_path: Path):
+def test_a_loaded_file_names_the_file_each_field_comes_from(tmp_path: Path):
     path = derived(tmp_path, "principles:\n  - {id: a, weight: 3}\n")
     sources = read_constitution(path).sources("a")
     assert sources == {

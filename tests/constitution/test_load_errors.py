@@ -1,4 +1,4 @@
-"""Every way to write a wrong file: one line per mistake, with the exact place and the way out."""
+"""Every way to write a wrong file: one line per mistake, with its position and a fix."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ ONE_MISTAKE = {
     ),
     "true in place of a number": (
         GOOD + "    weight: true\n",
-        "6:5: weight must be a number (found True); mend or remove it",
+        "6:5: weight must be a number (found True); fix or remove it",
     ),
     "text in place of a list": (
         GOOD + "    tags: harmless\n",
@@ -66,20 +66,20 @@ ONE_MISTAKE = {
     ),
     "list in place of text": (
         GOOD + "    comparison: [a]\n",
-        "6:5: comparison must be text (found a list); mend or remove it",
+        "6:5: comparison must be text (found a list); fix or remove it",
     ),
     "nothing in place of text": (
         GOOD + "    comparison:\n",
-        "6:5: comparison must be text (found nothing); mend or remove it",
+        "6:5: comparison must be text (found nothing); fix or remove it",
     ),
     "text in place of a principle": (
         GOOD + "  - be brief\n",
-        "6:5: principles.1 must be keys and values (found 'be brief'); mend or remove it",
+        "6:5: principles.1 must be keys and values (found 'be brief'); fix or remove it",
     ),
     "negative weight": (GOOD + "    weight: -1\n", "6:5: weight is -1; write 0 or more"),
     "infinite weight": (
         GOOD + "    weight: .inf\n",
-        "6:5: weight must be a finite number (found inf); mend or remove it",
+        "6:5: weight must be a finite number (found inf); fix or remove it",
     ),
     "word that is not allowed": (
         GOOD + "    polarity: avoyd\n",
@@ -87,11 +87,11 @@ ONE_MISTAKE = {
     ),
     "id with spaces": (
         HEAD + "  - id: No Harm!\n    statement: A wish.\n",
-        "4:5: id: 'No Harm!' is not an id; write lower-case words joined by hyphens: no-harm",
+        "4:5: id: 'No Harm!' is not a valid id; write lower-case words joined by hyphens: no-harm",
     ),
     "no id": (
         HEAD + "  - statement: A wish.\n",
-        "4:5: the principle has no id; add id: such as be-brief",
+        "4:5: id is missing; add id: such as be-brief",
     ),
     "no statement": (
         HEAD + "  - id: a\n",
@@ -99,34 +99,35 @@ ONE_MISTAKE = {
     ),
     "empty statement": (
         HEAD + "  - id: a\n    statement: '  '\n",
-        "5:5: statement is empty; write at least a word",
+        "5:5: statement is empty; write at least one word",
     ),
     "duplicate id": (
         GOOD + "  - statement: Another wish.\n    id: a\n",
-        "7:5: the id 'a' is taken by the principle at 4:5; give one another id",
+        "7:5: duplicate id 'a', used before at 4:5; rename one of them",
     ),
     "bad regular expression": (
         GOOD + "    kind: rule\n    rule: {max_words: 5, must_match: 'a('}\n",
-        "7:26: rule.must_match is not a regular expression: "
+        "7:26: rule.must_match is not a valid regular expression: "
         "missing ), unterminated subpattern at position 1; "
-        "mend the pattern; single quotes keep its backslashes as they are",
+        "fix the pattern; put it in single quotes so that YAML keeps its backslashes",
     ),
     "rule kind without a rule": (
         GOOD + "    kind: rule\n",
-        "6:5: kind is rule, but there is no rule; add rule: with at least one check",
+        "6:5: kind is rule but rule is missing; add rule: with at least one check",
     ),
     "judged kind with a rule": (
         GOOD + "    rule: {max_words: 5}\n",
-        "6:5: there is a rule, but kind is judged; add kind: rule, or take the rule out",
+        "6:5: rule is given but kind is judged; add kind: rule, or remove the rule",
     ),
     "empty rule": (
         GOOD + "    kind: rule\n    rule: {}\n",
-        "7:5: rule holds no check; give at least one of max_words, min_words, max_sentences, "
+        "7:5: rule has no checks; add at least one of max_words, min_words, max_sentences, "
         "must_match, must_not_match, max_repeated_ngram, language, ends_complete",
     ),
     "impossible rule": (
         GOOD + "    kind: rule\n    rule: {min_words: 9, max_words: 5}\n",
-        "7:5: min_words is above max_words: nothing satisfies this; change one of the two",
+        "7:5: min_words is greater than max_words, so no text can satisfy the rule; "
+        "change one of them",
     ),
     "false where only true means something": (
         GOOD + "    kind: rule\n    rule: {ends_complete: false}\n",
@@ -138,30 +139,30 @@ ONE_MISTAKE = {
     ),
     "missing file": (
         GOOD + "extends: minimul.yaml\n",
-        "6:1: extends 'minimul.yaml': no such file, and no shipped constitution of that name; "
+        "6:1: extends 'minimul.yaml': not found, neither a file nor a shipped constitution; "
         "did you mean 'minimal'? shipped are concise, harmless, helpful, hhh, honest, minimal",
     ),
     "remove of an unknown id": (
         GOOD + "extends: minimal\nremove: [does-the-tusk]\n",
-        "7:10: remove: nothing that was extended has the id 'does-the-tusk'; "
+        "7:10: remove: no extended principle has the id 'does-the-tusk'; "
         "did you mean 'does-the-task'?",
     ),
     "remove without extends": (
         GOOD + "remove: [a]\n",
-        "6:10: remove: nothing that was extended has the id 'a'; take it out",
+        "6:10: remove: no extended principle has the id 'a'; delete it from the list",
     ),
     "override of an unknown id": (
         GOOD + "  - {id: does-the-tusk, weight: 2}\nextends: minimal\n",
-        "6:5: statement is missing, and nothing that was extended has the id 'does-the-tusk'; "
+        "6:5: statement is missing, and no extended principle has the id 'does-the-tusk'; "
         "did you mean 'does-the-task'?",
     ),
     "itself in extends": (
         GOOD + "extends: [bad.yaml]\n",
-        "6:11: extends goes in a circle: bad.yaml → bad.yaml; take one link out",
+        "6:11: extends is circular: bad.yaml → bad.yaml; remove one link",
     ),
     "no principles": (
         "name: n\nversion: v\nprinciples: []\n",
-        "3:1: there are no principles; add one under principles:, or extend a constitution",
+        "3:1: no principles; add one under principles:, or extend a constitution",
     ),
     "a list as the whole file": (
         "- a\n- b\n",
@@ -175,7 +176,7 @@ ONE_MISTAKE = {
 
 
 @pytest.mark.parametrize("case", ONE_MISTAKE)
-def test_one_mistake_is_one_line_at_its_place(case: str, tmp_path: Path):
+def test_one_mistake_is_one_line_with_its_position(case: str, tmp_path: Path):
     text, expected = ONE_MISTAKE[case]
     assert problems(write(tmp_path, "bad.yaml", text)) == [expected]
 
@@ -183,7 +184,7 @@ def test_one_mistake_is_one_line_at_its_place(case: str, tmp_path: Path):
 def test_an_unknown_language_names_the_nearest(tmp_path: Path):
     text = GOOD + "    kind: rule\n    rule: {language: eng}\n"
     (line,) = problems(write(tmp_path, "bad.yaml", text))
-    assert line == "7:12: rule.language: no language is known as eng; did you mean 'en'?"
+    assert line == "7:12: rule.language: unknown language code eng; did you mean 'en'?"
 
 
 def test_broken_yaml_says_where(tmp_path: Path):
@@ -209,13 +210,13 @@ def test_an_unreadable_extended_file_is_reported_where_it_is_named(tmp_path: Pat
     assert line.endswith("not UTF-8 text (byte 9 is 0xe9); save the file as UTF-8")
 
 
-def test_a_name_that_is_nowhere_names_the_nearest_shipped_one(tmp_path: Path, monkeypatch):
+def test_for_an_unknown_name_the_nearest_shipped_one_is_suggested(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert problems("hhhh") == [
-        " no such file, and no shipped constitution of that name; "
+        " not found: neither a file nor a shipped constitution; "
         "did you mean 'hhh'? shipped are concise, harmless, helpful, hhh, honest, minimal"
     ]
-    assert "no such file" in problems("constitution/hhh.yaml")[0]
+    assert "not found" in problems("constitution/hhh.yaml")[0]
     assert "is a folder" in problems(str(tmp_path))[0]
     assert len(problems("name: n\n" * 100)) == 1
 
@@ -225,15 +226,15 @@ def test_a_circle_of_three_names_its_links(tmp_path: Path):
         write(tmp_path, f"{name}.yaml", f"name: {name}\nversion: v\nextends: {target}.yaml\n")
     (line,) = problems(tmp_path / "one.yaml")
     assert line == (
-        f"{tmp_path}/three.yaml:3:1: extends goes in a circle: "
-        "one.yaml → two.yaml → three.yaml → one.yaml; take one link out"
+        f"{tmp_path}/three.yaml:3:1: extends is circular: "
+        "one.yaml → two.yaml → three.yaml → one.yaml; remove one link"
     )
 
 
-def test_a_file_named_like_the_shipped_one_it_means_gets_the_way_out(tmp_path: Path):
+def test_a_file_that_extends_itself_for_a_shipped_one_of_its_name_is_told_how(tmp_path: Path):
     path = write(tmp_path, "hhh.yaml", "name: n\nversion: v\nextends: hhh.yaml\n")
     (line,) = problems(path)
-    assert line.endswith("to extend the shipped constitution write 'hhh'")
+    assert line.endswith("to extend the shipped constitution, write 'hhh'")
 
 
 def test_all_mistakes_of_all_files_are_reported_together_in_order(tmp_path: Path):
@@ -286,7 +287,7 @@ ANYTHING = st.recursive(
     st.lists(st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING, max_size=3),
 )
 @example({"principles": "a\n"}, [])
-def test_any_data_at_all_loads_or_is_explained(head, principles):
+def test_any_data_loads_or_is_reported_as_a_constitution_error(head, principles):
     data = {"name": "n", "version": "v", "principles": principles, **head}
     try:
         loaded = constitution_from_mapping(data)

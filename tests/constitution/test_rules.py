@@ -135,7 +135,7 @@ def test_all_checks_must_hold_and_each_failed_one_is_explained():
 
 def test_patterns_are_searched_anywhere_and_are_case_sensitive():
     assert check_rule(Rule(must_match="b+"), "aabb")
-    assert explain_rule(Rule(must_match="B"), "aabb") == ["must_match: 'B' is found nowhere"]
+    assert explain_rule(Rule(must_match="B"), "aabb") == ["must_match: 'B' does not match"]
     assert explain_rule(Rule(must_not_match="(?i)^sure"), "Sure!") == [
         "must_not_match: 'Sure' at character 1"
     ]

@@ -11,7 +11,7 @@ from rlaif.constitution.wording import (
 
 
 @pytest.mark.parametrize(
-    ("statement", "found"),
+    ("statement", "words"),
     [
         ("Be helpful, honest, and kind.", ["helpful", "honest"]),
         ("Answer in an appropriate way.", ["appropriate"]),
@@ -19,8 +19,8 @@ from rlaif.constitution.wording import (
         ("Do not goodwill anyone.", []),
     ],
 )
-def test_words_that_judge_without_saying_what_would_be_seen_are_vague(statement, found):
-    assert vague_words(statement) == found
+def test_words_that_judge_without_saying_what_to_look_for_are_vague(statement, words):
+    assert vague_words(statement) == words
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_words_that_judge_without_saying_what_would_be_seen_are_vague(statement,
     [
         ("Answer the question and cite the source.", "and cite"),
         ("Be brief, but never omit a warning.", "but never"),
-        ("Do not flatter the person or agree with mistakes.", ""),  # agree is no listed verb
+        ("Do not flatter the person or agree with mistakes.", ""),  # agree is not a listed verb
         ("Do not insult people or mock them.", "or mock"),
         ("Be clear and concise.", "Be clear and concise"),
         ("Stay calm, polite, and not defensive.", "Stay calm, polite, and not defensive"),
@@ -57,7 +57,7 @@ def test_joined_nouns_are_one_demand(statement):
     assert joined_demands(statement) == ""
 
 
-def test_prohibitions_are_known_by_their_beginning():
+def test_prohibitions_are_recognised_by_their_first_words():
     assert all(map(forbids, ("Do not lie.", "Don't lie.", "Never lie.", "Avoid lies.")))
     assert not any(
         map(forbids, ("Tell the truth.", "Say what you do not know.", "Nevertheless go."))

@@ -1,4 +1,4 @@
-"""A tiny engine for these tests: a function answers, and every request is kept."""
+"""A tiny engine for these tests: a function answers, and every request is recorded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ class FakeEngine:
     answer: Callable[[Generate, int], Reply]
     capabilities: frozenset[Capability] = GENERATE
     identity: Mapping[str, Any] = field(default_factory=lambda: {"engine": "fake"})
-    asked: list[Generate] = field(default_factory=list)
+    requests: list[Generate] = field(default_factory=list)
 
     async def ask(self, request: Request) -> Sequence[Reply]:
         assert isinstance(request, Generate)
-        self.asked.append(request)
+        self.requests.append(request)
         return [self.answer(request, seed) for seed in request.seeds]
 
     async def aclose(self) -> None:

@@ -29,9 +29,9 @@ def sampler(answer: Any = by_seed, **options: Any) -> ContrastSampler:
     )
 
 
-def asked(contrast: ContrastSampler) -> list[Generate]:
+def requests(contrast: ContrastSampler) -> list[Generate]:
     assert isinstance(contrast.engine, FakeEngine)
-    return contrast.engine.asked
+    return contrast.engine.requests
 
 
 async def test_each_couple_is_sampled_for_and_against_one_principle() -> None:
@@ -44,28 +44,30 @@ async def test_each_couple_is_sampled_for_and_against_one_principle() -> None:
     for index in range(3):
         principle = contrast.principle(PROMPT, index)
         assert principle is not None
-        kept, broken = asked(contrast)[2 * index : 2 * index + 2]
+        kept, broken = requests(contrast)[2 * index : 2 * index + 2]
         assert kept.messages[1:] == broken.messages[1:] == PROMPT.messages
         good, bad = (request.messages[0]["content"] for request in (kept, broken))
         assert good.endswith(principle.statement)
         assert bad == good.replace(principle.statement, principle.opposite)
 
 
-async def test_the_affix_stays_out_of_what_is_stored() -> None:
+async def test_the_affix_is_not_stored() -> None:
     contrast = sampler()
     responses, _ = await contrast.sample(PROMPT, n=2)
     assert {r.prompt_id for r in responses} == {PROMPT.id}
     keys = [
         request_key(contrast.engine.identity, request, request.seeds[0])
-        for request in asked(contrast)
+        for request in requests(contrast)
     ]
     assert [r.call for r in responses] == keys
 
 
-async def test_the_students_own_system_message_stands_before_the_affix() -> None:
+async def test_the_students_own_system_message_comes_before_the_affix() -> None:
     contrast = sampler(system="You cook.")
     await contrast.sample(PROMPT, n=2)
-    assert asked(contrast)[0].messages[0]["content"].startswith("You cook.\n\nYou are an assistant")
+    assert (
+        requests(contrast)[0].messages[0]["content"].startswith("You cook.\n\nYou are an assistant")
+    )
 
 
 async def test_draws_depend_on_content_alone_and_reach_every_principle() -> None:
@@ -87,7 +89,7 @@ async def test_a_side_that_fails_leaves_the_other() -> None:
     assert [(f.kind, f.attempts) for f in failures] == [("http-500", 3)] * 2
 
 
-async def test_a_prompt_no_principle_speaks_about_is_one_failure() -> None:
+async def test_a_prompt_that_no_principle_applies_to_is_one_failure() -> None:
     elsewhere = tuple(p.model_copy(update={"applies_to": ("red-team",)}) for p in PRINCIPLES)
     responses, (failure,) = await sampler(principles=elsewhere).sample(PROMPT, n=4)
     assert responses == ()

@@ -38,9 +38,9 @@ def reviser(answer: Callable[[Generate, int], Reply] = numbered, **options: Any)
     return Reviser(engine=FakeEngine(answer), templates=TemplateSet.open(), **settings)
 
 
-def asked(reviser: Reviser) -> list[Generate]:
+def sent(reviser: Reviser) -> list[Generate]:
     assert isinstance(reviser.engine, FakeEngine)
-    return reviser.engine.asked
+    return reviser.engine.requests
 
 
 async def test_every_step_is_kept_and_each_round_works_on_the_last_revision() -> None:
@@ -57,7 +57,7 @@ async def test_every_step_is_kept_and_each_round_works_on_the_last_revision() ->
     assert [c.principle for c in done.critiques] == [r.principle for r in done.revisions]
     assert [c.found for c in done.critiques] == [True, True]
     assert done.failures == ()
-    requests = asked(critic)
+    requests = sent(critic)
     assert [r.purpose for r in requests] == ["critique", "revise", "critique", "revise"]
     assert [c.call for c in done.critiques] + [r.call for r in done.responses] == [
         request_key(critic.engine.identity, requests[n], requests[n].seeds[0]) for n in (0, 2, 1, 3)
@@ -70,11 +70,11 @@ async def test_every_step_is_kept_and_each_round_works_on_the_last_revision() ->
     assert DRAFT.text not in words[2]
 
 
-async def test_the_drawn_principle_speaks_with_its_own_words_and_examples() -> None:
+async def test_the_drawn_principles_own_requests_and_examples_are_used() -> None:
     critic = reviser(rounds=1)
     done = await critic.revise(PROMPT, DRAFT)
     name = done.critiques[0].principle
-    critique, revision = (r.messages[-1]["content"] for r in asked(critic))
+    critique, revision = (r.messages[-1]["content"] for r in sent(critic))
     assert f"Where is it not {name}?" in critique
     assert f"Make it {name}." in revision
     for words in (critique, revision):
@@ -87,8 +87,8 @@ async def test_an_example_about_the_live_prompt_is_never_shown() -> None:
     examples = (Example(prompt=PROMPT.text, better="the answer", worse="no answer"), *EXAMPLES)
     critic = reviser(principles=(PRINCIPLES[0].model_copy(update={"examples": examples}),))
     await critic.revise(PROMPT, DRAFT)
-    assert "the answer" not in asked(critic)[1].messages[-1]["content"]
-    assert "better 1" in asked(critic)[1].messages[-1]["content"]
+    assert "the answer" not in sent(critic)[1].messages[-1]["content"]
+    assert "better 1" in sent(critic)[1].messages[-1]["content"]
 
 
 async def test_draws_depend_on_draft_and_round_alone() -> None:
@@ -103,7 +103,7 @@ async def test_draws_depend_on_draft_and_round_alone() -> None:
     assert [s.responses[0] for s in short] == [o.responses[0] for o in once]
 
 
-async def test_a_round_that_finds_nothing_leaves_the_response_alone_when_asked_to() -> None:
+async def test_with_only_if_found_a_round_without_faults_leaves_the_response_alone() -> None:
     def first_round_clean(request: Generate, seed: int) -> Reply:
         clean = request.purpose == "critique" and DRAFT.text in request.messages[-1]["content"]
         return Reply(text="**No fault found.**") if clean else numbered(request, seed)
@@ -166,13 +166,13 @@ async def test_no_principle_for_the_prompt_means_no_revision() -> None:
     elsewhere = tuple(p.model_copy(update={"applies_to": ("law",)}) for p in PRINCIPLES)
     critic = reviser(principles=elsewhere)
     done = await critic.revise(PROMPT, DRAFT)
-    assert (done.responses, done.critiques, asked(critic)) == ((), (), [])
+    assert (done.responses, done.critiques, sent(critic)) == ((), (), [])
 
 
 @pytest.mark.parametrize(
     "critique", ["NO FAULT FOUND", "no faults found.", "  **No fault found!**\n", "No_fault_found"]
 )
-def test_the_agreed_words_alone_mean_nothing_was_found(critique: str) -> None:
+def test_the_agreed_words_alone_mean_no_fault(critique: str) -> None:
     assert not parse_found(critique)
 
 

@@ -23,17 +23,17 @@ async def test_n_samples_come_back_with_their_ledger_keys() -> None:
     assert len({r.text for r in responses}) == 3
     assert {r.prompt_id for r in responses} == {"egg"}
     assert [r.tokens for r in responses] == [3, 3, 3]
-    (request,) = engine.asked
+    (request,) = engine.requests
     keys = [request_key(engine.identity, request, seed) for seed in request.seeds]
     assert [r.call for r in responses] == keys
 
 
-async def test_an_engine_without_samples_is_asked_once_per_seed_and_gives_the_same() -> None:
+async def test_an_engine_without_samples_is_called_once_per_seed_with_the_same_result() -> None:
     together, apart = FakeEngine(by_seed, SAMPLES), FakeEngine(by_seed)
     one = await sample_responses(together, PROMPT, n=4, sampling=SAMPLING, seed=7)
     two = await sample_responses(apart, PROMPT, n=4, sampling=SAMPLING, seed=7)
     assert one == two
-    assert (len(together.asked), len(apart.asked)) == (1, 4)
+    assert (len(together.requests), len(apart.requests)) == (1, 4)
 
 
 async def test_a_sample_does_not_depend_on_how_many_are_drawn_or_on_the_prompts_id() -> None:
@@ -53,7 +53,7 @@ async def test_another_seed_draws_other_samples() -> None:
 async def test_one_failing_sample_does_not_lose_the_rest() -> None:
     engine = FakeEngine(by_seed)
     await sample_responses(engine, PROMPT, n=3, sampling=SAMPLING, seed=7)
-    bad = engine.asked[1].seeds[0]
+    bad = engine.requests[1].seeds[0]
 
     def answer(request: Generate, seed: int) -> Reply:
         if seed == bad:
@@ -84,7 +84,7 @@ async def test_a_failed_call_for_all_samples_counts_each() -> None:
     assert [f.kind for f in failures] == ["http-500"] * 3
 
 
-async def test_samples_that_did_not_come_back_are_counted() -> None:
+async def test_missing_samples_are_counted_as_failures() -> None:
     class Short(FakeEngine):
         async def ask(self, request):
             return list(await super().ask(request))[:1]
@@ -98,7 +98,7 @@ async def test_samples_that_did_not_come_back_are_counted() -> None:
 
 async def test_blank_text_is_a_failure_and_a_servers_refusal_is_a_fact() -> None:
     def answer(request: Generate, seed: int) -> Reply:
-        index = engine.asked.index(request)
+        index = engine.requests.index(request)
         return [Reply(text=" \n"), Reply(finish="refusal"), Reply(text="a", finish="length")][index]
 
     engine = FakeEngine(answer)
@@ -110,7 +110,7 @@ async def test_blank_text_is_a_failure_and_a_servers_refusal_is_a_fact() -> None
     assert [f.kind for f in failures] == ["empty"]
 
 
-async def test_a_dead_server_is_told_as_itself() -> None:
+async def test_a_dead_server_raises_engine_unavailable() -> None:
     def die(request: Generate, seed: int) -> Reply:
         raise EngineUnavailable("gone")
 
@@ -123,12 +123,12 @@ async def test_the_system_message_goes_first_and_joins_the_prompts_own() -> None
     await sample_responses(engine, PROMPT, n=1, sampling=SAMPLING, seed=7, system="Be kind.")
     own = Prompt.build([{"role": "system", "content": "Own."}, {"role": "user", "content": "Hi"}])
     await sample_responses(engine, own, n=1, sampling=SAMPLING, seed=7, system="Be kind.")
-    assert engine.asked[0].messages == (
+    assert engine.requests[0].messages == (
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": PROMPT.text},
     )
-    assert engine.asked[1].messages[0] == {"role": "system", "content": "Be kind.\n\nOwn."}
-    assert len(engine.asked[1].messages) == 2
+    assert engine.requests[1].messages[0] == {"role": "system", "content": "Be kind.\n\nOwn."}
+    assert len(engine.requests[1].messages) == 2
     assert own.with_system("") == own.messages
 
 
@@ -139,10 +139,10 @@ async def test_the_purpose_is_passed_on_and_changes_no_sample() -> None:
         engine, PROMPT, n=1, sampling=SAMPLING, seed=7, purpose="evaluate"
     )
     assert one == two
-    assert [request.purpose for request in engine.asked] == ["sample", "evaluate"]
+    assert [request.purpose for request in engine.requests] == ["sample", "evaluate"]
 
 
-async def test_half_a_character_is_mended_before_it_gets_an_id() -> None:
+async def test_a_lone_surrogate_is_replaced_before_the_response_gets_an_id() -> None:
     engine = FakeEngine(lambda *_: Reply(text="an egg \ud83d"))
     (response,), failures = await sample_responses(engine, PROMPT, n=1, sampling=SAMPLING, seed=7)
     assert (response.text, failures) == ("an egg \ufffd", ())

@@ -20,7 +20,7 @@ def write(path: Path, data: dict[str, Any]) -> Path:
 
 
 def project(folder: Path, *, learning_rate: float = 3e-3, **loop: Any) -> Path:
-    """A loop whose rule is to say "red"; a random model does so now and then."""
+    """A loop whose rule is to say "red"; a random model does so sometimes."""
     model = make_tiny(folder / "model")
     words = [f"say {a} {b}" for a in COLOURS for b in COLOURS]
     for name, some in (("train", words[::2]), ("held", words[1::2])):
@@ -86,7 +86,7 @@ def test_a_round_that_improves_is_promoted_and_the_next_one_starts_from_it(tmp_p
     assert first.change > 0.1
     assert second.parent == first.checkpoint
     assert outcome.model == (second.checkpoint if second.promoted else first.checkpoint)
-    assert [one.number for one in seen] == [1, 2]
+    assert [each.number for each in seen] == [1, 2]
     assert stages == [(n, s) for n in (1, 2) for s in ("generate", "train", "evaluate")]
 
     again = rlaif.run_loop(config)
@@ -117,11 +117,11 @@ def test_the_command_shows_the_progress_of_every_stage(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_loop_that_brings_nothing_stays_with_its_model_and_stops(tmp_path: Path):
+def test_a_loop_without_gains_keeps_its_model_and_stops(tmp_path: Path):
     config = project(tmp_path, rounds=5, stop_after=2, learning_rate=1e-9)
     outcome = rlaif.run_loop(config)
     assert len(outcome.rounds) == 2
-    assert not any(one.promoted for one in outcome.rounds)
+    assert not any(each.promoted for each in outcome.rounds)
     assert outcome.model == str(tmp_path / "model")
     assert "no gain" in outcome.why
     first, second = (tmp_path / "loop" / f"round-0{i}" / "run" for i in (1, 2))

@@ -28,7 +28,7 @@ def test_only_a_gain_beyond_its_whole_interval_is_promoted(
     assert why
 
 
-def test_an_undecided_round_has_no_record_and_a_damaged_one_says_what_to_do(tmp_path: Path):
+def test_an_undecided_round_has_no_record_and_a_damaged_one_is_reported_with_a_fix(tmp_path: Path):
     path = tmp_path / "round.json"
     assert read_round(path) is None
     path.write_text('{"number": 1')

@@ -42,7 +42,7 @@ def test_a_converted_model_can_be_trained_and_saved_again(source: Path, tmp_path
     assert torch.equal(model(ids).logits, again(ids).logits)
 
 
-def test_tokenizer_template_and_ends_come_along(source: Path, tmp_path: Path):
+def test_tokenizer_template_and_end_tokens_are_converted(source: Path, tmp_path: Path):
     out = convert_gguf(source, tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert tokenizer.chat_template == CHAT_TEMPLATE
@@ -87,7 +87,7 @@ def test_a_folder_with_something_in_it_is_not_overwritten(source: Path, tmp_path
     assert [file.name for file in taken.iterdir()] == ["precious.txt"]
 
 
-def test_a_missing_library_is_named_with_the_command_that_installs_it(
+def test_for_a_missing_library_the_error_gives_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("rlaif.models.convert._NEEDED", ("orjson", "no_such_library"))

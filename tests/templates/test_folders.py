@@ -20,7 +20,7 @@ def test_every_shipped_template_loads() -> None:
     assert {"judge/pairwise", "judge/contrast", "critique/critique", "revise/revise"} <= set(names)
 
 
-def test_a_projects_file_takes_the_place_of_the_shipped_one_alone(tmp_path: Path) -> None:
+def test_a_projects_file_replaces_the_shipped_one_alone(tmp_path: Path) -> None:
     path = write(tmp_path, "judge/contrast", OWN)
     shipped, own = TemplateSet.open(), TemplateSet.open(tmp_path)
     assert own.get("judge/contrast").path == path
@@ -29,18 +29,18 @@ def test_a_projects_file_takes_the_place_of_the_shipped_one_alone(tmp_path: Path
     assert changed == {"judge/contrast"}
 
 
-def test_a_file_that_takes_no_ones_place_is_named(tmp_path: Path) -> None:
+def test_a_file_that_replaces_nothing_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "judge/pairwse", "{# variables: #}\n--- user\nhi")
-    with pytest.raises(TemplateError, match=r"takes the place of no shipped.*'judge/pairwise'"):
+    with pytest.raises(TemplateError, match=r"no shipped template of this name.*'judge/pairwise'"):
         TemplateSet.open(tmp_path)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="no such folder of templates"):
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="template folder not found"):
         TemplateSet.open(tmp_path / "nowhere")
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     write(tmp_path, "judge/pairwise", "{# variables: #}\n--- user\n{{ x }}")
     write(tmp_path, "revise/revise", "")
     with pytest.raises(TemplateError) as caught:
@@ -52,5 +52,5 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["judge/pairwse", "../secrets", "", "judge"])
 def test_an_unknown_name_is_refused(name: str) -> None:
-    with pytest.raises(TemplateError, match="no such template"):
+    with pytest.raises(TemplateError, match="unknown template"):
         TemplateSet.open().get(name)

@@ -1,7 +1,7 @@
 """Every shipped template, rendered, word for word.
 
-After a wanted change: ``RLAIF_WRITE_GOLDEN=1 pytest tests/templates/test_golden.py``, and read the
-difference before committing it.
+After an intended change: ``RLAIF_WRITE_GOLDEN=1 pytest tests/templates/test_golden.py``, and review
+the difference before committing it.
 """
 
 import os
@@ -82,7 +82,7 @@ def render(name: str, values: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_the_rendered_words_are_the_ones_we_read_last(name: str) -> None:
+def test_rendered_templates_match_their_golden_files(name: str) -> None:
     path = GOLDEN / f"{name.replace('/', '-')}.txt"
     rendered = render(name, CASES[name])
     if os.environ.get("RLAIF_WRITE_GOLDEN"):
@@ -91,7 +91,7 @@ def test_the_rendered_words_are_the_ones_we_read_last(name: str) -> None:
     assert rendered == path.read_text(encoding="utf-8")
 
 
-def test_the_two_orders_differ_only_in_what_stands_where() -> None:
+def test_the_two_orders_differ_only_in_the_place_of_the_responses() -> None:
     values = CASES["judge/pairwise"]
     turned = {**values, "response_a": values["response_b"], "response_b": values["response_a"]}
     straight, swapped = render("judge/pairwise", values), render("judge/pairwise", turned)
@@ -111,7 +111,7 @@ def test_what_never_changes_comes_before_what_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["judge/contrast", "sample/contrast"])
-def test_the_two_personas_of_a_contrast_differ_in_the_wish_alone(name: str) -> None:
+def test_the_two_personas_of_a_contrast_differ_in_the_statement_alone(name: str) -> None:
     given = {"statement": "Be brief.", "opposite": "Be long."}
     kept = render(name, {**given, "against": False})
     broken = render(name, {**given, "against": True})
@@ -131,12 +131,12 @@ def test_reasoning_is_asked_for_before_it_is_shown() -> None:
     values = CASES["judge/pairwise_cot"]
     template = TemplateSet.open().get("judge/pairwise_cot")
     asking = template.render(**{**values, "reasoning": ""})
-    told = template.render(**values)
+    asking_again = template.render(**values)
     assert [message["role"] for message in asking] == ["system", "user"]
-    assert [message["role"] for message in told] == ["system", "user", "assistant", "user"]
-    assert told[:2] == asking
+    assert [message["role"] for message in asking_again] == ["system", "user", "assistant", "user"]
+    assert asking_again[:2] == asking
     assert "Think step by step" in asking[-1]["content"]
-    assert told[-1]["content"].endswith("Reply with one letter only, A or B.")
+    assert asking_again[-1]["content"].endswith("Reply with one letter only, A or B.")
 
 
 def test_the_two_polarities_share_everything_before_the_question() -> None:
