@@ -98,6 +98,8 @@ class FlowJudge:
     ) -> tuple[Verdict, ...]:
         """One verdict per principle and order, principle by principle, AB before BA."""
         questions = self._questions(prompt, comparison, principles)
+        if len(questions) == 1:
+            return (await self._verdict(questions[0]),)
         return tuple(await run_together([self._verdict(one) for one in questions]))
 
     def _questions(

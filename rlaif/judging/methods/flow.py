@@ -59,10 +59,9 @@ class Question(NamedTuple, Generic[S]):
         """
         if self.template is None:
             raise ValueError("a method without a template renders nothing")
-        try:
-            taken = {name: values[name] for name in self.template.given}
-        except KeyError:
-            taken = values  # the template says which one is missing
+        taken, given = values, self.template.given
+        if len(values) > len(given):
+            taken = {name: values[name] for name in given if name in values}
         if self.rehearsed:
             shown = str(taken)
             return tuple(Message(role=role, content=shown) for role in self.template.roles)
