@@ -117,7 +117,7 @@ def test_damage_in_the_middle_is_noticed_not_read(tmp_path):
 def test_a_newer_shard_is_refused(tmp_path):
     path = shard(tmp_path, 1)
     table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({"rlaif.schema": "2"}), path)
+    pq.write_table(table.replace_schema_metadata({"rlaif.schema": "3"}), path)
     with pytest.raises(RunMismatch, match="newer version"):
         list(read_rows(tmp_path))
 
