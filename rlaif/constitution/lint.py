@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rlaif.constitution import wording
 from rlaif.constitution.file_format import Finding, Severity, Spot
-from rlaif.constitution.load import LoadedFile, read_constitution
+from rlaif.constitution.load import in_file_order, read_constitution
 from rlaif.constitution.models import Constitution, Principle
 from rlaif.constitution.rules import explain_rule
 
@@ -62,13 +62,7 @@ def lint_constitution(
         *linter.tags(loaded.constitution),
         *linter.reach(loaded.constitution, prompt_tags),
     ]
-    return _in_file_order(findings, loaded)
-
-
-def _in_file_order(findings: list[Finding], loaded: LoadedFile) -> tuple[Finding, ...]:
-    """Findings in the linted file first, then those in the files it extends."""
-    root = str(loaded.root.document.path)
-    return tuple(sorted(findings, key=lambda f: (f.file != root, f.file, f.line, f.column, f.code)))
+    return in_file_order(sorted(findings, key=lambda f: f.code), loaded.root)
 
 
 class _Linter:

@@ -38,11 +38,6 @@ class Draft:
     fields: Mapping[str, Any] = field(default_factory=dict)
     spots: Mapping[str, Spot] = field(default_factory=dict)
 
-    def overridden(self, fields: Mapping[str, Any], spot: Spot) -> "Draft":
-        """Return this draft with the fields of one entry replacing its own."""
-        spots = {name: spot.within(name) for name in fields}
-        return Draft({**self.fields, **fields}, {**self.spots, **spots})
-
     def merged(self, later: "Draft") -> "Draft":
         """Return this draft with the fields of a later one replacing its own."""
         return Draft({**self.fields, **later.fields}, {**self.spots, **later.spots})
@@ -144,16 +139,16 @@ def _read(document: Document) -> LoadedFile:
         )
     spots = {principle_id: draft.spots for principle_id, draft in drafts.items()}
     if reader.problems:
-        return LoadedFile(None, _in_order(reader.problems, root), spots, root)
+        return LoadedFile(None, in_file_order(reader.problems, root), spots, root)
     head = {key: document.data[key] for key in _HEAD if key in document.data}
     return LoadedFile(Constitution(**head, principles=principles), (), spots, root)
 
 
-def _in_order(problems: list[Finding], root: Spot) -> tuple[Finding, ...]:
-    """Each problem once: those of the file itself first, then by file and line."""
+def in_file_order(findings: list[Finding], root: Spot) -> tuple[Finding, ...]:
+    """Return each finding once: those in the file itself first, then those in files it extends."""
     own = str(root.document.path)
-    once = dict.fromkeys(problems)
-    return tuple(sorted(once, key=lambda p: (p.file != own, p.file, p.line, p.column)))
+    once = dict.fromkeys(findings)
+    return tuple(sorted(once, key=lambda f: (f.file != own, f.file, f.line, f.column)))
 
 
 @dataclass(slots=True)
@@ -171,7 +166,8 @@ class _Reader:
         drafts = self._extended(_texts(data.get("extends")), root.within("extends"), chain)
         self._remove(_texts(data.get("remove")), root.within("remove"), drafts)
         for entry, spot in self._entries(data.get("principles"), root.within("principles")):
-            drafts[entry["id"]] = drafts.get(entry["id"], Draft()).overridden(entry, spot)
+            later = Draft(entry, {name: spot.within(name) for name in entry})
+            drafts[entry["id"]] = drafts.get(entry["id"], Draft()).merged(later)
         return drafts
 
     def principles(self, drafts: Mapping[str, Draft]) -> list[Principle]:

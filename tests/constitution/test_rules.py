@@ -182,7 +182,7 @@ def test_odds_are_below_one_for_the_likeliest_language():
     assert other != "de"
 
 
-def test_every_language_code_is_known_to_the_identifier():
+def test_every_language_code_is_supported_by_the_identifier():
     import py3langid
 
     assert {code for code, _ in py3langid.rank("x")} >= LANGUAGES

@@ -23,14 +23,14 @@ def valid(data: dict[str, Any]) -> bool:
     return bool(jsonschema.Draft202012Validator(schema).is_valid(data))
 
 
-def test_the_shipped_schema_is_the_one_the_models_give():
+def test_the_shipped_schema_matches_the_models():
     cure = "run: rlaif constitution schema --out constitution/schema/constitution.schema.json"
     text = (shipped_folder() / SCHEMA_FILE).read_text(encoding="utf-8")
     assert text == render_schema(), cure
     jsonschema.Draft202012Validator.check_schema(json.loads(text))
 
 
-def test_every_shipped_file_is_known():
+def test_every_shipped_file_is_listed():
     assert tuple(path.stem for path in SHIPPED_FILES) == SHIPPED
 
 
@@ -68,7 +68,7 @@ def test_every_key_is_described_for_editors():
         {**HEAD, "principles": [{**WISH, "kind": "rule", "rule": {"language": "en"}}]},
     ],
 )
-def test_what_may_be_written_fits(data):
+def test_valid_files_fit_the_schema(data):
     assert valid(data)
 
 
@@ -90,5 +90,5 @@ def test_what_may_be_written_fits(data):
         {**HEAD, "principles": [WISH], "extend": "hhh"},
     ],
 )
-def test_what_may_not_be_written_does_not_fit(data):
+def test_invalid_files_do_not_fit_the_schema(data):
     assert not valid(data)

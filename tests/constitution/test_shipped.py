@@ -39,7 +39,7 @@ def test_better_examples_are_not_always_the_longer_ones():
     assert 0.3 < longer / len(examples) < 0.75
 
 
-def test_hhh_holds_the_three_and_guards_against_preaching_and_refusing():
+def test_hhh_includes_the_three_and_guards_against_preaching_and_refusing():
     hhh = load_constitution("hhh")
     ids = [principle.id for principle in hhh.principles]
     parts = [load_constitution(name) for name in ("helpful", "honest", "harmless")]

@@ -79,7 +79,7 @@ def test_likeness_is_a_share(one, other):
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+", r"(\w+\s*)*$", "(?:x*){2,}", "(a|b+)+", r"(\d+,?)+x"])
-def test_repeated_repetitions_are_found(pattern):
+def test_nested_repetitions_are_recognised(pattern):
     assert repeats_a_repetition(pattern)
 
 

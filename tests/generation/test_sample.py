@@ -96,7 +96,7 @@ async def test_missing_samples_are_counted_as_failures() -> None:
     assert [f.kind for f in failures] == ["missing-sample", "missing-sample"]
 
 
-async def test_blank_text_is_a_failure_and_a_servers_refusal_is_a_fact() -> None:
+async def test_blank_text_is_a_failure_and_a_servers_refusal_is_kept() -> None:
     def answer(request: Generate, seed: int) -> Reply:
         index = engine.requests.index(request)
         return [Reply(text=" \n"), Reply(finish="refusal"), Reply(text="a", finish="length")][index]
