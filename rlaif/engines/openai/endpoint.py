@@ -14,7 +14,7 @@ import orjson
 from rlaif.engines.openai import rejections, wire
 from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
 from rlaif.engines.traffic.lanes import LaneStats, lane_to
-from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.engines.traffic.retries import Sender
 from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport
 from rlaif.errors import CallFailed, EngineError
@@ -65,10 +65,10 @@ class Endpoint:
 
     async def chat(
         self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, tokens: int
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Ask for a chat completion; ``tokens`` is the most the reply may take."""
         sent = await self.send(CHAT, self.whole(body), read, tokens=tokens)
-        if not isinstance(sent, Refused):
+        if not isinstance(sent, Rejected):
             self.worked()
         return sent
 
@@ -88,7 +88,7 @@ class Endpoint:
         *,
         tokens: int = 0,
         max_attempts: int | None = None,
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Post JSON, or fetch without a body; errors as `Sender.send` says."""
         try:
             data = b"" if body is None else orjson.dumps(body)
@@ -105,13 +105,13 @@ class Endpoint:
 
     async def upload(
         self, path: str, file: Path, fields: Mapping[str, str], read: Callable[[dict[str, Any]], T]
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Post a file as a form. Needs the transport ``batch`` or ``fast``."""
         transport, sender = self._opened()
         assert isinstance(transport, FastTransport)
         return await sender.send(path, lambda url: transport.upload(url, file, fields), read)
 
-    async def download(self, path: str, start: Callable[[], Keep]) -> Refused | None:
+    async def download(self, path: str, start: Callable[[], Keep]) -> Rejected | None:
         """Fetch a file piece by piece. Needs the transport ``batch`` or ``fast``.
 
         Args:
@@ -134,9 +134,9 @@ class Endpoint:
                     self._served = await self._ask_models()
         return self._served
 
-    async def error_for(self, refused: Refused) -> EngineError:
+    async def error_for(self, rejected: Rejected) -> EngineError:
         """Return the error that a refusal means, after a look at what is served if need be."""
-        told = Refused(refused.status, self.redact(refused.words), refused.code)
+        told = Rejected(rejected.status, self.redact(rejected.words), rejected.code)
         url = self.urls[0]
         if not self._worked and rejections.is_about_model(told):
             served = list(await self.models())
@@ -169,7 +169,7 @@ class Endpoint:
             sent = await self.send("/models", None, wire.read_models)
         except CallFailed:
             return {}
-        return {} if isinstance(sent, Refused) else sent
+        return {} if isinstance(sent, Rejected) else sent
 
     def _opened(self) -> tuple[Transport, Sender]:
         """Connect; not before the first call, because connections belong to the running loop."""

@@ -27,7 +27,7 @@ from rlaif.engines.openai.options import (
 from rlaif.engines.openai.prices import price_of
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
 from rlaif.engines.traffic.lanes import LaneStats, tell_trouble
-from rlaif.engines.traffic.outcomes import BadReply, Refused
+from rlaif.engines.traffic.outcomes import BadReply, Rejected
 from rlaif.engines.traffic.transport import check_installed
 from rlaif.errors import CallFailed, ConfigError, EngineMissing
 from rlaif.records import content_id
@@ -187,7 +187,7 @@ class OpenAIEngine:
         replies: list[Reply] = []
         if len(seeds) > 1 and self._many is not False:
             drawn = await self._draw(request, seeds)
-            if not isinstance(drawn, Refused):
+            if not isinstance(drawn, Rejected):
                 replies = drawn
                 self._many = len(replies) == len(seeds)  # some servers take n and ignore it
             elif self._many or drawn.status not in (400, 422):
@@ -202,11 +202,11 @@ class OpenAIEngine:
 
     async def _draw_one(self, request: Generate, seed: int) -> list[Reply]:
         drawn = await self._draw(request, (seed,))
-        if isinstance(drawn, Refused):
+        if isinstance(drawn, Rejected):
             raise await self._endpoint.error_for(drawn)
         return drawn
 
-    async def _draw(self, request: Generate, seeds: Sequence[int]) -> list[Reply] | Refused:
+    async def _draw(self, request: Generate, seeds: Sequence[int]) -> list[Reply] | Rejected:
         structured = await self._structured(request)
         body = wire.generate_body(
             request,
@@ -226,7 +226,7 @@ class OpenAIEngine:
 
         tokens = len(seeds) * request.sampling.max_tokens
         sent = await self._chat(body, read, tokens=tokens, seeds=seeds)
-        if isinstance(sent, Refused) and rejections.is_filtered(sent):
+        if isinstance(sent, Rejected) and rejections.is_filtered(sent):
             return wire.refusal(len(seeds))
         return sent
 
@@ -237,7 +237,7 @@ class OpenAIEngine:
         *,
         tokens: int,
         seeds: Sequence[int] = (),
-    ) -> T | Refused:
+    ) -> T | Rejected:
         if self._batches is not None:
             return await self._batches.chat(body, read, seeds=seeds)
         return await self._endpoint.chat(body, read, tokens=tokens)
@@ -272,8 +272,8 @@ class OpenAIEngine:
         sent = await self._chat(
             body, lambda payload: wire.read_label(payload, request.labels), tokens=1
         )
-        if isinstance(sent, Refused):
-            return await self._refused_label(sent, request)
+        if isinstance(sent, Rejected):
+            return await self._rejected_label(sent, request)
         if self._exact is None:
             self._exact = False  # a call that only succeeds the plain way tells how to go on
         return sent
@@ -287,16 +287,16 @@ class OpenAIEngine:
         sent = await self._chat(
             body, lambda payload: (wire.read_label_ids(payload, ids),), tokens=1
         )
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             if self._exact is None and sent.status in (400, 422):
                 return None
-            return await self._refused_label(sent, request)
+            return await self._rejected_label(sent, request)
         return sent[0]
 
-    async def _refused_label(self, refused: Refused, request: Label) -> Reply:
-        if rejections.is_filtered(refused):
+    async def _rejected_label(self, rejected: Rejected, request: Label) -> Reply:
+        if rejections.is_filtered(rejected):
             return wire.refusal(1, len(request.labels))[0]
-        raise await self._endpoint.error_for(refused)
+        raise await self._endpoint.error_for(rejected)
 
     async def _label_ids(self, labels: Sequence[str]) -> list[tuple[int, ...]] | None:
         """Return the token ids of each label, asked for once; None when they cannot be had."""
@@ -318,7 +318,7 @@ class OpenAIEngine:
         texts = {text for one in labels for text in vllm_extensions.spellings(one)}
         for text in sorted(texts):
             sent = await self._tokenize(vllm_extensions.tokenize_body(text))
-            if isinstance(sent, Refused):
+            if isinstance(sent, Rejected):
                 return False
             tokens[text] = sent
         self._ids.update({one: vllm_extensions.ids_of_label(tokens, one) for one in labels})
@@ -345,19 +345,19 @@ class OpenAIEngine:
             lambda payload: vllm_extensions.read_score(payload, continuation),
             tokens=1,
         )
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             raise await self._endpoint.error_for(sent)
         self._endpoint.worked()
         return sent
 
-    async def _tokenize(self, body: dict[str, Any]) -> list[int] | Refused:
+    async def _tokenize(self, body: dict[str, Any]) -> list[int] | Rejected:
         return await self._endpoint.send(
             "//tokenize", {"model": self._endpoint.model, **body}, vllm_extensions.read_tokens
         )
 
     async def _tokenize_surely(self, body: dict[str, Any]) -> list[int]:
         sent = await self._tokenize(body)
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             if sent.status == 404 and self._endpoint.model in await self._endpoint.models():
                 raise EngineMissing(
                     f"{self._endpoint.urls[0]} has no /tokenize, which scoring needs",

@@ -1,9 +1,9 @@
-"""Refused: what it means when a server will not do a call, and which error says so."""
+"""Rejections: what it means when a server will not do a call, and which error says so."""
 
 import re
 from collections.abc import Sequence
 
-from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.errors import CallFailed, EngineError, EngineMissing, EngineUnavailable
 
 _TOO_LONG = re.compile(
@@ -20,32 +20,32 @@ _NO_MODEL = re.compile(
 )
 
 
-def is_filtered(refused: Refused) -> bool:
+def is_filtered(rejected: Rejected) -> bool:
     """Return whether the server's own filter stopped this prompt: a reply, not an error."""
-    said = f"{refused.code} {refused.words}"
-    return refused.status in (400, 403, 422) and bool(_FILTERED.search(said))
+    said = f"{rejected.code} {rejected.words}"
+    return rejected.status in (400, 403, 422) and bool(_FILTERED.search(said))
 
 
-def is_about_model(refused: Refused) -> bool:
+def is_about_model(rejected: Rejected) -> bool:
     """Return whether the server may not have the model, or the address may be wrong."""
-    said = f"{refused.code} {refused.words}"
-    return refused.status == 404 or (refused.status == 400 and bool(_NO_MODEL.search(said)))
+    said = f"{rejected.code} {rejected.words}"
+    return rejected.status == 404 or (rejected.status == 400 and bool(_NO_MODEL.search(said)))
 
 
 def missing_model(
-    refused: Refused, *, model: str, base_url: str, served: Sequence[str]
+    rejected: Rejected, *, model: str, base_url: str, served: Sequence[str]
 ) -> EngineMissing | None:
     """Return the error for a model that is not served, or None when it is.
 
     Args:
-        refused: What the server said.
+        rejected: What the server said.
         model: What was asked for.
         base_url: Where.
         served: What /models lists; empty when it lists nothing readable.
     """
     if not served:
         return EngineMissing(
-            f"{base_url} does not answer chat completions for model {model!r}: {refused.words}",
+            f"{base_url} does not answer chat completions for model {model!r}: {rejected.words}",
             hint="see that base_url is right; it usually ends in /v1",
         )
     if model in served:
@@ -54,17 +54,19 @@ def missing_model(
     return EngineMissing(f"{base_url} does not serve model {model!r}", hint=f"it serves: {shown}")
 
 
-def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: bool) -> EngineError:
+def error_of(
+    rejected: Rejected, *, base_url: str, key_name: str | None, worked: bool
+) -> EngineError:
     """Return the error for a refused call.
 
     Args:
-        refused: What the server said, without secrets.
+        rejected: What the server said, without secrets.
         base_url: Where.
         key_name: The environment variable that holds the key, if one is configured.
         worked: Whether this engine has had a good reply before: then a 403 concerns the call, and
             what stops everything else stops a run that can be resumed.
     """
-    status, words = refused.status, refused.words
+    status, words = rejected.status, rejected.words
     stopped = EngineUnavailable if worked else EngineMissing
     if status == 401 or (status == 403 and not worked):
         hint = (
@@ -86,7 +88,7 @@ def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: b
         return stopped(
             f"{base_url} redirects (HTTP {status})", hint="set base_url to the final address"
         )
-    if status in (400, 413, 422) and _TOO_LONG.search(f"{refused.code} {words}"):
+    if status in (400, 413, 422) and _TOO_LONG.search(f"{rejected.code} {words}"):
         return CallFailed(
             f"{base_url}: {words}",
             kind="context-length",

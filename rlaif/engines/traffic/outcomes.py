@@ -1,7 +1,7 @@
 """Outcomes: what an answer means for the call that was sent. Pure.
 
-A 429 or 503 says nothing about the call, so it is `Later`. A 5xx, or a reply without the promised
-shape, is `Trouble`: it may go right the next time. Anything else that is no 200 is `Refused`.
+A 429 or 503 says nothing about the call, so it is `Throttled`. A 5xx, or a reply without the
+promised shape, is `Failed`: it may go right the next time. Any other status is `Rejected`.
 """
 
 import email.utils
@@ -27,7 +27,7 @@ class BadReply(Exception):  # noqa: N818 - an outcome of reading, handled by the
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[T]):
+class Success(Generic[T]):
     """A reply that could be read."""
 
     value: T
@@ -36,7 +36,7 @@ class Done(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Throttled:
     """The server is busy: send the call again, at no cost to it."""
 
     retry_after: float | None
@@ -46,7 +46,7 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Failed:
     """Something went wrong that may go right the next time."""
 
     kind: str
@@ -58,7 +58,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """The server will not do this; asking again is useless."""
 
     status: int
@@ -66,7 +66,7 @@ class Refused:
     code: str
 
 
-Outcome = Done[T] | Later | Trouble | Refused
+Outcome = Success[T] | Throttled | Failed | Rejected
 
 
 def read_answer(answer: Answer, read: Callable[[dict[str, Any]], T], now: float) -> Outcome[T]:
@@ -83,17 +83,17 @@ def read_answer(answer: Answer, read: Callable[[dict[str, Any]], T], now: float)
             payload = orjson.loads(answer.body)
             if not isinstance(payload, dict):
                 raise BadReply("the reply is not a JSON object")
-            return Done(read(payload), _tokens(payload))
+            return Success(read(payload), _tokens(payload))
         except orjson.JSONDecodeError:
-            return Trouble("bad-reply", "the reply is not valid JSON")
+            return Failed("bad-reply", "the reply is not valid JSON")
         except BadReply as bad:
-            return Trouble("bad-reply", str(bad))
+            return Failed("bad-reply", str(bad))
     words, code = explain(answer)
     if status in THROTTLED and not any(name in code for name in OUT_OF_MONEY):
-        return Later(read_retry_after(answer.headers, now), f"HTTP {status}: {words}")
+        return Throttled(read_retry_after(answer.headers, now), f"HTTP {status}: {words}")
     if status in TRANSIENT or (status >= 500 and status not in THROTTLED):
-        return Trouble(f"http-{status}", f"HTTP {status}: {words}", failing=status >= 500)
-    return Refused(status, words, code)
+        return Failed(f"http-{status}", f"HTTP {status}: {words}", failing=status >= 500)
+    return Rejected(status, words, code)
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -12,10 +12,10 @@ from rlaif.engines import Generate, Label, Reply, Sampling, Usage
 from rlaif.engines.openai import vllm_extensions, wire
 from rlaif.engines.traffic.outcomes import (
     BadReply,
-    Done,
-    Later,
-    Refused,
-    Trouble,
+    Failed,
+    Rejected,
+    Success,
+    Throttled,
     explain,
     read_answer,
     read_retry_after,
@@ -301,19 +301,19 @@ def sort(got: Answer) -> Any:
 
 
 def test_a_good_reply_is_done_with_its_tokens():
-    assert sort(answer(200, {"x": 1, "usage": {"total_tokens": 12}})) == Done(1, 12.0)
+    assert sort(answer(200, {"x": 1, "usage": {"total_tokens": 12}})) == Success(1, 12.0)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"x": NaN}', b"\xff"])
 def test_a_200_that_is_no_json_object_is_a_bad_reply(body: bytes):
     outcome = sort(answer(200, body))
-    assert isinstance(outcome, Trouble)
+    assert isinstance(outcome, Failed)
     assert (outcome.kind, outcome.failing) == ("bad-reply", False)
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
 def test_busy_servers_delay(status: int):
-    assert sort(answer(status, {"error": {"message": "busy"}}, retry_after="3")) == Later(
+    assert sort(answer(status, {"error": {"message": "busy"}}, retry_after="3")) == Throttled(
         3.0, f"HTTP {status}: busy"
     )
 
@@ -323,17 +323,17 @@ def test_busy_servers_delay(status: int):
 )
 def test_passing_errors_are_trouble(status: int, failing: bool):
     outcome = sort(answer(status, {"message": "oops"}))
-    assert outcome == Trouble(f"http-{status}", f"HTTP {status}: oops", failing=failing)
+    assert outcome == Failed(f"http-{status}", f"HTTP {status}: oops", failing=failing)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422])
 def test_anything_else_is_refused(status: int):
-    assert isinstance(sort(answer(status, {"detail": "no"})), Refused)
+    assert isinstance(sort(answer(status, {"detail": "no"})), Rejected)
 
 
 def test_a_429_for_an_empty_account_is_refused_and_not_waited_for():
     body = {"error": {"message": "quota", "code": "insufficient_quota"}}
-    assert isinstance(sort(answer(429, body)), Refused)
+    assert isinstance(sort(answer(429, body)), Rejected)
 
 
 @pytest.mark.parametrize(
