@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -121,8 +121,34 @@ NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
 NameOrFile = Annotated[str, BeforeValidator(_anchor_if_file)]
 """The same, but folders do not count."""
 
-ModelName = Annotated[str, word_or_path(*SHIPPED_MODELS)]
-"""The same for a model: a shipped name comes before a file or folder of that name."""
+REMOTE_ENGINES = ("openai", "scripted")
+"""Engines whose models are names alone: what lies beside the file has nothing to do with them."""
+
+
+def _anchor_model(value: Any, info: ValidationInfo) -> Any:
+    words = (*SHIPPED_MODELS, "same-as-student")
+    if info.data.get("engine") in REMOTE_ENGINES or value in words:
+        return value
+    return _anchor_if_there(value, info)
+
+
+ModelName = Annotated[str, BeforeValidator(_anchor_model)]
+"""The same for a model: a shipped name comes before a file or folder of that name, and a name that
+a server knows is sent as it is written."""
+
+_LARGEST = 2**63
+
+
+def _refuse_huge(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Yield where integers stand that no record can hold."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _refuse_huge(item, (*place, str(key)))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _refuse_huge(item, (*place, number))
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        yield place
 
 
 def load_config(
@@ -152,6 +178,9 @@ def load_config(
     data = document.data
     for dotted, value in (overrides or {}).items():
         _override(data, dotted, _mark_strings(value))
+    for place in _refuse_huge(data):
+        key = ".".join(map(str, place))
+        raise ConfigError(f"{document.where(place)}: {key}: the number is too large (below 2**63)")
     try:
         return kind.model_validate(data, context={"base": base})
     except ValidationError as problem:
