@@ -16,6 +16,7 @@ from rlaif.engines.local.forward import Forward
 from rlaif.engines.local.queue import Limits
 from rlaif.engines.local.rows import new_rows
 from rlaif.engines.protocol import Reply, Usage
+from rlaif.engines.turns import split_reasoning
 from rlaif.records import content_uniform
 
 _STEPS_BETWEEN_JOINS = 8  # each joining copies caches; this keeps it a small part of the work
@@ -185,7 +186,10 @@ class Decoder:
     def _finish(self, row: GeneratedSequence, text: str, finish: str) -> None:
         row.finished = True
         usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
-        row.call.answer(row.places, Reply(text, finish=finish, usage=usage))
+        # What continues a stub is the reply itself, however it begins.
+        text, reasoning = (text, "") if row.continues else split_reasoning(text)
+        reply = Reply(text, finish=finish, usage=usage, reasoning=reasoning)
+        row.call.answer(row.places, reply)
 
     def _leave(self) -> None:
         kept = [place for place, row in enumerate(self._active) if not row.idle]

@@ -51,6 +51,11 @@ class TransformersOptions(Settings):
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables for the chat template."
     )
+    system: Literal["send", "fold"] = Field(
+        "send",
+        description="fold: the system text stands at the head of the first user turn, for chat "
+        "templates that take no system role.",
+    )
 
 
 class _Holder(Settings):
@@ -113,7 +118,10 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     model.to(device=device)  # type: ignore[call-arg]
     model.train(False).requires_grad_(False)
     set_template(tokenizer, name, options.chat_template)
-    chat = Chat(tokenizer, variables=options.chat_template_kwargs, context=_context(model))
+    fold = options.system == "fold"
+    chat = Chat(
+        tokenizer, variables=options.chat_template_kwargs, context=_context(model), fold=fold
+    )
     return Loaded(
         model=model,
         chat=chat,
@@ -125,6 +133,7 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
             "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
             "chat_template_kwargs": options.chat_template_kwargs,
             "sampler": _SAMPLER,
+            **({"system": "fold"} if fold else {}),
         },
     )
 

@@ -1,19 +1,34 @@
 """Rejections: what it means when a server will not do a call, and which error says so."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from rlaif.engines.traffic.outcomes import Rejected
+from rlaif.engines.openai.dialect import complains
+from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
 from rlaif.errors import CallFailed, EngineError, EngineMissing, EngineUnavailable
 
-_TOO_LONG = re.compile(
-    r"context[ _]length|context[ _]window|maximum context|max_model_len|maximum model length"
-    r"|too many (input )?tokens|prompt is too long|input is too long|longer than the maximum",
-    re.IGNORECASE,
+_FILTER_CODE = re.compile(
+    r"content_?filter|content_policy|moderation|responsibleai|safety|data_?inspection"
+    r"|prohibited_content|sensitive|policy_violation"
 )
 _FILTERED = re.compile(
-    r"content_filter|content_policy|content management policy|moderation|flagged", re.IGNORECASE
+    r"content[ _](?:filter|policy)|content management policy|flagged (?:as|by|for)"
+    r"|violat\w+ .{0,60}polic|moderation (?:system|endpoint|policy|filter)|requires moderation"
+    r"|blocked by .{0,40}(?:moderation|safety|filter)|safety (?:system|filter|setting)",
+    re.IGNORECASE,
 )
+_RESPONSES_ONLY = re.compile(
+    r"not a chat model|not supported in the v1/chat/completions|only supported in v1/responses"
+    r"|only (?:supports?|available (?:in|through)) the responses",
+    re.IGNORECASE,
+)
+_NEEDED = frozenset({"model", "messages", "input", "logprobs", "top_logprobs", "n"})
+NO_LABELS_HINT = (
+    "this server gives no log-probabilities: set words: true under the judge's pairwise, or choose "
+    "a model whose server does (docs/servers.md)"
+)
+
 _NO_MODEL = re.compile(
     r"model_not_found|model\b.{0,200}?\b(not exist|not found)",
     re.IGNORECASE | re.DOTALL,
@@ -21,9 +36,16 @@ _NO_MODEL = re.compile(
 
 
 def is_filtered(rejected: Rejected) -> bool:
-    """Return whether the server's own filter stopped this prompt: a reply, not an error."""
-    said = f"{rejected.code} {rejected.words}"
-    return rejected.status in (400, 403, 422) and bool(_FILTERED.search(said))
+    """Return whether the server's own filter stopped this prompt: a reply, not an error.
+
+    Its code says so, or its words, where it gives neither a code of another kind nor a field.
+    """
+    if rejected.status not in (400, 403, 422):
+        return False
+    if _FILTER_CODE.search(rejected.code):
+        return True
+    named = [field for field in rejected.fields if field not in ("prompt", "messages", "input")]
+    return not named and bool(_FILTERED.search(rejected.words))
 
 
 def is_about_model(rejected: Rejected) -> bool:
@@ -68,6 +90,10 @@ def error_of(
     """
     status, words = rejected.status, rejected.words
     stopped = EngineUnavailable if worked else EngineMissing
+    if _RESPONSES_ONLY.search(words):
+        return EngineMissing(
+            f"{base_url}: {words}", hint="set options.api to responses for this model"
+        )
     if status == 401 or (status == 403 and not worked):
         hint = (
             f"see that the environment variable {key_name} holds a valid key for this server"
@@ -81,17 +107,46 @@ def error_of(
         )
     if status in (402, 429):
         return EngineUnavailable(
-            f"{base_url} wants money (HTTP {status}: {words})",
+            f"{base_url}: payment required or quota exhausted (HTTP {status}: {words})",
             hint="settle the account; repeat the command to go on where it stopped",
         )
     if 300 <= status < 400:
         return stopped(
             f"{base_url} redirects (HTTP {status})", hint="set base_url to the final address"
         )
-    if status in (400, 413, 422) and _TOO_LONG.search(f"{rejected.code} {words}"):
+    if (status in (400, 413, 422) or status >= 500) and TOO_LONG.search(f"{rejected.code} {words}"):
         return CallFailed(
             f"{base_url}: {words}",
             kind="context-length",
             hint="shorten the prompt, ask for fewer tokens, or serve a longer context",
         )
     return CallFailed(f"{base_url}: HTTP {status}: {words}", kind=f"http-{status}")
+
+
+def unsupported(
+    rejected: Rejected, body: Mapping[str, Any], *, base_url: str, ours: Collection[str]
+) -> EngineError | None:
+    """Return the error for a field that the server does not take and that is not given up for it.
+
+    Args:
+        rejected: What the server said, without secrets and without the request's own words.
+        body: What was sent.
+        base_url: Where.
+        ours: Fields that the engine sends; others come from the user's options.
+    """
+    said = f"{base_url}: HTTP {rejected.status}: {rejected.words}"
+    if body.get("logprobs") and complains(rejected, r"logprobs", r"\blogprobs?\b|log.?probabilities"):
+        return EngineMissing(said, hint=NO_LABELS_HINT)
+    named = [
+        name
+        for name in body
+        if name not in _NEEDED
+        and complains(rejected, rf"^{re.escape(name)}(\W|$)", rf"\b{re.escape(name)}\b")
+    ]
+    if not named:
+        return None
+    omit = " or ".join(f"options.omit: [{name}]" for name in named if name in ours)
+    hint = f"set {omit} to leave it out, or choose another value"
+    if not omit:
+        hint = f"take {' and '.join(named)} out of options.extra_body or sampling.extra"
+    return CallFailed(said, kind=f"http-{rejected.status}", hint=hint)

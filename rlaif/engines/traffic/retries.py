@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from rlaif.engines.traffic.explain import explain
 from rlaif.engines.traffic.lanes import Lane, enter
 from rlaif.engines.traffic.outcomes import (
     Failed,
@@ -24,7 +25,6 @@ from rlaif.engines.traffic.outcomes import (
     Rejected,
     Success,
     Throttled,
-    explain,
     read_answer,
 )
 from rlaif.engines.traffic.transport import Answer, NoAnswer, Transport
@@ -47,7 +47,9 @@ class Sender:
         lanes: One per base_url, all with the same model.
         max_attempts: How often one call is tried; delays by 429, 503 or an outage do not count.
         probe_timeout_s: How long a server may take to answer a probe.
-        redact: Takes secrets out of the server's words.
+        redact: Takes secrets out of the server's words, and cuts them.
+        query: Added to every URL, such as ``?api-version=2024-10-21``; empty for none.
+        on_billed: Told the payload of every success that could not be used: it was paid for.
     """
 
     def __init__(
@@ -58,12 +60,16 @@ class Sender:
         max_attempts: int,
         probe_timeout_s: float,
         redact: Callable[[str], str],
+        query: str = "",
+        on_billed: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.transport = transport
         self.lanes = tuple(lanes)
         self._max_attempts = max_attempts
         self._probe_timeout_s = probe_timeout_s
         self._redact = redact
+        self._query = query
+        self._on_billed = on_billed
         # Jitter only spreads calls in time; it never reaches a result.
         self._jitter = random.Random()
         self._probes: dict[Lane, asyncio.Task[None]] = {}
@@ -99,7 +105,7 @@ class Sender:
             lane.retries += attempts + delays > 0
             spare = 0.0
             try:
-                outcome = await self._exchange(url_of(lane.base_url, path), carry, read)
+                outcome = await self._exchange(self.url_of(lane.base_url, path), carry, read)
                 if isinstance(outcome, Success):
                     lane.succeed(first_try=attempts + delays == 0)
                     spare = tokens - outcome.tokens if outcome.tokens else 0.0
@@ -118,8 +124,11 @@ class Sender:
                 case Failed():
                     attempts += 1
                     troubled.append(lane)
-            if isinstance(outcome, Failed) and attempts >= most:
-                raise self._lost(lane, outcome, attempts)
+            if isinstance(outcome, Failed):
+                if outcome.billed is not None:
+                    self._on_billed(outcome.billed)
+                if outcome.final or attempts >= most:
+                    raise self._lost(lane, outcome, attempts)
             await asyncio.sleep(wait)
 
     def _lost(self, lane: Lane, failure: Failed, attempts: int) -> EngineError:
@@ -135,6 +144,11 @@ class Sender:
             )
         return CallFailed(f"{lane.base_url}: {words}", kind=failure.kind, attempts=attempts)
 
+    def url_of(self, base_url: str, path: str) -> str:
+        """Return the URL of a path at a server, with the query."""
+        url = url_of(base_url, path)
+        return url + (self._query.replace("?", "&", 1) if "?" in path else self._query)
+
     async def _exchange(
         self, url: str, carry: Carry, read: Callable[[dict[str, Any]], T]
     ) -> Outcome[T]:
@@ -143,6 +157,8 @@ class Sender:
         except NoAnswer as nothing:
             if nothing.kind == "truncated":
                 return Failed("bad-reply", f"the reply broke off ({nothing.words})", failing=True)
+            if nothing.kind == "too-large":
+                return Failed("too-large", nothing.words, final=True)
             return Failed(
                 nothing.kind,
                 nothing.words,
@@ -273,12 +289,12 @@ class Sender:
                 return  # another engine at this server has asked meanwhile
             try:
                 answer = await self.transport.get(
-                    url_of(lane.base_url, "/models"), self._probe_timeout_s
+                    self.url_of(lane.base_url, "/models"), self._probe_timeout_s
                 )
             except NoAnswer as nothing:
                 circuit.probed(lane.now(), alive=False, reason=self._redact(nothing.words))
                 return
-            words = f"HTTP {answer.status}: {self._redact(explain(answer)[0])}"
+            words = f"HTTP {answer.status}: {self._redact(explain(answer.body).words)}"
             circuit.probed(lane.now(), alive=answer.status < 500, reason=words)
 
     def _unavailable(self) -> EngineUnavailable:

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlaif.engines.local.chat import Chat
 from rlaif.errors import CallFailed
+from rlaif.records import Message
 from tests.engines.local.brute import Brute, user
 
 
@@ -79,3 +80,17 @@ def test_the_limit_counts_prompt_and_reply(brute: Brute):
     with pytest.raises(CallFailed, match=f"{length} tokens") as failure:
         Chat(brute.tokenizer, context=length).prompt_ids(user("Yes."))
     assert failure.value.kind == "context-length"
+
+
+def test_system_text_is_folded_where_the_template_takes_no_system_role():
+    tokenizer = spaced()
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{{ messages[0].content }}"
+    )
+    system: Message = {"role": "system", "content": "say"}
+    messages = (system, *user("Yes"))
+    with pytest.raises(CallFailed, match=r"options\.system: fold"):
+        Chat(tokenizer).prompt_ids(messages)
+    plain = Chat(tokenizer).prompt_ids(user("say\n\nYes"))
+    assert Chat(tokenizer, fold=True).prompt_ids(messages) == plain
