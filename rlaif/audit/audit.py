@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.audit.files import check_extra, write_audit
+from rlaif.audit.files import (
+    AUDIT,
+    PICTURE,
+    TABLE,
+    calibration_file,
+    check_extra,
+    write_audit,
+)
 from rlaif.audit.fit import fit_calibration
 from rlaif.audit.gold import GoldPair, GoldSet, read_all_gold
 from rlaif.audit.measuring import Asker, Audited, Estimate, OnProgress, build_judges
@@ -20,9 +27,11 @@ from rlaif.config.run import KConfig
 from rlaif.engines import Engine, Lasting
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import Calibration
-from rlaif.records import Judgment, content_id
+from rlaif.judging.unread import why_unread
+from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
+from rlaif.runs.folders import check_results_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
 from rlaif.sessions.concurrent import Interrupted, run_sync
@@ -123,6 +132,8 @@ class _Work:
         on_progress: OnProgress,
     ) -> Audit:
         make_folder(out)
+        calibrations_of = [calibration_file(judge.name) for judge in self._settings.judges]
+        check_results_folder(out, (AUDIT, TABLE, PICTURE, *calibrations_of))
         lock = RunLock(out)
         try:
             with Ledger.open(Layout(out).ledger, reuse=self._settings.reuse) as ledger:
@@ -184,6 +195,7 @@ class _Work:
         seed = self._settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
+        verdicts: list[Verdict] = []
         spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
         for judge in judges:
             sets: dict[str, SetResult] = {}
@@ -195,6 +207,7 @@ class _Work:
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
                 spoken[gold.name][judge.name] = outcomes
+                verdicts += [verdict for one in judgments for verdict in one.verdicts]
                 judged += zip(gold.pairs, judgments, strict=True)
             calibration = self._calibration(judge, judged)
             if isinstance(calibration, Calibration):
@@ -207,7 +220,7 @@ class _Work:
                 sets=sets,
                 calibration=calibration
                 if isinstance(calibration, str)
-                else {**calibration.to_json(), "file": f"calibration-{judge.name}.json"},
+                else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
         alpha = {}
         if len(judges) > 1:
@@ -227,6 +240,7 @@ class _Work:
             judges=results,
             alpha=alpha,
             notices=tuple(_notices(results)),
+            nothing=why_unread(verdicts),
         )
         return audit, calibrations
 

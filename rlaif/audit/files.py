@@ -18,6 +18,11 @@ TABLE = "table.md"
 PICTURE = "reliability.png"
 
 
+def calibration_file(judge: str) -> str:
+    """Return the name of the file with a judge's calibration."""
+    return f"calibration-{judge}.json"
+
+
 def check_extra(judges: int) -> None:
     """Find out, before anything is asked, whether results can be written.
 
@@ -40,7 +45,7 @@ def write_audit(out: Path, audit: Audit, calibrations: Mapping[str, Calibration]
         RunError: The folder cannot be written.
     """
     for name, calibration in calibrations.items():
-        write_whole(out / f"calibration-{name}.json", _json(calibration.to_json()))
+        write_whole(out / calibration_file(name), _json(calibration.to_json()))
     write_whole(out / PICTURE, draw_reliability(audit))
     write_whole(out / TABLE, render_audit(audit).encode())
     write_whole(out / AUDIT, _json(audit.to_json()))

@@ -127,6 +127,8 @@ class Audit:
     """Gold set to Krippendorff's α among the judges; empty for one judge."""
 
     notices: tuple[str, ...] = ()
+    nothing: str = ""
+    """Why nothing was measured, with the most frequent failure; empty when something was."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary."""
@@ -142,6 +144,7 @@ class Audit:
             "judges": {name: result.to_json() for name, result in self.judges.items()},
             "alpha": {name: figure and figure.to_json() for name, figure in self.alpha.items()},
             "notices": list(self.notices),
+            "nothing": self.nothing,
             "cannot_tell": dict(CANNOT_TELL),
         }
 

@@ -50,7 +50,14 @@ def audit(
         raise typer.Exit(130) from None
     if json:
         print_event("done", **found.to_json())
-        return
+    else:
+        _print_found(found)
+    if found.nothing:
+        print(f"error: nothing was measured: {found.nothing}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _print_found(found: "Audit") -> None:
     _print_table(found)
     for notice in found.notices:
         print(f"note: {notice}", file=sys.stderr)

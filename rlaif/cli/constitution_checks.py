@@ -99,9 +99,13 @@ def import_votes(
 ) -> None:
     """Read pairs and per-principle votes that another tool wrote."""
     from rlaif.audit.principles.annotated_pairs import principles_from_votes, read_annotated_pairs
+    from rlaif.errors import InputError
     from rlaif.runs.files import write_whole
 
     pairs = read_annotated_pairs(source)
+    for path in (gold, constitution):
+        if path is not None and path.exists():
+            raise InputError(f"{path}: exists already", hint="name a new file, or remove it first")
     if gold is not None:
         write_whole(gold, b"".join(orjson.dumps(record) + b"\n" for record in pairs.gold))
     if constitution is not None:

@@ -42,8 +42,11 @@ def evaluate(
         raise typer.Exit(130) from None
     if json:
         print_event("done", **card.to_json())
-        return
-    Console().print(render_table(card))
-    for notice in card.notices:
-        print(f"note: {notice}", file=sys.stderr)
-    print(f"by tag, and how to read it: {out / 'report.md'}", file=sys.stderr)
+    else:
+        Console().print(render_table(card))
+        for notice in card.notices:
+            print(f"note: {notice}", file=sys.stderr)
+        print(f"by tag, and how to read it: {out / 'report.md'}", file=sys.stderr)
+    if card.nothing:
+        print(f"error: {card.nothing}", file=sys.stderr)
+        raise typer.Exit(1)

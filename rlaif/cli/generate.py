@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rlaif.cli.progress import print_event, shown_progress
-from rlaif.cli.status import caught_canaries, print_status, status_json
+from rlaif.cli.status import caught_canaries, need_achieved, print_status, status_json
 from rlaif.config import parse_overrides
 from rlaif.pipeline.estimate import Estimate, estimate
 from rlaif.pipeline.generate import Executor, generate as run_generate
@@ -60,9 +60,12 @@ def generate(  # noqa: PLR0913 - one parameter an option
     found, caught = run.status(), caught_canaries(run)
     if json:
         print_event("done", **status_json(found, caught))
-        return
-    print_status(found, caught)
-    print(f"next: rlaif export {run.path} --out {run.path}/export", file=sys.stderr)
+    else:
+        print_status(found, caught)
+    need_achieved(run, found)
+    if not json:
+        what = "" if found.pairs else " --what responses"
+        print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)
 
 
 def _print_estimate(found: Estimate, *, json: bool) -> None:

@@ -50,34 +50,38 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """Run the command line and exit with the code its errors name."""
     try:
+        code = _run()
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted: repeat the command to go on", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except RlaifError as problem:
         print(f"error: {problem}", file=sys.stderr)
-        sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted: repeat the command to go on", file=sys.stderr)
-        sys.exit(130)
-    except typer.Abort:
-        sys.exit(130)
+        return problem.exit_code
     except BrokenPipeError:
         _drop_output()
-        sys.exit(1)  # as typer does where it sees it first
+        return 1  # as typer does where it sees it first
     except OSError as problem:
         if not is_refused(problem):
             raise
         place = Path(problem.filename or "what the command writes")
         print(f"error: {cannot_write(place, problem)}", file=sys.stderr)
         _drop_output()
-        sys.exit(1)
+        return 1
     except typer.TyperException as problem:
         show = getattr(problem, "show", None)
         if show is None:
             print(f"error: {problem}", file=sys.stderr)
         else:
             show()
-        sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 2
+    return code if isinstance(code, int) else 0
 
 
 def _drop_output() -> None:

@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from rlaif.cli.progress import shown_counts
+from rlaif.cli.status import need_achieved
 from rlaif.runs.text import one_line
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def relabel(
             **done.flips.to_json(),
         }
         sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
-        return
-    _show(done)
-    print(f"next: rlaif export {out} --out {out}/export", file=sys.stderr)
+    else:
+        _show(done)
+    need_achieved(done.rejudged.run, done.rejudged.run.status())
+    if not json:
+        print(f"next: rlaif export {out} --out {out}/export", file=sys.stderr)
 
 
 def reparse(
@@ -67,10 +70,11 @@ def reparse(
             "abstained": after.abstained,
         }
         sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
-        return
-    print(f"{done.rows} rows, {done.remembered} replies read again, none asked")
-    _say_failed(done)
-    print(f"verdicts that abstain: {before.abstained} before, {after.abstained} now")
+    else:
+        print(f"{done.rows} rows, {done.remembered} replies read again, none asked")
+        _say_failed(done)
+        print(f"verdicts that abstain: {before.abstained} before, {after.abstained} now")
+    need_achieved(done.run, after)
 
 
 def _say_failed(done: "Rejudged") -> None:

@@ -51,7 +51,7 @@ def serve(  # noqa: PLR0913 - one option per setting, as users expect
         str | None,
         typer.Option(help="An interpreter that has vLLM, such as .venv-vllm/bin/python."),
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="Where the server's own words go.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Append the server's own words here.")] = None,
     start_timeout_s: Annotated[float, typer.Option(help="Longest wait until it is up.")] = 1800.0,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout once it is up.")

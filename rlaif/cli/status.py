@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from rlaif.judging import Caught, count_canaries
+from rlaif.pipeline.achieved import why_nothing
 from rlaif.runs import Run, RunStatus, open_run
 
 
@@ -41,6 +42,13 @@ def status_json(found: RunStatus, caught: Caught | None) -> dict[str, Any]:
     """The status as JSON-compatible data, with the canaries where there are any."""
     canaries = None if caught is None else {**asdict(caught), "accuracy": caught.accuracy}
     return {**found.to_json(), "canaries": canaries}
+
+
+def need_achieved(run: Run, found: RunStatus) -> None:
+    """End the command with 1, and say why, where a finished run holds nothing of use."""
+    if nothing := why_nothing(run, found):
+        print(f"error: {nothing}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def print_status(found: RunStatus, caught: Caught | None = None) -> None:

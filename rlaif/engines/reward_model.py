@@ -20,7 +20,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rlaif.config import Settings, load_config
 from rlaif.engines.protocol import Capability, Reply, Request, Score, Usage
 from rlaif.errors import CallFailed, EngineError, EngineMissing
-from rlaif.models import model_fingerprint, quiet_transformers
+from rlaif.models import (
+    load_pretrained,
+    load_weights,
+    model_fingerprint,
+    quiet_transformers,
+)
 
 Read = Callable[[list[list[int]]], list[float]]
 """From token ids of several texts to their scores."""
@@ -58,9 +63,9 @@ def build_reward_model_engine(
     }
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(model, **common)
-            scorer, notes = AutoModelForSequenceClassification.from_pretrained(
-                model, use_safetensors=True, output_loading_info=True, **common
+            tokenizer = load_pretrained(AutoTokenizer, model, **common)
+            scorer, notes = load_weights(
+                AutoModelForSequenceClassification, model, output_loading_info=True, **common
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]

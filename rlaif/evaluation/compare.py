@@ -27,6 +27,7 @@ from rlaif.evaluation.rules import measure_rules
 from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
 from rlaif.evaluation.wins import length_controlled, match_responses, measure_rule_wins
 from rlaif.generation import sample_responses
+from rlaif.judging.unread import failed_most, why_unread
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import each
 
@@ -234,7 +235,17 @@ def _scorecard(
         changes=tuple(changes),
         failures=_count_failures(found),
         notices=_notices(plan, found),
+        nothing=_why_nothing(estimates, found),
     )
+
+
+def _why_nothing(estimates: Sequence[Estimate], found: Mapping[str, _Findings]) -> str:
+    if all(one.estimate is None for one in estimates):
+        failures = (failure for findings in found.values() for failure in findings.failures)
+        words = Counter(f"{failure.kind}: {failure.message}" for failure in failures)
+        return "nothing was measured" + failed_most(words)
+    judgments = (item.judgment for findings in found.values() for item in findings.judged)
+    return why_unread([verdict for one in judgments if one for verdict in one.verdicts])
 
 
 def _at_equal_length(model: str, findings: _Findings, seed: int) -> Estimate:

@@ -10,10 +10,11 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.errors import RecordError, RunMismatch
 from rlaif.evaluation.build import Parts, open_parts
 from rlaif.evaluation.compare import OnProgress, aevaluate
-from rlaif.evaluation.results import SCORECARD, write_results
+from rlaif.evaluation.results import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.runs import Ledger
 from rlaif.runs.files import make_folder
+from rlaif.runs.folders import check_results_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
 from rlaif.sessions.concurrent import Interrupted, run_sync
@@ -84,6 +85,7 @@ async def _measure(
     settings: EvaluateConfig, parts: Parts, on_progress: OnProgress | None
 ) -> Scorecard:
     make_folder(settings.out)
+    check_results_folder(settings.out, RESULTS)
     lock = RunLock(settings.out)
     try:
         with Ledger.open(Layout(settings.out).ledger, reuse=settings.reuse) as ledger:

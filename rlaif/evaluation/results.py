@@ -22,6 +22,7 @@ SCORECARD = "scorecard.json"
 RESPONSES = "responses.jsonl"
 JUDGMENTS = "judgments.jsonl"
 REPORT = "report.md"
+RESULTS = (SCORECARD, RESPONSES, JUDGMENTS, REPORT)
 
 
 def write_results(evaluation: Evaluation, folder: Path) -> None:

@@ -82,6 +82,9 @@ class Scorecard:
     notices: tuple[str, ...] = ()
     """What a reader must know, such as a judge that judges itself."""
 
+    nothing: str = ""
+    """Why nothing was measured, or by no judge, with the most frequent failure; else empty."""
+
     schema: int = SCHEMA
 
     def estimate(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate:

@@ -15,10 +15,13 @@ _BUFFER = 1 << 20
 def read_parquet(
     raw: BinaryIO, name: str, columns: Collection[str] | None
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the rows with their numbers from 1; only these columns, where all of them are there."""
+    """Yield the rows with their numbers from 1; only these columns, where all of them are there.
+
+    No thread of Arrow's is used: one that is still reading when the process ends makes it hang.
+    """
     with open_parquet(raw, name) as table:
         wanted = _wanted(table.schema_arrow.names, columns)
-        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted))
+        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted, use_threads=False))
 
 
 def open_parquet(raw: BinaryIO, name: str) -> pq.ParquetFile:

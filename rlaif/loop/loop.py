@@ -134,10 +134,10 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
             },
             on_progress=on_generated,
         )
-    exported = export(run, folder / "pairs", force=True)
-    if exported.records == 0:
+    if run.status().pairs == 0:
         why = "no preference pair was left to train on"
         return Round(number, model, "", False, why, 0, None, None, None)
+    exported = export(run, folder / "pairs", force=True)
     checkpoint = folder / "checkpoint"
     shown.on_stage(number, "train")
     train_dpo(

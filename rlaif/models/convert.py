@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.errors import EngineMissing, InputError
+from rlaif.models.loading import load_pretrained
 
 _NEEDED = ("torch", "transformers", "accelerate", "gguf", "filelock")
 
@@ -80,8 +81,9 @@ def write_converted(source: Path, out: Path) -> None:
     folder, file = str(source.resolve().parent), source.name
     with quiet_transformers(), _no_gguf_bar():
         try:
-            config = AutoConfig.from_pretrained(folder, gguf_file=file)
-            model = AutoModelForCausalLM.from_pretrained(
+            config = load_pretrained(AutoConfig, folder, gguf_file=file)
+            model = load_pretrained(
+                AutoModelForCausalLM,
                 folder,
                 config=config,
                 gguf_file=file,
@@ -90,7 +92,7 @@ def write_converted(source: Path, out: Path) -> None:
                 # nor saved, although every weight is a plain float.
                 quantization_config=GgufConfig(dequantize=True),
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, config=config)
+            tokenizer = load_pretrained(AutoTokenizer, folder, gguf_file=file, config=config)
         except Exception as problem:
             first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
             raise InputError(f"{source}: cannot be converted: {first}") from problem

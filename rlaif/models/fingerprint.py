@@ -29,7 +29,6 @@ def cache_folder() -> Path:
 
 
 _WEIGHTS = ".safetensors"
-_PICKLED = "pytorch_model"  # what training reads where there is nothing better
 _ENDS = (_WEIGHTS, ".safetensors.index.json")
 _NAMES = ("config.json", "generation_config.json", "adapter_config.json", "added_tokens.json")
 _STARTS = ("tokenizer", "chat_template", "special_tokens", "vocab", "merges")
@@ -48,13 +47,13 @@ def model_fingerprint(path: Path | str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder")
-    found = sorted(folder.resolve().iterdir())
-    files = [file for file in found if _counts(file.name)]
+    files = [file for file in sorted(folder.resolve().iterdir()) if _counts(file.name)]
     if not any(file.name.endswith(_WEIGHTS) for file in files):
-        pickled = [file for file in found if file.name.startswith(_PICKLED)]
-        if not pickled:
-            raise InputError(f"{folder}: there are no model weights (*{_WEIGHTS}) in this folder")
-        files += pickled
+        raise InputError(
+            f"{folder}: there are no model weights (*{_WEIGHTS}) in this folder",
+            hint="pickled ones (.bin) are not read: where you trust them, load them with "
+            "transformers and save_pretrained()",
+        )
     digests = _remembered(folder.resolve(), files)
     base = _base_of_adapter(folder)
     if base is not None:

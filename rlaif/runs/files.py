@@ -6,6 +6,7 @@ here: a single upload there is as atomic as the rename here.
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,9 @@ import pyarrow as pa
 from rlaif.errors import RunError
 
 PARTIAL = ".tmp"
-"""How the name of an unfinished file ends; nothing else in a run directory ends like this."""
+"""How the name of an unfinished file ends: after a dot and the number of its process."""
+
+_UNFINISHED = re.compile(rf".+\.\d+{re.escape(PARTIAL)}")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -99,12 +102,18 @@ def open_whole(path: Path) -> pa.NativeFile:
     return pa.OSFile(str(path), "rb")
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a file has the name of one that is still being written, or that a crash left."""
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
 def remove_partial(*folders: Path) -> list[Path]:
     """Remove what crashed writers left unfinished; returns what was removed.
 
     Only for whoever holds the run's lock: another writer's unfinished file looks the same.
     """
-    found = [path for folder in folders for path in list_whole(folder, PARTIAL)]
+    listed = [path for folder in folders for path in list_whole(folder, PARTIAL)]
+    found = [path for path in listed if is_unfinished(path)]
     for path in found:
         path.unlink(missing_ok=True)
     return found

@@ -1,20 +1,25 @@
 """The lock: one writer per run directory. Readers need none."""
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 
-from rlaif.errors import RunLocked
+from rlaif.errors import InputError, RunLocked
 from rlaif.runs.files import cannot_write
 from rlaif.runs.layout import Layout
 
 _TRIES = 6
 _PAUSE_SECONDS = 0.05
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MOST_BYTES = 4096
+_WRITTEN = {"pid", "host", "started"}
 
 
 class RunLock:
@@ -25,69 +30,108 @@ class RunLock:
 
     Raises:
         RunLocked: Another process holds it; the message names it.
+        InputError: Something else has the name of the lock file; it is left untouched.
         RunError: The folder cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = Layout(directory).lock
+        self._descriptor: int | None = self._open()
         try:
-            self._file = self._path.open("a+b")
+            self._take(directory, self._descriptor)
+        except BaseException:
+            self.release()
+            raise
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise self._in_the_way() from error
             raise cannot_write(self._path, error) from error
-        if not self._acquire():
-            holder = _holder(self._path)
-            self._file.close()
+
+    def _take(self, directory: Path, descriptor: int) -> None:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise self._in_the_way()
+        if not _acquire(descriptor):
             raise RunLocked(
-                f"{directory}: another process is writing to this run ({holder})",
+                f"{directory}: another process is writing to this run ({_holder(descriptor)})",
                 hint="wait for it, stop it, or choose another `out`",
             )
-        self._say_who()
-
-    def _acquire(self) -> bool:
-        # Several tries, because `is_locked` holds the lock for an instant to find out.
-        for attempt in range(_TRIES):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_PAUSE_SECONDS if attempt + 1 < _TRIES else 0)
-            else:
-                return True
-        return False
-
-    def _say_who(self) -> None:
-        who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        content = os.pread(descriptor, _MOST_BYTES, 0)
+        if content.strip(b"\0") and _read(content) is None:
+            raise self._in_the_way()
         try:
-            self._file.truncate(0)
-            self._file.write(orjson.dumps(who))
-            self._file.flush()
+            _say_who(descriptor)
         except OSError as error:
-            self.release()
             raise cannot_write(self._path, error) from error
+
+    def _in_the_way(self) -> InputError:
+        return InputError(
+            f"{self._path}: not a lock file of a run; it was left untouched",
+            hint="choose another folder as `out`, or move it away",
+        )
 
     def release(self) -> None:
         """Let others write. Safe to call twice."""
-        self._file.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def is_locked(directory: Path) -> bool:
     """Whether some process is writing to the run at this moment."""
     try:
-        with Layout(directory).lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(Layout(directory).lock, os.O_RDONLY | _SAFELY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
+    finally:
+        os.close(descriptor)
     return False
 
 
-def _holder(path: Path) -> str:
-    try:
-        who = orjson.loads(path.read_bytes())
-        return f"process {who['pid']} on {who['host']}, since {who['started']}"
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+def _acquire(descriptor: int) -> bool:
+    # Several tries, because `is_locked` holds the lock for an instant to find out.
+    for attempt in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS if attempt + 1 < _TRIES else 0)
+        else:
+            return True
+    return False
+
+
+def _say_who(descriptor: int) -> None:
+    who = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    data = orjson.dumps(who)
+    if os.pwrite(descriptor, data, 0) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(descriptor, len(data))
+
+
+def _holder(descriptor: int) -> str:
+    who = _read(os.pread(descriptor, _MOST_BYTES, 0))
+    if who is None:
         return "it has not said which"
+    return f"process {who['pid']} on {who['host']}, since {who['started']}"
+
+
+def _read(content: bytes) -> dict[str, object] | None:
+    """Return what a lock file says; None when no lock of ours says this."""
+    try:
+        who = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    return who if isinstance(who, dict) and who.keys() == _WRITTEN else None

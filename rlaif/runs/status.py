@@ -162,6 +162,8 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
         verify: Read every shard to its last byte, to find damage wherever it is.
     """
     layout = Layout(root)
+    # Before the log: a writer says that it has finished, and then lets the lock go.
+    locked = is_locked(root)
     expected, at_end, stopped = _from_log(layout.log)
     status = RunStatus(
         root, manifest.name, manifest.label, "interrupted", expected, notices=manifest.notices
@@ -183,7 +185,7 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     status.removed = Counter(one.kind for one in failures.values() if one.stage == REMOVED)
     _read_calls(layout, status)
     complete = expected is None or status.rows + status.failed >= expected
-    if is_locked(root):
+    if locked:
         status.state = "running"
     elif at_end and complete and not status.damaged:
         status.state = "finished"

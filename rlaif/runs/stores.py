@@ -170,7 +170,9 @@ class Store:
         return {
             one.path[start:]: one.size
             for one in sorted(found, key=lambda info: str(info.path))
-            if one.type == pafs.FileType.File and not one.path.endswith(PARTIAL)
+            if one.type == pafs.FileType.File
+            and not one.path.endswith(PARTIAL)
+            and ".." not in one.path[start:].split("/")  # would lead out of the copy
         }
 
     def _read(self, name: str) -> bytes:

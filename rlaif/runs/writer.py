@@ -16,7 +16,7 @@ from pathlib import Path
 from rlaif.errors import RunError
 from rlaif.records import INPUT_STAGES, Failure, Row
 from rlaif.runs.failures import append_failures, repair_failures, standing_failures
-from rlaif.runs.files import PARTIAL, make_folder, remove_partial, sync_folder
+from rlaif.runs.files import is_unfinished, make_folder, remove_partial, sync_folder
 from rlaif.runs.ids import IdSet
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger, check_reuse
@@ -69,6 +69,8 @@ class RunWriter:
         self._layout = layout = Layout(directory)
         with ExitStack() as opened:
             make_folder(directory)
+            if store is None and not layout.manifest.exists():
+                _refuse_strangers(layout)  # before the lock leaves a file there
             opened.callback(RunLock(directory).release)
             if store is not None:
                 store.fetch()
@@ -284,7 +286,7 @@ def _settle_manifest(layout: Layout, asked: Manifest) -> Manifest:
 def _refuse_strangers(layout: Layout) -> None:
     """A folder without a manifest must be as good as empty: a crash leaves no more than this."""
     for path in sorted(layout.root.iterdir()):
-        if path != layout.lock and path.suffix != PARTIAL:
+        if path != layout.lock and not is_unfinished(path) and not layout.manifest.exists():
             raise RunError(
                 f"{layout.root}: holds {path.name} but no {layout.manifest.name}, so it is no run",
                 hint="choose another folder as `out`, or restore the manifest",

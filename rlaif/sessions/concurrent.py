@@ -9,7 +9,15 @@ import gc
 import signal
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, Generic, TypeVar, cast
@@ -20,6 +28,12 @@ ResultT = TypeVar("ResultT")
 _READ_AHEAD = 256
 DRAIN_SECONDS = 8.0
 """How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
+
+_CLOSE_SECONDS = 1.0
+"""How long a reading thread may take to end, once nobody wants what it reads."""
+
+_READER = "rlaif-reader"
+"""Name of the reading threads."""
 
 
 class Interrupted(Exception):  # noqa: N818 - a signal, not an error
@@ -68,6 +82,8 @@ async def run_all(
             main.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await main
+            supply.end()
+            await supply.close()
         if stop.is_set():
             raise Interrupted
 
@@ -94,6 +110,7 @@ class _Supply(Generic[ItemT]):
         self._changed = asyncio.Event()
         """There is something to take, or there will be nothing more."""
 
+        self._reading = threading.Lock()
         self._low = asyncio.Event()
         """Time to read on."""
 
@@ -126,8 +143,20 @@ class _Supply(Generic[ItemT]):
         self._ended = True
         self._changed.set()
 
+    async def close(self) -> None:
+        """Let go of what is read from, such as open files; a thread that hangs is left alone."""
+        closing = asyncio.ensure_future(_in_thread(self._close))
+        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+        _abandon(closing)
+
     def _read(self) -> list[ItemT]:
-        return list(islice(self._items, _READ_AHEAD))
+        with self._reading:
+            return [] if self._ended else list(islice(self._items, _READ_AHEAD))
+
+    def _close(self) -> None:
+        with self._reading:
+            if isinstance(self._items, Generator):
+                self._items.close()
 
 
 async def _workers(
@@ -173,7 +202,7 @@ async def _in_thread(function: Callable[[], ResultT]) -> ResultT:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to listen
             loop.call_soon_threadsafe(deliver, result, problem)
 
-    threading.Thread(target=target, name="rlaif-reader", daemon=True).start()
+    threading.Thread(target=target, name=_READER, daemon=True).start()
     return await called
 
 
@@ -181,7 +210,7 @@ async def read_in_thread(read: Callable[[], ResultT]) -> ResultT:
     """Call a function that reads, and may take long, in a thread.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM arrived. The thread is left alone.
+        Interrupted: SIGINT or SIGTERM arrived. The thread is left alone if it takes long.
         Exception: What ``read`` raised.
     """
     async with stop_signals() as stop:
@@ -191,10 +220,16 @@ async def read_in_thread(read: Callable[[], ResultT]) -> ResultT:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 return reading.result()
+            await asyncio.wait({reading}, timeout=_CLOSE_SECONDS)
         finally:
             _abandon(reading)
             stopping.cancel()
     raise Interrupted
+
+
+def still_reading() -> bool:
+    """Whether a reading thread was left alone that is still at work."""
+    return any(thread.name == _READER for thread in threading.enumerate())
 
 
 def _abandon(task: "asyncio.Future[Any]") -> None:
@@ -222,24 +257,29 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
     """Yield an event that SIGINT and SIGTERM set; a second signal does what it always did."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    added: list[signal.Signals] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            with suppress(ValueError, RuntimeError):
+                if loop.remove_signal_handler(number):
+                    # The loop puts Python's own handler there, which would raise anywhere.
+                    signal.signal(number, handler)
 
     def arrived() -> None:
         stop.set()
-        for number in added:
-            loop.remove_signal_handler(number)
+        restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         # Not in the main thread (a notebook's helper thread) or not on this system: go without.
         with suppress(ValueError, RuntimeError, NotImplementedError):
+            handler = signal.getsignal(number)
             loop.add_signal_handler(number, arrived)
-            added.append(number)
+            before[number] = handler
     try:
         yield stop
     finally:
-        for number in added:
-            with suppress(ValueError, RuntimeError):
-                loop.remove_signal_handler(number)
+        restore()
 
 
 async def each(

@@ -24,7 +24,13 @@ from transformers import (
 
 from rlaif.config.load import nearest
 from rlaif.errors import EngineMissing, InputError
-from rlaif.models import SHIPPED, model_fingerprint, resolve_model
+from rlaif.models import (
+    SHIPPED,
+    load_pretrained,
+    load_weights,
+    model_fingerprint,
+    resolve_model,
+)
 from rlaif.records import content_id
 from rlaif.training.data.chat import set_chat_template, set_pad_token
 
@@ -126,14 +132,15 @@ def load_policy(
 
     Raises:
         InputError: Not a model, no chat template, or ``lora`` trains nothing.
-        EngineMissing: QLoRA without CUDA or bitsandbytes.
+        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model with code of its own or
+            without safetensors weights.
     """
     folder = _resolve(model)
     keep_bf16 = frozen or lora is not None
     options = _load_options(folder, dtype, revision, keep_bf16=keep_bf16)
     if lora is not None and lora.quantize:
         options |= _four_bits()
-    policy = _from_pretrained(AutoModelForCausalLM, folder, options)
+    policy = _load(AutoModelForCausalLM, folder, options)
     tokenizer = load_tokenizer(model, revision=revision, chat_template=chat_template)
     _agree_on_tokens(policy, tokenizer)
     if lora is not None:
@@ -159,7 +166,8 @@ def load_scorer(
 
     Raises:
         InputError: Not a model, one with several labels, no reward model, or no chat template.
-        EngineMissing: QLoRA without CUDA or bitsandbytes.
+        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model with code of its own or
+            without safetensors weights.
     """
     folder = _resolve(model)
     options = _load_options(folder, dtype, revision, keep_bf16=frozen or lora is not None)
@@ -173,7 +181,7 @@ def load_scorer(
     if lora is not None and lora.quantize:
         options |= _four_bits()
     options |= {"num_labels": 1, "output_loading_info": True}
-    scorer, notes = _from_pretrained(AutoModelForSequenceClassification, folder, options)
+    scorer, notes = _load(AutoModelForSequenceClassification, folder, options)
     if trained and notes["missing_keys"]:
         raise _no_reward_model(model, f"it has no weights for {min(notes['missing_keys'])}")
     if not scores:
@@ -212,7 +220,7 @@ def load_tokenizer(
     """
     folder = _resolve(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        tokenizer = load_pretrained(AutoTokenizer, folder, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(f"{model}: no tokenizer there: {_first_line(problem)}") from problem
     set_chat_template(tokenizer, chat_template)
@@ -281,7 +289,7 @@ def _resolve(model: str) -> str:
 
 def _read_config(folder: str, revision: str | None) -> Any:
     try:
-        return AutoConfig.from_pretrained(folder, revision=revision)
+        return load_pretrained(AutoConfig, folder, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(
             f"{folder}: no model there: {_first_line(problem)}",
@@ -316,13 +324,15 @@ def _load_options(
 def _size_of(config: Any) -> int:
     """Parameters of the model this configuration describes, without allocating them."""
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        empty = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False
+        )
     return count_parameters(empty)
 
 
-def _from_pretrained(kind: Any, folder: str, options: dict[str, Any]) -> Any:
+def _load(kind: Any, folder: str, options: dict[str, Any]) -> Any:
     try:
-        return kind.from_pretrained(folder, **options)
+        return load_weights(kind, folder, **options)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(problem)}") from problem
 

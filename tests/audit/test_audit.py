@@ -12,7 +12,7 @@ from rlaif.audit import Audit, audit_judge, read_gold
 from rlaif.audit.question import build_question
 from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
-from rlaif.errors import ConfigError, RecordError
+from rlaif.errors import ConfigError, InputError, RecordError
 from rlaif.judging import build_judge, judge_comparison
 from rlaif.judging.calibration import read_calibration
 from rlaif.runs import Ledger
@@ -141,6 +141,17 @@ def test_repeating_an_audit_asks_nothing_and_says_the_same(
     assert engines["planted"].asked == asked
     assert (tmp_path / "out" / "audit.json").read_bytes() == written
     assert first.to_json() == second.to_json()
+
+
+@pytest.mark.parametrize("name", ["audit.json", "table.md", "calibration-planted.json"])
+def test_an_audit_overwrites_no_file_of_the_user(
+    name: str, tmp_path: Path, engines: dict[str, PlantedEngine]
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name} but no ledger"):
+        audited(tmp_path, "planted", pairs=30)
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def test_an_audit_writes_json_table_picture_and_calibration(

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rlaif.cli.main import app
-from rlaif.errors import GateRefused, RlaifError
+from rlaif.errors import GateRefused, InputError, RlaifError
 from tests.audit.planted import write_gold
 from tests.audit.runs import make_run, reworded, write_constitution
 
@@ -90,3 +90,11 @@ def test_explain_relabel_and_reparse_a_run(tmp_path: Path) -> None:
     assert imported.exit_code == 0
     assert len(gold.read_text(encoding="utf-8").splitlines()) == 40
     assert rlaif("constitution", "show", learned).exit_code == 0
+
+    # what people edit by hand is not overwritten
+    gold.unlink()
+    learned.write_text("mine", encoding="utf-8")
+    again = rlaif("constitution", "import-votes", votes, *words)
+    assert isinstance(again.exception, InputError)
+    assert "learned.yaml: exists already" in str(again.exception)
+    assert (learned.read_text(encoding="utf-8"), gold.exists()) == ("mine", False)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rlaif.records import canonical_json
 from rlaif.runs import open_run, row_to_dict
 
-COMMAND = [sys.executable, "-c", "from rlaif.cli.main import main; main()"]
+COMMAND = [sys.executable, "-c", "from rlaif.cli.start import main; main()"]
 
 
 def write_project(folder: Path, *, prompts: int = 60, **changes: Any) -> Path:

@@ -12,7 +12,7 @@ from rlaif.config import load_config
 from rlaif.config.evaluate import EvaluateConfig
 from rlaif.config.run import EngineConfig, JudgeConfig
 from rlaif.engines import Engine
-from rlaif.errors import ConfigError, EngineMissing, RunLocked, RunMismatch
+from rlaif.errors import ConfigError, EngineMissing, InputError, RunLocked, RunMismatch
 from rlaif.evaluation import evaluate, read_scorecard
 from rlaif.runs import Ledger
 from rlaif.runs.lock import RunLock
@@ -150,6 +150,16 @@ def test_a_damaged_scorecard_is_not_taken_for_one(config: dict[str, Any]) -> Non
     (Path(config["out"]) / "scorecard.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunMismatch, match="not a scorecard"):
         evaluate(config)
+
+
+def test_a_file_of_the_user_is_not_overwritten(config: dict[str, Any]) -> None:
+    out = Path(config["out"])
+    out.mkdir()
+    (out / "report.md").write_text("mine", encoding="utf-8")
+    for again in (False, True):
+        with pytest.raises(InputError, match=r"holds report\.md but no ledger"):
+            evaluate(config, again=again)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"report.md": "mine"}
 
 
 def test_only_one_process_writes(config: dict[str, Any]) -> None:

@@ -99,15 +99,13 @@ def test_an_adapter_covers_the_model_it_belongs_to(model: Path, tmp_path: Path):
     assert model_fingerprint(adapter) != before
 
 
-def test_pickled_weights_count_where_there_are_no_others(model: Path):
-    (model / "pytorch_model.bin").write_bytes(b"old")
-    beside = model_fingerprint(model)
-    (model / "pytorch_model.bin").write_bytes(b"new")
-    assert model_fingerprint(model) == beside
+def test_pickled_weights_are_no_weights(model: Path):
+    before = model_fingerprint(model)
+    (model / "pytorch_model.bin").write_bytes(b"beside")
+    assert model_fingerprint(model) == before
     (model / "model.safetensors").unlink()
-    alone = model_fingerprint(model)
-    (model / "pytorch_model.bin").write_bytes(b"newer")
-    assert len({beside, alone, model_fingerprint(model)}) == 3
+    with pytest.raises(InputError, match=r"no model weights.*\n.*\.bin"):
+        model_fingerprint(model)
 
 
 def test_a_folder_without_weights_is_no_model(tmp_path: Path):

@@ -1,9 +1,10 @@
 """A small finished run whose exports can be told by heart."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlaif.records import PreferencePair, Prompt, Response, Row, content_id
+from rlaif.records import PreferencePair, Prompt, Response, Revision, Row, content_id
 from rlaif.runs import Run, RunWriter, open_run
 from tests.runs.made import make_judgment, make_manifest
 
@@ -15,11 +16,17 @@ CONVERSATIONS: tuple[tuple[list[dict[str, str]], float], ...] = (
 """What was asked, and the label of "good blue" over "bad red"; the last does not alternate."""
 
 
-def make_run(folder: Path) -> Run:
-    """Write a run with a row for each conversation; its last draft has no demonstration."""
+def make_run(folder: Path, *, revised: bool = False) -> Run:
+    """Write a run with a row for each conversation; its last draft has no demonstration.
+
+    Where ``revised``, the good response is the revision of the bad one.
+    """
     with RunWriter(folder / "run", make_manifest()) as writer:
         for number, (messages, p) in enumerate(CONVERSATIONS):
-            writer.add_row(make_row(number, messages, p))
+            row = make_row(number, messages, p)
+            good, bad = row.responses
+            step = Revision(bad.id, good.id, "brief", 1)
+            writer.add_row(replace(row, revisions=(step,)) if revised else row)
     return open_run(folder / "run")
 
 

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,11 @@ MARKS = {"prompt_id", "constitution", "run"}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def revised(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("revised"), revised=True)
 
 
 def rows(run: Run, folder: Path, **options: Any) -> list[dict[str, Any]]:
@@ -102,14 +110,14 @@ def test_every_row_has_the_columns_its_consumer_documents(
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("what", tables.TABLES)
 def test_every_kind_is_written_or_refused_with_the_reason(
-    to: str, what: str, run: Run, tmp_path: Path
+    to: str, what: str, revised: Run, tmp_path: Path
 ):
     if what in FORMATS[to].shapes:
-        assert export(run, tmp_path / "out", to=to, what=what).to == to
+        assert export(revised, tmp_path / "out", to=to, what=what).to == to
         assert pq.read_schema(next((tmp_path / "out" / "data").iterdir())).names
         return
     with pytest.raises(InputError, match=f"--to {to} has no {what}: ") as raised:
-        export(run, tmp_path / "out", to=to, what=what)
+        export(revised, tmp_path / "out", to=to, what=what)
     assert FORMATS[to].refused[what] in str(raised.value)
     assert not (tmp_path / "out").exists()
 
@@ -118,9 +126,9 @@ def test_every_kind_is_written_or_refused_with_the_reason(
     ("to", "what"), [(to, what) for to in FORMATS for what in FORMATS[to].shapes]
 )
 def test_the_card_names_the_columns_that_are_there_and_explains_no_other(
-    to: str, what: str, run: Run, tmp_path: Path
+    to: str, what: str, revised: Run, tmp_path: Path
 ):
-    card = _card(run, tmp_path / "out", to=to, what=what)
+    card = _card(revised, tmp_path / "out", to=to, what=what)
     names = pq.read_schema(tmp_path / "out" / DATA_FILE).names
     listed, *explained = card.partition("## Columns\n\n")[2].partition("\n\n## ")[0].splitlines()
     assert listed == ", ".join(f"`{name}`" for name in names)
@@ -194,12 +202,62 @@ def test_prompts_come_with_tags_and_the_best_response_as_reference(run: Run, tmp
     assert {(row["reference"], *row["tags"]) for row in found} == {("good blue", "colour")}
 
 
-def test_datasets_reads_every_export(run: Run, tmp_path: Path):
+@pytest.mark.parametrize("to", FORMATS)
+def test_datasets_reads_every_export(to: str, run: Run, tmp_path: Path):
+    what = "demonstrations" if "demonstrations" in FORMATS[to].shapes else "pairs"
+    found = export(run, tmp_path / "out", to=to, what=what)
+    assert load(tmp_path / "out", tmp_path) == found.records > 0
+
+
+def test_datasets_takes_no_export_for_another_of_the_same_name(run: Run, tmp_path: Path):
+    first, second = tmp_path / "p1" / "pairs", tmp_path / "p2" / "pairs"
+    export(run, first)
+    export(run, second, min_margin=0.5)
+    assert [load(first, tmp_path), load(second, tmp_path)] == [3, 2]
+    export(run, first, min_margin=0.7, force=True)
+    assert [load(first, tmp_path), load(second, tmp_path)] == [1, 2]
+    export(run, first, force=True)
+    assert load(first, tmp_path) == 3
+
+
+def test_datasets_of_another_process_takes_no_export_for_another(run: Run, tmp_path: Path):
+    first, second = tmp_path / "p1" / "pairs", tmp_path / "p2" / "pairs"
+    export(run, first)
+    export(run, second, min_margin=0.5)
+    assert [load_elsewhere(first, tmp_path), load_elsewhere(second, tmp_path)] == [3, 2]
+    export(run, first, min_margin=0.7, force=True)
+    assert load_elsewhere(first, tmp_path) == load(first, tmp_path) == 1
+
+
+def test_datasets_tells_exports_apart_whose_path_and_time_are_equal(run: Run, tmp_path: Path):
+    for margin, records in ((0.0, 3), (0.5, 2)):
+        export(run, tmp_path / "out", min_margin=margin, force=True)
+        os.utime(tmp_path / "out" / DATA_FILE, (1e9, 1e9))
+        assert load(tmp_path / "out", tmp_path) == records
+
+
+def test_datasets_sees_data_that_a_user_has_changed(run: Run, tmp_path: Path):
+    export(run, tmp_path / "out")
+    assert load(tmp_path / "out", tmp_path) == 3
+    path = tmp_path / "out" / DATA_FILE
+    pq.write_table(pq.read_table(path).slice(0, 1), path)
+    assert load(tmp_path / "out", tmp_path) == 1
+
+
+def load(out: Path, cache: Path) -> int:
     import datasets
 
-    export(run, tmp_path / "out", to="verl", what="prompts")
-    read = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
-    assert read["train"].num_rows == 3
+    found = datasets.load_dataset(str(out), split="train", cache_dir=str(cache / "cache"))
+    return int(found.num_rows)
+
+
+def load_elsewhere(out: Path, cache: Path) -> int:
+    script = (
+        "import sys; from datasets import load_dataset; "
+        "print(load_dataset(sys.argv[1], split='train', cache_dir=sys.argv[2]).num_rows)"
+    )
+    command = [sys.executable, "-c", script, str(out), str(cache / "cache")]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def test_the_command_says_what_became_of_the_labels(run: Run, tmp_path: Path):

@@ -39,9 +39,11 @@ def test_unfinished_files_are_invisible_and_removed(tmp_path):
     write_whole(tmp_path / "b.parquet", b"")
     write_whole(tmp_path / "a.parquet", b"")
     (tmp_path / "c.parquet.77.tmp").write_bytes(b"half")
+    (tmp_path / "notes.tmp").write_bytes(b"a user's own")
     assert [path.name for path in list_whole(tmp_path, ".parquet")] == ["a.parquet", "b.parquet"]
     assert [path.name for path in remove_partial(tmp_path)] == ["c.parquet.77.tmp"]
     assert remove_partial(tmp_path) == []
+    assert (tmp_path / "notes.tmp").exists()
 
 
 def test_a_missing_folder_holds_nothing(tmp_path):

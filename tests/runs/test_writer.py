@@ -151,10 +151,13 @@ def test_what_a_crash_left_is_tidied_up_and_said(tmp_path):
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunError, match=r"holds thesis\.tex but no manifest"):
-        RunWriter(tmp_path, make_manifest())
-    assert not (tmp_path / "manifest.json").exists()
+    for name in ("thesis.tex", "notes.tmp", "lock"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("years of work")
+        with pytest.raises((RunError, InputError), match=f"{name}.*so it is no run|not a lock"):
+            RunWriter(folder, make_manifest())
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {name: "years of work"}
 
 
 def test_a_crash_before_the_manifest_does_not_spoil_the_folder(tmp_path):

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from rlaif.sessions import concurrent
-from rlaif.sessions.concurrent import read_in_thread, run_all
+from rlaif.sessions.concurrent import read_in_thread, run_all, still_reading
 
 
 async def test_every_item_is_worked_on_once_and_never_too_many_at_a_time():
@@ -161,6 +162,25 @@ async def test_what_a_slow_reader_finds_after_enough_is_not_begun(monkeypatch: p
 
     await asyncio.wait_for(run_all(items(), work, concurrency=3, enough=enough), 30)
     assert begun == [0]
+
+
+async def test_what_is_read_from_is_closed_when_nothing_more_is_wanted():
+    closed: list[bool] = []
+    enough = asyncio.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.append(True)
+
+    async def work(item: int) -> None:
+        enough.set()
+
+    source = items()
+    await run_all(source, work, concurrency=2, enough=enough)
+    assert closed == [True]
+    assert not still_reading()
 
 
 @pytest.mark.parametrize("way", ["run_all", "read_in_thread"])

@@ -54,8 +54,49 @@ def test_force_starts_over_and_removes_only_what_is_ours(tmp_path):
 def test_a_folder_that_is_no_training_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
     for force in (False, True):
-        with pytest.raises(InputError, match="no training"):
+        with pytest.raises(InputError, match=r"not from a training \(thesis\.txt\)"):
             open_training(tmp_path, "dpo", PLAN, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [("{}", InputError), ('{"plan": 1}', InputError), ("// mine", RunError)]
+)
+def test_force_removes_nothing_beside_a_plan_of_somebody_else(
+    content: str, error: type[Exception], tmp_path: Path
+):
+    (tmp_path / "training.json").write_text(content, encoding="utf-8")
+    (tmp_path / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "checkpoint-3" / "weights").write_text("years of work")
+    for force in (True, False):
+        with pytest.raises(error) as caught:
+            open_training(tmp_path, "dpo", PLAN, force=force)
+        assert "--force" not in str(caught.value)
+    assert (tmp_path / "checkpoints" / "checkpoint-3" / "weights").exists()
+    assert (tmp_path / "training.json").read_text(encoding="utf-8") == content
+
+
+def test_a_crash_before_the_plan_does_not_spoil_the_folder(tmp_path: Path):
+    (tmp_path / "lock").write_text("")
+    (tmp_path / "training.json.7.tmp").write_text("{")
+    open_training(tmp_path, "dpo", PLAN).close()
+    assert (tmp_path / "training.json").exists()
+
+
+def test_force_removes_a_link_and_not_what_it_names(tmp_path: Path):
+    open_training(tmp_path / "out", "dpo", PLAN).close()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "notes").write_text("mine")
+    (tmp_path / "out" / "checkpoints").symlink_to(tmp_path / "disk")
+    open_training(tmp_path / "out", "dpo", PLAN, force=True).close()
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    assert (tmp_path / "disk" / "notes").read_text() == "mine"
+
+
+def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(RunError, match="is a file, not a folder"):
+        open_training(tmp_path / "out", "dpo", PLAN, force=True)
 
 
 def test_two_processes_cannot_train_into_one_folder(tmp_path):

@@ -16,7 +16,14 @@ from rlaif.config import Settings, load_config, nearest
 from rlaif.config.load import FilePath
 from rlaif.engines.local.chat import Chat
 from rlaif.errors import ConfigError, EngineMissing
-from rlaif.models import SHIPPED, model_fingerprint, quiet_transformers, resolve_model
+from rlaif.models import (
+    SHIPPED,
+    load_pretrained,
+    load_weights,
+    model_fingerprint,
+    quiet_transformers,
+    resolve_model,
+)
 
 
 class TransformersOptions(Settings):
@@ -89,10 +96,11 @@ class Loaded:
 def load_model(name: str, *, revision: str | None, options: TransformersOptions) -> Loaded:
     """Load a model, a shipped one, from a folder or from the hub.
 
-    Only safetensors weights are read. Nothing is fetched for a folder or a shipped name.
+    Nothing is fetched for a folder or a shipped name.
 
     Raises:
-        EngineMissing: No such model, none that generates text, or none with a chat template.
+        EngineMissing: No such model, none that generates text, none with a chat template, or one
+            that `rlaif.models.load_weights` refuses.
         ConfigError: The chat template file cannot be read.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -109,13 +117,11 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     dtype = _dtype(options.dtype, device)
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(place, **common)
-            model = AutoModelForCausalLM.from_pretrained(
-                place, dtype=dtype, use_safetensors=True, **common
-            )
+            tokenizer = load_pretrained(AutoTokenizer, place, **common)
+            model = load_weights(AutoModelForCausalLM, place, dtype=dtype, **common)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
         raise cannot_load(name, place, problem) from problem
-    model.to(device=device)  # type: ignore[call-arg]
+    model.to(device=device)
     model.train(False).requires_grad_(False)
     set_template(tokenizer, name, options.chat_template)
     fold = options.system == "fold"

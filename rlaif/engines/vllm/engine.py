@@ -34,7 +34,7 @@ from rlaif.engines.turns import split_reasoning
 from rlaif.engines.vllm.host import VllmHost
 from rlaif.engines.vllm.options import VllmOptions, engine_arguments, find_model, read_options
 from rlaif.errors import CallFailed, ConfigError, EngineMissing
-from rlaif.models import quiet_transformers
+from rlaif.models import load_pretrained, quiet_transformers
 
 _OURS = frozenset(
     {
@@ -235,8 +235,8 @@ def _tokenizer(
     }
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(place, **common)
-            config = AutoConfig.from_pretrained(place, **common)
+            tokenizer = load_pretrained(AutoTokenizer, place, **common)
+            config = load_pretrained(AutoConfig, place, **common)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
         raise cannot_load(model, place, problem) from problem
     set_template(tokenizer, model, settings.chat_template)

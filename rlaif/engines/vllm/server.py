@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import Field, model_validator
 
@@ -43,25 +43,23 @@ _UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 _ERROR = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
 
 
-def last_lines(log: Path) -> str:
-    """Return the end of a log, each line marked as quoted."""
-    lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+def last_lines(log: Path, start: int = 0) -> str:
+    """Return the end of a log from byte ``start``, each line marked as quoted."""
+    lines = _words(log, start).splitlines()[-_LAST_LINES:]
     return "\n".join(f"  | {line}" for line in lines)
 
 
-def last_line(log: Path) -> str:
+def last_line(log: Path, start: int = 0) -> str:
     """Return the last line that says anything; cheap however long the log is."""
-    with log.open("rb") as handle:
-        handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = handle.read().decode(errors="replace").split("\n")
+    lines = _words(log, max(start, log.stat().st_size - _TAIL_BYTES)).split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def why_it_ended(
-    log: Path, *, model: str, version: str, status: int | None
+    log: Path, *, start: int, model: str, version: str, status: int | None
 ) -> EngineError | ConfigError:
     """Return the error that tells a user why a server ended while starting."""
-    words = log.read_text(errors="replace")
+    words = _words(log, start)
     whole = f"its whole log is {log}"
     if _UNKNOWN_MODEL.search(words):
         return EngineMissing(
@@ -78,9 +76,15 @@ def why_it_ended(
     cause = f": {first[1]}: {first[2].strip()}" if first else ""
     return EngineError(
         f"the vLLM server ended while starting (exit status {status}){cause}\n"
-        f"the last lines of its log:\n{last_lines(log)}",
+        f"the last lines of its log:\n{last_lines(log, start)}",
         hint=whole,
     )
+
+
+def _words(log: Path, start: int) -> str:
+    with log.open("rb") as handle:
+        handle.seek(start)
+        return handle.read().decode(errors="replace")
 
 
 HOST = "127.0.0.1"
@@ -103,7 +107,8 @@ class ServeOptions(VllmSettings):
     port: int = Field(0, ge=0, le=65535, description="0: any free one.")
     python: str | None = Field(None, description="An interpreter that has vLLM.")
     log: FilePath | None = Field(
-        None, description="Where the server's own words go; absent: in the cache folder."
+        None,
+        description="Append the server's own words here (default: a file in the cache folder).",
     )
     start_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
     arguments: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
@@ -133,6 +138,9 @@ class VllmServer:
     started_s: float = 0.0
     """Seconds it took to be healthy."""
 
+    _log_start: int = field(repr=False, kw_only=True)
+    """Where its own words begin in a log that was there before."""
+
     _process: "subprocess.Popen[bytes]" = field(repr=False, kw_only=True)
 
     @property
@@ -160,7 +168,9 @@ class VllmServer:
             EngineError: It ended; with the last lines of its log.
         """
         status = self._process.wait()
-        raise EngineError(f"the vLLM server ended (exit status {status})\n{last_lines(self.log)}")
+        raise EngineError(
+            f"the vLLM server ended (exit status {status})\n{last_lines(self.log, self._log_start)}"
+        )
 
 
 @contextlib.contextmanager
@@ -187,8 +197,16 @@ def serve_vllm(
     name = settings.name or served_name(settings.model, place)
     flags = server_flags(settings, place=place, name=name, port=port, cpu=install.cpu)
     log = settings.log or cache_folder() / "logs" / f"vllm-{port}.log"
+    with _open_log(log, append=settings.log is not None) as output:
+        start, process = output.tell(), _start(install, flags, output)
     server = VllmServer(
-        name, f"http://{HOST}:{port}/v1", log, install, flags, _process=_start(install, flags, log)
+        name,
+        f"http://{HOST}:{port}/v1",
+        log,
+        install,
+        flags,
+        _log_start=start,
+        _process=process,
     )
     try:
         _wait_until_healthy(server, port, settings, on_wait)
@@ -236,23 +254,28 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(install: VllmInstall, flags: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
-    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
-    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+def _open_log(log: Path, *, append: bool) -> BinaryIO:
+    """A file that the user named keeps what it holds; the one in the cache folder starts anew."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        output = log.open("wb")
+        return log.open("ab" if append else "wb")
     except OSError as problem:
         raise InputError(f"{log}: cannot be written: {problem.strerror}") from None
-    with output:
-        return subprocess.Popen(
-            [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+
+
+def _start(
+    install: VllmInstall, flags: tuple[str, ...], output: BinaryIO
+) -> "subprocess.Popen[bytes]":
+    quiet = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {**dict.fromkeys(quiet, "1"), **os.environ}
+    return subprocess.Popen(
+        [sys.executable, guard.__file__, install.python, "-m", _MODULE, *flags],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _wait_until_healthy(
@@ -264,6 +287,7 @@ def _wait_until_healthy(
         if server._process.poll() is not None:
             raise why_it_ended(
                 server.log,
+                start=server._log_start,
                 model=settings.model,
                 version=server.install.version,
                 status=server._process.returncode,
@@ -271,11 +295,11 @@ def _wait_until_healthy(
         if server.started_s > settings.start_timeout_s:
             raise EngineError(
                 f"the vLLM server was not up after {settings.start_timeout_s:g} s\n"
-                f"{last_lines(server.log)}",
+                f"{last_lines(server.log, server._log_start)}",
                 hint=f"its whole log is {server.log}",
             )
         if on_wait is not None:
-            on_wait(server.started_s, last_line(server.log))
+            on_wait(server.started_s, last_line(server.log, server._log_start))
         time.sleep(_POLL_S)
     server.started_s = time.monotonic() - start
 

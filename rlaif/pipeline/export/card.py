@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from rlaif.runs import Manifest, Run, RunStatus, Total
 
+CARD_TAGS = "tags: [rlaif, constitutional-ai]"
+"""A line of every card; it marks the exports of versions that wrote no marker."""
+
 _MEANINGS: Mapping[str, str] = {
     "chosen_prob": "the judges' probability in [0.5, 1] that the chosen response is better; the "
     "loss should use it (soft labels)",
@@ -27,7 +30,9 @@ _PREFERENCES: Mapping[str, str] = {
 """What ``preference`` means in each kind of record."""
 
 
-def data_card(run: Run, *, what: str, columns: Sequence[str], records: int, left_out: int) -> str:
+def data_card(
+    run: Run, *, what: str, columns: Sequence[str], records: int, left_out: int, digest: str
+) -> str:
     """Return Markdown with the front matter that `datasets` and the hub read.
 
     Says who judged, under which constitution, what was dropped and why, and every notice of the
@@ -39,14 +44,17 @@ def data_card(run: Run, *, what: str, columns: Sequence[str], records: int, left
         columns: Those that were written.
         records: How many were written.
         left_out: Pairs below the asked margin.
+        digest: SHA-256 of the data. The cache of `datasets` is keyed by the path and time of the
+            data and by ``dataset_info``, so each export has an entry of its own. With a
+            ``configs:`` block neither path nor time would count, only the folder's name.
     """
     manifest, status = run.manifest, run.status()
     lines = [
         "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files: data/*.parquet",
-        "tags: [rlaif, constitutional-ai]",
+        "dataset_info:",
+        "  config_name: default",
+        f"  description: sha256 {digest}",
+        CARD_TAGS,
         "---",
         f"# {manifest.name}: {what}",
         "",

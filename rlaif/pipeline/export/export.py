@@ -1,8 +1,7 @@
 """Export: rows of a run, exploded into a data set with a card, in the words of one consumer."""
 
+import hashlib
 import itertools
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.config import nearest
-from rlaif.errors import InputError
+from rlaif.errors import InputError, RunError
+from rlaif.pipeline.achieved import why_failed
 from rlaif.pipeline.export.axolotl import AXOLOTL
 from rlaif.pipeline.export.card import data_card
+from rlaif.pipeline.export.folder import CARD, export_folder
 from rlaif.pipeline.export.labels import Labels
 from rlaif.pipeline.export.llama_factory import LLAMA_FACTORY
 from rlaif.pipeline.export.openrlhf import OPENRLHF
@@ -64,7 +65,8 @@ def export(
 ) -> Exported:
     """Write one kind of record of a run to ``out`` as Parquet (``data/``) with a README card.
 
-    ``datasets.load_dataset(str(out))`` reads it. The folder appears whole or not at all.
+    ``datasets.load_dataset(str(out))`` reads it. The folder appears whole or not at all; a crash
+    while it replaces an earlier export leaves one of the two.
 
     Args:
         run: The run, or its directory.
@@ -74,41 +76,54 @@ def export(
         min_margin: Leave out pairs with a smaller margin 2·|p − ½|.
         repeat: For formats without soft labels: write every pair this many times, swapped in the
             share 1 − p; see `rlaif.pipeline.export.labels`.
-        force: Replace an earlier export.
+        force: Replace an earlier export, and nothing else.
 
     Raises:
         InputError: Unknown ``what`` or ``to``, two that do not fit, ``repeat`` where labels are
-            soft, or ``out`` holds something and not ``force``.
-        RunError: The run cannot be read.
+            soft, or ``out`` holds something that is not an earlier export, or not ``force``.
+        RunError: The run cannot be read or has no such record, or ``out`` cannot be written; an
+            earlier export is left as it is.
     """
     form, shape = _shape(what, to)
     _check_repeat(form, what, repeat)
     source = open_run(run) if not isinstance(run, Run) else run
     target = Path(out)
-    if target.exists() and any(target.iterdir()) and not force:
-        raise InputError(f"{target}: already holds files", hint="choose another --out, or --force")
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    (staging / "data").mkdir(parents=True)
-    try:
+    about = {"schema": 1, "run": source.manifest.label, "what": what, "to": to}
+    with export_folder(target, run=source.path, about=about, force=force) as folder:
         labels = Labels(min_margin, repeat)
         records = labels.apply(tables.TABLES[what].records(source))
-        written, unsayable = _write(records, shape, staging / DATA_FILE)
+        written, unsayable = _write(records, shape, folder / DATA_FILE)
+        if not written:
+            raise _nothing(source, what, labels.left_out, unsayable)
         smoothing = labels.smoothing if form.hard_labels and repeat == 1 else None
         found = Exported(target, what, written, labels.left_out, to, unsayable, smoothing)
-        columns = shape.schema.names
         card = data_card(
-            source, what=what, columns=columns, records=written, left_out=labels.left_out
+            source,
+            what=what,
+            columns=shape.schema.names,
+            records=written,
+            left_out=labels.left_out,
+            digest=_digest(folder / DATA_FILE),
         )
-        files = {"README.md": card + _told(form, found, repeat)}
+        files = {CARD: card + _told(form, found, repeat)}
         for name, text in (files | dict(form.files(what, source.manifest.name))).items():
-            (staging / name).write_text(text, encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            (folder / name).write_text(text, encoding="utf-8")
     return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _nothing(run: Run, what: str, left_out: int, unsayable: int) -> RunError:
+    if left_out or unsayable:
+        return RunError(
+            f"nothing to export: {left_out} {what} are below the margin, and the turns of "
+            f"{unsayable} do not alternate",
+            hint="lower --min-margin, or choose another --to",
+        )
+    return RunError(f"nothing to export: the run has no {what}{why_failed(run)}")
 
 
 def _shape(what: str, to: str) -> tuple[Format, Shape]:

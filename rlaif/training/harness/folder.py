@@ -20,11 +20,14 @@ import orjson
 
 from rlaif.errors import InputError, RunError, RunMismatch
 from rlaif.records import content_id
-from rlaif.runs.files import make_folder, write_whole
+from rlaif.runs.files import is_unfinished, make_folder, write_whole
+from rlaif.runs.layout import Layout
 from rlaif.runs.lock import RunLock
 
 SCHEMA = 1
 _PLAN = "training.json"
+_KEYS = {"schema", "kind", "fingerprint", "plan", "state"}
+_DAMAGED = "restore it, or choose another out"
 _COMPLETE = "complete.json"
 _OURS = ("checkpoints", "tensorboard", "adapter", "metrics.jsonl", "samples.jsonl", "reference.npy")
 
@@ -152,11 +155,8 @@ def open_training(
     """
     if not main:
         return TrainingFolder(out, kind, plan, None)
-    if out.exists() and not (out / _PLAN).exists() and any(out.iterdir()):
-        raise InputError(
-            f"{out}: holds files that are no training", hint="choose an empty folder as out"
-        )
     make_folder(out)
+    _refuse_strangers(out)
     lock = RunLock(out)
     try:
         folder = TrainingFolder(out, kind, plan, lock)
@@ -176,6 +176,19 @@ def open_training(
 def fingerprint(kind: str, plan: Mapping[str, Any]) -> str:
     """Name a plan by its content."""
     return content_id("training", SCHEMA, kind, dict(plan))
+
+
+def _refuse_strangers(out: Path) -> None:
+    """A folder is empty, but for what a crash leaves, or holds a plan of ours."""
+    found = _read_json(out / _PLAN)
+    if found is not None and found.keys() >= _KEYS:
+        return
+    for path in sorted(out.iterdir()):
+        if path != Layout(out).lock and not is_unfinished(path):
+            raise InputError(
+                f"{out}: holds files that are not from a training ({path.name})",
+                hint="choose an empty folder as out",
+            )
 
 
 def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
@@ -209,7 +222,7 @@ def _difference(key: str, before: Any, now: Any) -> str:
 def _clear(out: Path) -> None:
     for name in (_PLAN, *_OURS):
         path = out / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -221,7 +234,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, orjson.JSONDecodeError) as problem:
-        raise RunError(f"{path}: damaged: {problem}", hint="--force starts over") from problem
+        raise RunError(f"{path}: damaged: {problem}", hint=_DAMAGED) from problem
     if not isinstance(found, dict):
-        raise RunError(f"{path}: damaged", hint="--force starts over")
+        raise RunError(f"{path}: damaged", hint=_DAMAGED)
     return found

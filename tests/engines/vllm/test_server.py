@@ -88,6 +88,18 @@ def test_a_server_that_ends_while_starting_says_why(python, log):
     assert log in ended.value.hint
 
 
+def test_a_named_log_keeps_what_it_held_and_only_new_words_count(python, log):
+    before = "prompts: mine\nValueError: an older cause\n"
+    Path(log).write_text(before)
+    with (
+        pytest.raises(EngineError, match="ValueError: the cause of it all") as ended,
+        serve_vllm("some/model", python=python, log=log, arguments=("--end", "now")),
+    ):
+        pass
+    assert "mine" not in ended.value.message
+    assert Path(log).read_text().startswith(f"{before}loading some/model")
+
+
 def test_an_argument_that_vllm_does_not_know_is_named(python, log):
     with (
         pytest.raises(ConfigError, match=r"vLLM 9\.8 does not know --no-such-thing"),

@@ -1,0 +1,41 @@
+"""Whether a run achieved anything: a row, and a readable verdict where judges are configured."""
+
+from collections import Counter
+
+from rlaif.judging.unread import NO_VERDICT, count_unread, failed_most
+from rlaif.records import Choice
+from rlaif.runs import Run, RunStatus
+
+
+def why_nothing(run: Run, found: RunStatus) -> str:
+    """Return one line on why a finished run holds nothing of use; empty when it does.
+
+    What earlier starts did counts, so repeating a finished run is a success. Verdicts of rules are
+    no judge's, and where rules alone made the pairs no judge had to speak. A part of the input
+    without a prompt has nothing to achieve.
+
+    Raises:
+        RunError: A file of the run is damaged.
+    """
+    if found.damaged or found.expected == 0:
+        return ""
+    if found.rows == 0:
+        return "no prompt became a row" + why_failed(run)
+    judges = {str(one["name"]) for one in run.manifest.config.get("judges") or ()}
+    verdicts = (verdict for view in run.judgments() for verdict in view.judgment.verdicts)
+    asked = (verdict for verdict in verdicts if verdict.judge in judges)
+    if not judges or any(verdict.choice is not Choice.ABSTAIN for verdict in asked) or found.pairs:
+        return ""
+    if not found.judgments:
+        return "no judge was asked: no prompt has two responses to compare" + why_failed(run)
+    return NO_VERDICT + why_failed(run)
+
+
+def why_failed(run: Run) -> str:
+    """Return the most frequent failure of a run with its count, to be put behind a sentence."""
+    messages = Counter(f"{failure.kind}: {failure.message}" for failure in run.failures())
+    for row in run.rows():
+        messages.update(f"{failure.kind}: {failure.message}" for failure in row.failures)
+        for judgment in row.judgments:
+            messages += count_unread(judgment.verdicts)
+    return failed_most(messages)
