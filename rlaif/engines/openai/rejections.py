@@ -135,7 +135,8 @@ def unsupported(
         ours: Fields that the engine sends; others come from the user's options.
     """
     said = f"{base_url}: HTTP {rejected.status}: {rejected.words}"
-    if body.get("logprobs") and complains(rejected, r"logprobs", r"\blogprobs?\b|log.?probabilities"):
+    labels = r"\blogprobs?\b|log.?probabilities"
+    if body.get("logprobs") and complains(rejected, "logprobs", labels):
         return EngineMissing(said, hint=NO_LABELS_HINT)
     named = [
         name
