@@ -46,7 +46,8 @@ def chat_of(payload: Mapping[str, Any]) -> dict[str, Any]:
             match part.get("type"):
                 case "output_text":
                     texts.append(str(part.get("text") or ""))
-                    logprobs += part.get("logprobs") or []
+                    spoken = part.get("logprobs")
+                    logprobs += spoken if isinstance(spoken, list) else []
                 case "refusal":
                     message["refusal"] = part.get("refusal")
                 case "reasoning_text":

@@ -58,8 +58,10 @@ def explain_value(payload: Any) -> Explanation:
     found = _Found()
     text = _words(payload, found, 0)
     if not text and payload:
-        text = orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    words = " ".join(text[:_MOST_READ].split()) or "no explanation"
+        text = json.dumps(payload, default=str)
+    # It is logged and shown: nothing in it may move a cursor or turn text around.
+    plain = "".join(one if one.isprintable() else " " for one in text[:_MOST_READ])
+    words = " ".join(plain.split()) or "no explanation"
     codes, fields = dict.fromkeys(found.codes), dict.fromkeys(found.fields)
     return Explanation(words, " ".join(codes).lower(), tuple(fields))
 

@@ -1,7 +1,10 @@
 """Bodies and readers, without a server."""
 
 import contextlib
+import json
 import math
+import random
+from copy import copy as copy_of
 from typing import Any
 
 import orjson
@@ -9,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rlaif.engines import Generate, Label, Reply, Sampling, Usage
-from rlaif.engines.openai import label_replies, vllm_extensions, wire
+from rlaif.engines.openai import label_replies, responses, vllm_extensions, wire
 from rlaif.engines.traffic.explain import Explanation, explain, shorten
 from rlaif.engines.traffic.outcomes import (
     BadReply,
@@ -459,3 +462,50 @@ def test_the_words_of_a_server_are_found_and_kept_short():
     assert explain(b"<html>Bad Gateway</html>").words == "<html>Bad Gateway</html>"
     assert explain(b"").words == "no explanation"
     assert len(shorten(explain(b"x" * 5000).words)) == 300
+
+
+def test_control_characters_in_a_servers_words_are_taken_out():
+    said = explain(orjson.dumps({"error": {"message": "a\x1b[2Jb\u202ec\x07"}})).words
+    assert said == "a [2Jb c"
+
+
+_BODIES: tuple[Any, ...] = (
+    {**label_reply(("A", 0.5), (" B", 0.25)), "usage": {"prompt_tokens": 3, "total_tokens": 4}},
+    {
+        "status": "completed",
+        "output": [{"content": [{"type": "output_text", "text": "A", "logprobs": [{}]}]}],
+        "usage": {"input_tokens": 1},
+    },
+    {"error": {"message": "x - {'error': {'message': 'y', 'code': 4}}", "code": 429, "param": "n"}},
+    [{"error": {"code": 400, "details": [{"fieldViolations": [{"field": "seed"}]}]}}],
+)
+_JUNK: tuple[Any, ...] = (None, [], {}, True, -1, 2**80, "\ud800", 1e300, [[[{}]]], {"text": [3]})
+
+
+def _spoiled(value: Any, draw: random.Random) -> Any:
+    """Put junk in the place of one value, somewhere inside."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
+        return draw.choice(_JUNK)
+    copy = copy_of(value)
+    key = draw.choice(list(copy)) if isinstance(copy, dict) else draw.randrange(len(copy))
+    copy[key] = _spoiled(copy[key], draw)
+    return copy
+
+
+def test_whatever_is_spoiled_in_an_answer_it_is_sorted_and_never_a_traceback():
+    draw = random.Random(5)
+    readers = [
+        lambda one: wire.read_generate(one, unwrap=True, stop=("A",)),
+        lambda one: label_replies.read_label(one, ("A", "B")),
+        lambda one: label_replies.read_label_ids(one, [(1,), (2,)]),
+        lambda one: wire.read_generate(responses.chat_of(one)),
+        lambda one: label_replies.read_label(responses.chat_of(one), ("A", "B")),
+    ]
+    for _ in range(2000):
+        body = json.dumps(_spoiled(draw.choice(_BODIES), draw)).encode()
+        if draw.random() < 0.3:
+            body = body[: draw.randrange(len(body) + 1)]
+        got = answer(draw.choice([200, 200, 400, 422, 500, 503]), body)
+        for read in readers:
+            outcome = read_answer(got, read, 0.0)
+            assert isinstance(outcome, Success | Throttled | Failed | Rejected)
