@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
@@ -14,7 +14,7 @@ from rlaif.config.overrides import (
     apply_overrides,
     parse_overrides as parse_overrides,
 )
-from rlaif.config.yaml import Document, load_yaml
+from rlaif.config.yaml import Document, Place, load_yaml
 from rlaif.errors import ConfigError
 
 
@@ -147,8 +147,35 @@ ShortName = Annotated[
 ]
 """A name that can be part of a file's name."""
 
-ModelName = Annotated[str, word_or_path(*SHIPPED_MODELS)]
-"""The same for a model: a shipped name comes before a file or folder of that name."""
+REMOTE_ENGINES = ("openai", "scripted")
+"""Engines whose models are names alone: what lies beside the file has nothing to do with them."""
+
+
+def _anchor_model(value: Any, info: ValidationInfo) -> Any:
+    if info.data.get("engine") in REMOTE_ENGINES or value in (*SHIPPED_MODELS, "same-as-student"):
+        return value
+    return _anchor_if_there(value, info)
+
+
+ModelName = Annotated[str, BeforeValidator(_anchor_model)]
+"""The same for a model: a shipped name comes before a file or folder of that name, and a name that
+a server knows is sent as it is written."""
+
+_LARGEST = 2**63
+
+
+def _find_huge(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Yield where integers stand that no record can hold; ids of prompts may have any length."""
+    if place == ("prompts", "items"):
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _find_huge(item, (*place, str(key)))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _find_huge(item, (*place, number))
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        yield place
 
 
 def load_config(
@@ -180,6 +207,11 @@ def load_config(
         # The short form, spelled out here so that overrides such as prompts.limit reach in.
         data["prompts"] = {"items": data["prompts"]}
     overridden = apply_overrides(data, overrides or {})
+    for place in _find_huge(data):
+        given = [key for at, key in overridden.items() if place[: len(at)] == at]
+        where = f"--set {given[0]}" if given else document.where(place)
+        key = ".".join(map(str, place))
+        raise ConfigError(f"{where}: {key}: the number is too large (below 2**63)")
     try:
         return kind.model_validate(data, context={"base": base})
     except ValidationError as problem:

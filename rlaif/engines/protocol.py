@@ -152,6 +152,8 @@ class Reply:
     """What a reward model gives the continuation (Score); higher is better, else without unit."""
 
     usage: Usage = Usage()
+    reasoning: str = ""
+    """What the model thought first. Kept in the ledger; never part of a response or a verdict."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dictionary of what it says; `Reply.from_json` reads it back."""
@@ -174,6 +176,8 @@ class Reply:
             data["scored_tokens"] = self.scored_tokens
         if self.score is not None:
             data["score"] = self.score
+        if self.reasoning:
+            data["reasoning"] = self.reasoning
         return data
 
     @classmethod
@@ -222,6 +226,15 @@ class Priced(Protocol):
 
     def price(self, usage: Usage) -> float | None:
         """What one reply with this usage cost; None when no price is known, never 0 for that."""
+        ...
+
+
+@runtime_checkable
+class Wasteful(Protocol):
+    """An engine whose server may bill for replies that cannot be used."""
+
+    def take_wasted(self) -> Usage | None:
+        """Return the tokens of such replies since this was last asked; None for none."""
         ...
 
 

@@ -123,5 +123,6 @@ def check_needs(needs: Needs, engine: Engine, *, who: str) -> None:
         can = ", ".join(sorted(capability.value for capability in engine.capabilities))
         raise EngineMissing(
             f"{who} needs {wanted}, which its engine cannot do (it can: {can})",
-            hint="choose another engine or another method for this judge",
+            hint="choose another engine or another method for this judge"
+            + (", or words: true under pairwise" if Capability.TOP_LOGPROBS in either else ""),
         )

@@ -7,6 +7,7 @@ protocol, so nobody above knows whether a reply was paid for or remembered.
 
 import asyncio
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +22,12 @@ from rlaif.engines import (
     Priced,
     Reply,
     Request,
+    Wasteful,
     request_key,
 )
+from rlaif.records import content_id
 from rlaif.runs import Entry
-from rlaif.sessions.budget import NOTHING, Budget, cost_of, most_of
+from rlaif.sessions.budget import NOTHING, Budget, Spend, cost_of, most_of
 
 
 class Memory(Protocol):
@@ -72,6 +75,7 @@ class RecordedEngine:
         self._label = label
         self._priced = engine if isinstance(engine, Priced) else None
         self._lasting = engine if isinstance(engine, Lasting) else None
+        self._wasteful = engine if isinstance(engine, Wasteful) else None
         if self._lasting is not None:
             self._lasting.keep_state(ledger.path.with_name("batches"))
         self._identity = dict(engine.identity)
@@ -178,7 +182,10 @@ class RecordedEngine:
         """Ask the engine, within the budget; return the replies with the price of each."""
         budget, engine = self._budget, self._engine
         if budget is None:
-            replies = await engine.ask(request)
+            try:
+                replies = await engine.ask(request)
+            finally:
+                self._book_wasted(request)
             return replies, self._prices(replies)
         most, real = most_of(request, self._priced), NOTHING
         await budget.reserve(most)
@@ -191,7 +198,18 @@ class RecordedEngine:
                 budget.check_measured(real.tokens, priced=priced, who=self._label)
             return replies, prices
         finally:
-            budget.settle(most, real)
+            budget.settle(most, real + self._book_wasted(request))
+
+    def _book_wasted(self, request: Request) -> Spend:
+        """Write down what replies cost that could not be used; return it, for the budget."""
+        usage = None if self._wasteful is None else self._wasteful.take_wasted()
+        if usage is None:
+            return NOTHING
+        price = None if self._priced is None else self._priced.price(usage)
+        key = content_id("unusable", self._label, uuid.uuid4().hex)  # answers no question
+        reply = Reply(finish="unusable", usage=usage)
+        self._ledger.put(self._entry(key, request.purpose, reply, price))
+        return Spend(price or 0.0, 1, usage.prompt_tokens + usage.completion_tokens)
 
     def _prices(self, replies: Sequence[Reply]) -> list[float | None]:
         if self._priced is None:

@@ -76,6 +76,37 @@ def test_a_shipped_model_comes_before_a_folder_of_its_name(tmp_path: Path):
     assert load_config(RunConfig, write(tmp_path, folder)).student.model == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("engine", ["openai", "scripted"])
+def test_a_model_behind_a_server_is_a_name_whatever_lies_beside_the_file(
+    tmp_path: Path, engine: str
+):
+    (tmp_path / "Qwen" / "Qwen3-8B").mkdir(parents=True)
+    (tmp_path / "ok").mkdir()
+    text = GOOD.replace("{engine: scripted, model: echo}", f"{{engine: {engine}, model: ok}}")
+    judge = f"judges: [{{engine: {engine}, model: Qwen/Qwen3-8B}}]\n"
+    config = load_config(RunConfig, write(tmp_path, text + judge))
+    assert (config.student.model, config.judges[0].model) == ("ok", "Qwen/Qwen3-8B")
+
+
+def test_a_model_in_this_process_is_a_folder_beside_the_file(tmp_path: Path):
+    (tmp_path / "Qwen" / "Qwen3-8B").mkdir(parents=True)
+    text = GOOD.replace("scripted, model: echo", "transformers, model: Qwen/Qwen3-8B")
+    config = load_config(RunConfig, write(tmp_path, text))
+    assert config.student.model == str(tmp_path / "Qwen" / "Qwen3-8B")
+
+
+def test_the_students_name_among_judges_comes_before_a_folder_of_that_name(tmp_path: Path):
+    (tmp_path / "same-as-student").mkdir()
+    text = GOOD + "judges: [{model: same-as-student}]\n"
+    config = load_config(RunConfig, write(tmp_path, text))
+    assert config.judges[0].model == "same-as-student"
+
+
+def test_an_integer_that_no_record_can_hold_is_named(tmp_path: Path):
+    text = GOOD.replace("model: echo", "model: echo, options: {limits: [1, 36893488147419103232]}")
+    assert "student.options.limits.1: the number is too large" in problem(tmp_path, text)
+
+
 def test_the_words_for_a_critic_come_before_folders_of_their_name(tmp_path: Path):
     for name in ("policy", "scorer"):
         (tmp_path / name).mkdir()

@@ -7,6 +7,7 @@ what must come back. Benches start it in a process of its own: ``python -m tests
 import argparse
 import asyncio
 import contextlib
+import gzip
 import math
 import random
 import socket
@@ -94,6 +95,11 @@ class FaultServer:
     def __init__(self, flavour: Flavour = "vllm") -> None:
         self.flavour = flavour
         self.models = ["test-model"]
+        self.owner = "someone"
+        self.queries: list[str] = []
+        self.flood = ""
+        """``endless``, ``bomb`` or ``long``: more than anyone should read; ``packed``: gzip."""
+
         self.key: str | None = None
         """When set, other keys get a 401."""
 
@@ -152,6 +158,10 @@ class FaultServer:
             latency = self.latency()
             if latency:
                 await asyncio.sleep(latency)
+            if request.query_string:
+                self.queries.append(request.query_string)
+            if self.flood:
+                return await self._flood(request, body)
             fault = self.script.popleft() if self.script else self.fault_of(body)
             if fault:
                 response = await self._misbehave(request, fault, body)
@@ -203,6 +213,23 @@ class FaultServer:
         transport.close()
         return response
 
+    async def _flood(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        packed = {"Content-Encoding": "gzip"}
+        if self.flood == "packed":
+            return web.Response(
+                body=gzip.compress(orjson.dumps(self.fake.answer(body))), headers=packed
+            )
+        if self.flood == "bomb":
+            return web.Response(body=gzip.compress(b" " * 2**24), headers=packed)
+        if self.flood == "long":
+            return web.Response(body=b" " * 2**22)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 2**16)
+        return response
+
     async def _completions(self, request: web.Request) -> web.Response:
         body = self._note(request, await request.read())
         refused = self._guard(request, body)
@@ -229,7 +256,7 @@ class FaultServer:
 
     async def _models(self, request: web.Request) -> web.Response:
         self._note(request, b"{}")
-        owner = "vllm" if self.flavour == "vllm" else "someone"
+        owner = "vllm" if self.flavour == "vllm" else self.owner
         data = [{"id": name, "object": "model", "owned_by": owner} for name in self.models]
         return _json({"object": "list", "data": data})
 
@@ -283,7 +310,7 @@ def lognormal(mean: float, slow_share: float, slow_seconds: float) -> Callable[[
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
-        body=orjson.dumps(value),
+        body=value if isinstance(value, bytes) else orjson.dumps(value),
         status=status,
         headers=headers,
         content_type="application/json",

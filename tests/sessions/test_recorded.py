@@ -169,3 +169,44 @@ async def test_who_waits_for_an_equal_call_learns_that_its_reply_could_not_be_wr
         for task in both:
             with pytest.raises(OSError, match="no space left"):
                 await task
+
+
+class Wasting(ScriptedEngine):
+    """Its server bills for a reply that cannot be used, before every call."""
+
+    wasted: ClassVar[list[Usage]] = []
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        self.wasted.append(Usage(40, 2))
+        return await super().ask(request)
+
+    def take_wasted(self) -> Usage | None:
+        return self.wasted.pop() if self.wasted else None
+
+    def price(self, usage: Usage) -> float | None:
+        return usage.prompt_tokens / 100 + usage.completion_tokens
+
+
+async def test_what_could_not_be_used_is_booked_and_answers_no_question(tmp_path: Path):
+    budget = Budget(max_price=1000.0)
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        engine = RecordedEngine(
+            Wasting(lambda _, seed: Reply(f"seed {seed}", usage=Usage(100, 1))),
+            ledger,
+            label="judge",
+            budget=budget,
+        )
+        await engine.ask(generate(1))
+        assert engine.spent == pytest.approx(2.4 + 2.0)
+        assert budget.uses()[0].used == pytest.approx(2.4 + 2.0)
+
+    def failing(request: Request, seed: int | None) -> Reply:
+        raise CallFailed("unreadable", kind="no-logprobs")
+
+    with Ledger.open(tmp_path / "m.sqlite") as ledger:
+        engine = RecordedEngine(Wasting(failing), ledger, label="judge")
+        with pytest.raises(CallFailed):
+            await engine.ask(generate(1))
+        (total,) = ledger.totals()
+        assert (total.calls, total.prompt_tokens, total.completion_tokens) == (1, 40, 2)
+        assert ledger.get(engine.key(generate(1), 1)) is None

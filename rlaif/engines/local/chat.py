@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from rlaif.engines.turns import fold_system
 from rlaif.errors import CallFailed
 from rlaif.records import Message
 from rlaif.records.tool_use import for_template, left_out
@@ -20,6 +21,7 @@ class Chat:
         tokenizer: It must have a chat template.
         variables: Given to the template beside the messages.
         context: Most tokens of prompt and reply together; None when the model knows no limit.
+        fold: Whether system text goes to the head of the first user turn.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class Chat:
         *,
         variables: Mapping[str, Any] | None = None,
         context: int | None = None,
+        fold: bool = False,
     ) -> None:
         self._tokenizer: Any = tokenizer
         self._variables = dict(variables or {})
         self._labels: dict[str, tuple[int, ...]] = {}
         self.context = context
+        self._fold = fold
 
     def prompt_ids(self, messages: Sequence[Message], stub: str = "") -> list[int]:
         """Return the tokens up to where the assistant's reply starts, or goes on after ``stub``.
@@ -114,7 +118,7 @@ class Chat:
         return ends if first is None else ends | {first}
 
     def _render(self, messages: Sequence[Message], *, start_reply: bool = True) -> str:
-        turns, tools = for_template(messages)
+        turns, tools = for_template(fold_system(messages) if self._fold else messages)
         try:
             rendered = self._tokenizer.apply_chat_template(
                 turns,
@@ -125,7 +129,9 @@ class Chat:
             )
         except (jinja2.TemplateError, TypeError) as problem:
             message = f"the model's chat template does not take these messages: {problem}"
-            raise CallFailed(message, kind="chat-template") from None
+            system = messages and messages[0]["role"] == "system" and not self._fold
+            hint = "if it takes no system role: options.system: fold" if system else ""
+            raise CallFailed(message, kind="chat-template", hint=hint) from None
         if lost := left_out(messages, str(rendered)):
             message = f"the model's chat template leaves out the tool {lost!r}"
             raise CallFailed(message, kind="chat-template", hint="choose a model that knows tools")

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from rlaif.engines.local.calls import GeneratedSequence, out_of_memory
 from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.draw import draw_tokens
 from rlaif.engines.local.forward import Forward
-from rlaif.engines.local.jobs import Row, out_of_memory
 from rlaif.engines.local.queue import Limits
 from rlaif.engines.local.rows import new_rows
 from rlaif.engines.protocol import Reply, Usage
+from rlaif.engines.turns import split_reasoning
 from rlaif.records import content_uniform
 
 _STEPS_BETWEEN_JOINS = 8  # each joining copies caches; this keeps it a small part of the work
@@ -30,11 +31,13 @@ class Decoder:
         self._chat = chat
         self._ends = ends
         self._limits = limits
-        self._active: list[Row] = []
-        self._waiting: list[Row] = []
+        self._active: list[GeneratedSequence] = []
+        self._waiting: list[GeneratedSequence] = []
         self._rows = new_rows(forward.config)
         self._steps = 0
-        self._tried: list[Row] = []  # in the last forward pass, and in memory during it
+        self._tried: list[
+            GeneratedSequence
+        ] = []  # in the last forward pass, and in memory during it
 
     @property
     def busy(self) -> bool:
@@ -48,7 +51,7 @@ class Decoder:
             return 0
         return max(0, self._limits.rows - len(self._active) - len(self._waiting))
 
-    def take(self, rows: Sequence[Row]) -> None:
+    def take(self, rows: Sequence[GeneratedSequence]) -> None:
         """Accept rows; they start as soon as there is room."""
         self._waiting += rows
 
@@ -75,12 +78,12 @@ class Decoder:
         """
         tried = self._tried
         if len(tried) == 1:
-            tried[0].job.fail(out_of_memory())
+            tried[0].call.fail(out_of_memory())
         else:
             self._limits.halve(len(tried))
         self._waiting = self.give_up()
 
-    def give_up(self) -> list[Row]:
+    def give_up(self) -> list[GeneratedSequence]:
         """Return all rows that are not finished, and hold none."""
         held = [row for row in (*self._active, *self._waiting) if not row.idle]
         self._active, self._waiting = [], []
@@ -103,10 +106,10 @@ class Decoder:
             if self._active and not self._rows.joinable:
                 break  # the others start when these are done
 
-    def _fitting(self) -> list[Row]:
+    def _fitting(self) -> list[GeneratedSequence]:
         """The rows at the head of the queue that fit beside those under way; at least one."""
         widest = max((row.most for row in self._active), default=0)
-        fitting: list[Row] = []
+        fitting: list[GeneratedSequence] = []
         for row in self._waiting:
             widest = max(widest, row.most)
             count = len(self._active) + len(fitting) + 1
@@ -115,9 +118,9 @@ class Decoder:
             fitting.append(row)
         return fitting
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+    def _batches(self, rows: Sequence[GeneratedSequence]) -> Iterator[list[GeneratedSequence]]:
         """Rows that are read in one pass: of similar length, and one reading for equal prompts."""
-        groups: dict[tuple[int, ...], list[Row]] = {}
+        groups: dict[tuple[int, ...], list[GeneratedSequence]] = {}
         for row in rows:
             groups.setdefault(row.ids, []).append(row)
         batch: list[tuple[int, ...]] = []
@@ -129,7 +132,7 @@ class Decoder:
         if batch:
             yield [row for one in batch for row in groups[one]]
 
-    def _start(self, rows: list[Row]) -> None:
+    def _start(self, rows: list[GeneratedSequence]) -> None:
         prompts = list(dict.fromkeys(row.ids for row in rows))
         index = {ids: place for place, ids in enumerate(prompts)}
         picks = [index[row.ids] for row in rows]
@@ -143,7 +146,7 @@ class Decoder:
             self._rows.add(cache, sources, lengths, width=max(map(len, prompts)))
             self._active += [rows[place] for place in going]
 
-    def _draw(self, rows: Sequence[Row], logits_BV: torch.Tensor) -> None:
+    def _draw(self, rows: Sequence[GeneratedSequence], logits_BV: torch.Tensor) -> None:
         tokens = draw_tokens(
             logits_BV,
             temperatures=[row.sampling.temperature for row in rows],
@@ -154,7 +157,7 @@ class Decoder:
             if not row.idle:
                 self._write(row, token)
 
-    def _write(self, row: Row, token: int) -> None:
+    def _write(self, row: GeneratedSequence, token: int) -> None:
         if token in self._ends:
             return self._finish(row, self._text(row), "stop")
         row.tokens.append(token)
@@ -166,7 +169,7 @@ class Decoder:
             return self._finish(row, self._text(row), "length")
         return None
 
-    def _cut_at_stop(self, row: Row) -> str | None:
+    def _cut_at_stop(self, row: GeneratedSequence) -> str | None:
         """The reply up to the first stop string, once one is complete."""
         stops = row.sampling.stop
         # A token is a byte at least, so a stop string that has just ended is within these.
@@ -177,13 +180,16 @@ class Decoder:
         places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
         return text[: min(places)] if places else None
 
-    def _text(self, row: Row) -> str:
+    def _text(self, row: GeneratedSequence) -> str:
         return self._chat.text(row.tokens, after=row.prompt if row.continues else ())
 
-    def _finish(self, row: Row, text: str, finish: str) -> None:
+    def _finish(self, row: GeneratedSequence, text: str, finish: str) -> None:
         row.finished = True
         usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
-        row.job.answer(row.places, Reply(text, finish=finish, usage=usage))
+        # What continues a stub is the reply itself, however it begins.
+        text, reasoning = (text, "") if row.continues else split_reasoning(text)
+        reply = Reply(text, finish=finish, usage=usage, reasoning=reasoning)
+        row.call.answer(row.places, reply)
 
     def _leave(self) -> None:
         kept = [place for place, row in enumerate(self._active) if not row.idle]

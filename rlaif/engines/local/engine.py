@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from rlaif.engines.local.calls import GeneratedSequence, PendingCall, ScoreRequest
 from rlaif.engines.local.decode import Decoder
 from rlaif.engines.local.forward import Forward
-from rlaif.engines.local.jobs import Job, Reading, Row
 from rlaif.engines.local.load import Loaded, TransformersOptions, load_model, read_options
 from rlaif.engines.local.queue import Queue, choose_limits
 from rlaif.engines.local.worker import Worker, closed, twin
@@ -106,13 +106,13 @@ class TransformersEngine:
             EngineMissing: The request wants what this engine cannot do.
             EngineError: The engine was closed, or the model failed.
         """
-        job = self._submit(request)
-        return await asyncio.wrap_future(job.future)
+        call = self._submit(request)
+        return await asyncio.wrap_future(call.future)
 
     async def aclose(self) -> None:
         """Fail what is pending, end the workers and let go of the model. Safe to call twice."""
         for left in self._queue.close():
-            left.job.fail(closed())
+            left.call.fail(closed())
         self._forgotten.detach()
         workers, self._workers = self._workers, []
         for worker in workers:
@@ -122,18 +122,18 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _submit(self, request: Request) -> Job:
+    def _submit(self, request: Request) -> PendingCall:
         if isinstance(request, Generate):
-            job = Job(len(request.seeds))
-            accepted = self._queue.put(rows=self._rows(job, request))
+            call = PendingCall(len(request.seeds))
+            accepted = self._queue.put(rows=self._rows(call, request))
         else:
-            job = Job(1)
-            accepted = self._queue.put(readings=[self._reading(job, request)])
+            call = PendingCall(1)
+            accepted = self._queue.put(requests=[self._score_request(call, request)])
         if not accepted:
             raise closed()
-        return job
+        return call
 
-    def _rows(self, job: Job, request: Generate) -> list[Row]:
+    def _rows(self, call: PendingCall, request: Generate) -> list[GeneratedSequence]:
         _check(request)
         sampling = request.sampling
         prompt = self._chat.prompt_ids(request.messages, request.stub)
@@ -144,18 +144,20 @@ class TransformersEngine:
         for place, seed in enumerate(request.seeds):
             draws.setdefault(seed if sampling.temperature else 0, []).append(place)
         return [
-            Row(job, tuple(places), prompt, bool(request.stub), sampling, seed, limit)
+            GeneratedSequence(
+                call, tuple(places), prompt, bool(request.stub), sampling, seed, limit
+            )
             for seed, places in draws.items()
         ]
 
-    def _reading(self, job: Job, request: Label | Score) -> Reading:
+    def _score_request(self, call: PendingCall, request: Label | Score) -> ScoreRequest:
         chat = self._chat
         if isinstance(request, Label):
             ids = chat.prompt_ids(request.messages, request.stub)
             label_ids = chat.label_ids(request.labels)
-            return Reading(job, ids, len(ids) - 1, labels=request.labels, label_ids=label_ids)
+            return ScoreRequest(call, ids, len(ids) - 1, labels=request.labels, label_ids=label_ids)
         prompt, scored = chat.score_ids(request.messages, request.continuation)
-        return Reading(job, [*prompt, *scored[:-1]], len(prompt) - 1, targets=scored)
+        return ScoreRequest(call, [*prompt, *scored[:-1]], len(prompt) - 1, targets=scored)
 
 
 def _stop(queue: Queue, workers: Sequence[Worker]) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from rlaif.engines.local.calls import ScoreRequest, out_of_memory
 from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.draw import not_finite
-from rlaif.engines.local.jobs import Reading, out_of_memory
 from rlaif.engines.local.rows import Rows, is_joinable, padding_mask
 from rlaif.engines.protocol import Reply, Usage
 
@@ -181,64 +181,64 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 _POSITIONS_AT_A_TIME = 64  # positions; bounds the float32 copy of their logits
 
 
-def measure(forward: Forward, chat: Chat, readings: Sequence[Reading]) -> None:
-    """Reading sequences: log-probabilities of labels, and of given continuations.
+def measure(forward: Forward, chat: Chat, requests: Sequence[ScoreRequest]) -> None:
+    """Read sequences: log-probabilities of labels, and of given continuations.
 
     Probabilities are softmax values in float32 over the whole vocabulary, before any temperature.
 
-    Read sequences in one pass and answer their jobs; in halves if memory runs out.
+    Read sequences in one pass and answer their calls; in halves if memory runs out.
 
     Raises:
         EngineError: The model gave numbers that are no logits.
     """
     try:
-        _measure(forward, chat, readings)
+        _measure(forward, chat, requests)
     except torch.OutOfMemoryError:
         if forward.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(readings) == 1:
-            readings[0].job.fail(out_of_memory())
+        if len(requests) == 1:
+            requests[0].call.fail(out_of_memory())
             return
-        half = len(readings) // 2
-        measure(forward, chat, readings[:half])
-        measure(forward, chat, readings[half:])
+        half = len(requests) // 2
+        measure(forward, chat, requests[:half])
+        measure(forward, chat, requests[half:])
 
 
-def _measure(forward: Forward, chat: Chat, readings: Sequence[Reading]) -> None:
-    asked = [range(reading.first, len(reading.ids)) for reading in readings]
-    logits_NV = forward.read([reading.ids for reading in readings], asked)
+def _measure(forward: Forward, chat: Chat, requests: Sequence[ScoreRequest]) -> None:
+    asked = [range(request.first, len(request.ids)) for request in requests]
+    logits_NV = forward.read([request.ids for request in requests], asked)
     place = 0
-    for reading, positions in zip(readings, asked, strict=True):
+    for request, positions in zip(requests, asked, strict=True):
         own_NV = logits_NV[place : place + len(positions)]
         place += len(positions)
-        answer = _labels(own_NV[0], reading, chat) if reading.labels else _score(own_NV, reading)
-        reading.job.answer((0,), answer)
+        answer = _labels(own_NV[0], request, chat) if request.labels else _score(own_NV, request)
+        request.call.answer((0,), answer)
 
 
-def _labels(logits_V: torch.Tensor, reading: Reading, chat: Chat) -> Reply:
+def _labels(logits_V: torch.Tensor, request: ScoreRequest, chat: Chat) -> Reply:
     logprobs_V = logits_V.float().log_softmax(-1)
-    values = [float(logprobs_V[list(ids)].logsumexp(-1)) for ids in reading.label_ids]
+    values = [float(logprobs_V[list(ids)].logsumexp(-1)) for ids in request.label_ids]
     _check(values)
     return Reply(
         chat.text([int(logprobs_V.argmax())]),
         label_logprobs=tuple(min(value, 0.0) for value in values),
-        usage=Usage(prompt_tokens=len(reading.ids)),
+        usage=Usage(prompt_tokens=len(request.ids)),
     )
 
 
-def _score(logits_NV: torch.Tensor, reading: Reading) -> Reply:
+def _score(logits_NV: torch.Tensor, request: ScoreRequest) -> Reply:
     total = 0.0
-    for start in range(0, len(reading.targets), _POSITIONS_AT_A_TIME):
+    for start in range(0, len(request.targets), _POSITIONS_AT_A_TIME):
         part = slice(start, start + _POSITIONS_AT_A_TIME)
         logits = logits_NV[part].float()
-        targets = torch.tensor(reading.targets[part], device=logits.device)
+        targets = torch.tensor(request.targets[part], device=logits.device)
         chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
         total += float((chosen - logits.logsumexp(-1)).sum(dtype=torch.float64))
     _check([total])
     return Reply(
         logprob=min(total, 0.0),
-        scored_tokens=len(reading.targets),
-        usage=Usage(prompt_tokens=len(reading.ids) + 1),
+        scored_tokens=len(request.targets),
+        usage=Usage(prompt_tokens=len(request.ids) + 1),
     )
 
 

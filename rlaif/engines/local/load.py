@@ -61,6 +61,11 @@ class TransformersOptions(Settings):
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables for the chat template."
     )
+    system: Literal["send", "fold"] = Field(
+        "send",
+        description="fold: the system text stands at the head of the first user turn, for chat "
+        "templates that take no system role.",
+    )
 
     INERT: ClassVar = frozenset(
         {"device", "max_batch", "max_batch_tokens", "max_wait_ms", "threads", "workers"}
@@ -126,7 +131,10 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
     model.to(device=device)
     model.train(False).requires_grad_(False)
     set_template(tokenizer, name, options.chat_template)
-    chat = Chat(tokenizer, variables=options.chat_template_kwargs, context=_context(model))
+    fold = options.system == "fold"
+    chat = Chat(
+        tokenizer, variables=options.chat_template_kwargs, context=_context(model), fold=fold
+    )
     return Loaded(
         model=model,
         chat=chat,
@@ -138,6 +146,7 @@ def load_model(name: str, *, revision: str | None, options: TransformersOptions)
             "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
             "chat_template_kwargs": options.chat_template_kwargs,
             "sampler": _SAMPLER,
+            **({"system": "fold"} if fold else {}),
         },
     )
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from rlaif.engines.local.calls import GeneratedSequence, ScoreRequest
 from rlaif.engines.local.forward import common_prefix
-from rlaif.engines.local.jobs import Reading, Row
 
 _CPU_CACHE_BYTES = 2 * 2**30
 _GPU_CACHE_SHARE = 0.5  # of the memory that is free once the model is loaded
@@ -86,8 +86,8 @@ _LONGEST_GATHERING = 20  # times the wait, however steadily calls keep coming
 class Work:
     """What a worker does next."""
 
-    rows: Sequence[Row] = ()
-    readings: Sequence[Reading] = ()
+    rows: Sequence[GeneratedSequence] = ()
+    requests: Sequence[ScoreRequest] = ()
 
 
 class Queue:
@@ -108,21 +108,23 @@ class Queue:
         self._vocabulary = vocabulary
         self._shares_prefixes = shares_prefixes
         self._changed = threading.Condition()
-        self._rows: deque[Row] = deque()
-        self._readings: list[Reading] = []
-        self._arrivals: deque[Reading] = deque()
+        self._rows: deque[GeneratedSequence] = deque()
+        self._requests: list[ScoreRequest] = []
+        self._arrivals: deque[ScoreRequest] = deque()
         self._last = 0.0
         self._closed = False
 
-    def put(self, *, rows: Sequence[Row] = (), readings: Sequence[Reading] = ()) -> bool:
+    def put(
+        self, *, rows: Sequence[GeneratedSequence] = (), requests: Sequence[ScoreRequest] = ()
+    ) -> bool:
         """Add work; return False if the queue is closed."""
         with self._changed:
             if self._closed:
                 return False
             self._rows += rows
-            self._arrivals += readings
-            for reading in readings:
-                bisect.insort(self._readings, reading, key=_ids)
+            self._arrivals += requests
+            for request in requests:
+                bisect.insort(self._requests, request, key=_ids)
             self._last = time.monotonic()
             self._changed.notify_all()
             return True
@@ -146,22 +148,22 @@ class Queue:
             self._forget()
             share = min(room, -(-len(self._rows) // self._workers))
             rows = [self._rows.popleft() for _ in range(share)]
-            return Work(rows, self._next_readings(limits, kept))
+            return Work(rows, self._next_requests(limits, kept))
 
-    def close(self) -> list[Row | Reading]:
+    def close(self) -> list[GeneratedSequence | ScoreRequest]:
         """Let all workers stop; return what nobody took."""
         with self._changed:
             self._closed = True
-            left: list[Row | Reading] = [*self._rows, *self._readings]
+            left: list[GeneratedSequence | ScoreRequest] = [*self._rows, *self._requests]
             self._rows.clear()
-            self._readings.clear()
+            self._requests.clear()
             self._arrivals.clear()
             self._changed.notify_all()
             return left
 
     def _gather(self, limits: Limits) -> None:
         """Wait for work, then a little longer for more of it."""
-        while not (self._closed or self._rows or self._readings):
+        while not (self._closed or self._rows or self._requests):
             self._changed.wait()
         until = time.monotonic() + _LONGEST_GATHERING * self._wait
         while not self._closed and len(self._rows) < limits.rows * self._workers:
@@ -174,31 +176,31 @@ class Queue:
         """Drop what nobody waits for any more."""
         if any(row.idle for row in self._rows):
             self._rows = deque(row for row in self._rows if not row.idle)
-        if any(reading.job.over for reading in self._arrivals):
-            self._arrivals = deque(r for r in self._arrivals if not r.job.over)
-            self._readings = sorted(self._arrivals, key=_ids)
+        if any(request.call.over for request in self._arrivals):
+            self._arrivals = deque(r for r in self._arrivals if not r.call.over)
+            self._requests = sorted(self._arrivals, key=_ids)
 
-    def _next_readings(self, limits: Limits, kept: Sequence[int]) -> list[Reading]:
-        """The oldest reading and those of its neighbours that are cheaper read with it."""
+    def _next_requests(self, limits: Limits, kept: Sequence[int]) -> list[ScoreRequest]:
+        """The oldest request and those of its neighbours that are cheaper read with it."""
         if not self._arrivals:
             return []
         oldest = self._arrivals[0]
-        low = bisect.bisect_left(self._readings, oldest.ids, key=_ids)
-        while self._readings[low] is not oldest:
+        low = bisect.bisect_left(self._requests, oldest.ids, key=_ids)
+        while self._requests[low] is not oldest:
             low += 1
         high = low + 1
         most_positions = limits.logits // self._vocabulary
         batch = _Batch(oldest, limits, most_positions, kept if self._shares_prefixes else None)
         while True:
-            if high < len(self._readings) and batch.add(self._readings[high]):
+            if high < len(self._requests) and batch.add(self._requests[high]):
                 high += 1
-            elif low > 0 and batch.add(self._readings[low - 1]):
+            elif low > 0 and batch.add(self._requests[low - 1]):
                 low -= 1
             else:
                 break
-        taken = self._readings[low:high]
-        del self._readings[low:high]
-        gone = {id(reading) for reading in taken}
+        taken = self._requests[low:high]
+        del self._requests[low:high]
+        gone = {id(request) for request in taken}
         self._arrivals = deque(r for r in self._arrivals if id(r) not in gone)
         return taken
 
@@ -210,7 +212,7 @@ class _Batch:
     """
 
     def __init__(
-        self, first: Reading, limits: Limits, most_positions: int, kept: Sequence[int] | None
+        self, first: ScoreRequest, limits: Limits, most_positions: int, kept: Sequence[int] | None
     ) -> None:
         self._limits = limits
         self._most_positions = most_positions
@@ -221,15 +223,15 @@ class _Batch:
         self._positions = len(first.ids) - first.first
         self._prefix = first.first if kept is not None else 0
 
-    def add(self, reading: Reading) -> bool:
+    def add(self, request: ScoreRequest) -> bool:
         """Take one more sequence if that saves work and fits; say whether it did."""
-        prefix = min(common_prefix(self._example, reading.ids), reading.first, self._prefix)
-        longest = max(self._longest, len(reading.ids))
-        positions = self._positions + len(reading.ids) - reading.first
+        prefix = min(common_prefix(self._example, request.ids), request.first, self._prefix)
+        longest = max(self._longest, len(request.ids))
+        positions = self._positions + len(request.ids) - request.first
         tokens = self._tokens(self._count + 1, longest, prefix)
         together = tokens - self._tokens(self._count, self._longest, self._prefix)
-        known = min(common_prefix(self._kept, reading.ids), reading.first)
-        alone = self._limits.pass_cost + len(reading.ids) - known
+        known = min(common_prefix(self._kept, request.ids), request.first)
+        alone = self._limits.pass_cost + len(request.ids) - known
         if (
             together > alone
             or tokens > self._limits.prefill_tokens
@@ -246,5 +248,5 @@ class _Batch:
         return prefix - known + count * (longest - prefix)
 
 
-def _ids(reading: Reading) -> list[int]:
-    return reading.ids
+def _ids(request: ScoreRequest) -> list[int]:
+    return request.ids

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from rlaif.engines.local.calls import GeneratedSequence, ScoreRequest
 from rlaif.engines.local.chat import Chat
 from rlaif.engines.local.decode import Decoder
 from rlaif.engines.local.forward import Forward, measure
-from rlaif.engines.local.jobs import Reading, Row
 from rlaif.engines.local.queue import Limits, Queue
 from rlaif.errors import EngineError, RlaifError
 
@@ -86,18 +86,18 @@ class Worker:
         )
         if work is None:
             return False
-        if work.readings:
-            self._measure(work.readings)
+        if work.requests:
+            self._measure(work.requests)
         decoder.take(work.rows)
         if decoder.busy:
             self._step()
         return True
 
-    def _measure(self, readings: Sequence[Reading]) -> None:
+    def _measure(self, requests: Sequence[ScoreRequest]) -> None:
         try:
-            measure(self._forward, self._chat, readings)
+            measure(self._forward, self._chat, requests)
         except Exception as problem:  # noqa: BLE001 - whoever asked must hear of it, not wait
-            _fail(readings, problem)
+            _fail(requests, problem)
 
     def _step(self) -> None:
         try:
@@ -120,13 +120,13 @@ def closed() -> EngineError:
     return EngineError("the transformers engine was closed")
 
 
-def _fail(work: Sequence[Row | Reading], problem: Exception) -> None:
+def _fail(work: Sequence[GeneratedSequence | ScoreRequest], problem: Exception) -> None:
     for one in work:
         if isinstance(problem, RlaifError):
-            one.job.fail(problem)
+            one.call.fail(problem)
             continue
         wrapped = EngineError(
             f"the model failed: {type(problem).__name__}: {str(problem).strip()[:200]}"
         )
         wrapped.__cause__ = problem
-        one.job.fail(wrapped)
+        one.call.fail(wrapped)

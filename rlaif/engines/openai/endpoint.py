@@ -5,16 +5,21 @@ says about itself, and turns refusals into errors. Knows nothing about requests 
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import orjson
 
-from rlaif.engines.openai import rejections, wire
+from rlaif.engines.openai import rejections, vllm_extensions, wire
 from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
+from rlaif.engines.protocol import Usage
+from rlaif.engines.traffic.explain import shorten, without_echo
 from rlaif.engines.traffic.lanes import LaneStats, lane_to
-from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.engines.traffic.retries import Sender
 from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport
 from rlaif.errors import CallFailed, EngineError
@@ -23,6 +28,10 @@ T = TypeVar("T")
 Keep = Callable[[bytes], None]
 
 CHAT = "/chat/completions"
+_MOST_WORDS = 2000
+_TELLING = 8
+"""Characters of a secret that give it away."""
+
 CHARACTERS_PER_TOKEN = 4
 """For the estimate that a tokens-per-minute limit needs before the server has counted."""
 
@@ -59,16 +68,26 @@ class Endpoint:
         self._served: dict[str, str] | None = None
         self._learning = asyncio.Lock()
         self._worked = False
+        self._wasted: Usage | None = None
+        self._query = f"?{urlencode(options.query)}" if options.query else ""
 
     def __repr__(self) -> str:
         return f"Endpoint(model={self.model!r}, base_url={', '.join(self.urls)!r})"
 
     async def chat(
-        self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, tokens: int
-    ) -> T | Refused:
-        """Ask for a chat completion; ``tokens`` is the most the reply may take."""
-        sent = await self.send(CHAT, self.whole(body), read, tokens=tokens)
-        if not isinstance(sent, Refused):
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        read: Callable[[dict[str, Any]], T],
+        *,
+        tokens: int,
+        max_attempts: int | None = None,
+    ) -> T | Rejected:
+        """Ask for a completion; ``tokens`` is the most the reply may take."""
+        sent = await self.send(
+            path, self.whole(body), read, tokens=tokens, max_attempts=max_attempts
+        )
+        if not isinstance(sent, Rejected):
             self.worked()
         return sent
 
@@ -88,7 +107,7 @@ class Endpoint:
         *,
         tokens: int = 0,
         max_attempts: int | None = None,
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Post JSON, or fetch without a body; errors as `Sender.send` says."""
         try:
             data = b"" if body is None else orjson.dumps(body)
@@ -105,13 +124,13 @@ class Endpoint:
 
     async def upload(
         self, path: str, file: Path, fields: Mapping[str, str], read: Callable[[dict[str, Any]], T]
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Post a file as a form. Needs the transport ``batch`` or ``fast``."""
         transport, sender = self._opened()
         assert isinstance(transport, FastTransport)
         return await sender.send(path, lambda url: transport.upload(url, file, fields), read)
 
-    async def download(self, path: str, start: Callable[[], Keep]) -> Refused | None:
+    async def download(self, path: str, start: Callable[[], Keep]) -> Rejected | None:
         """Fetch a file piece by piece. Needs the transport ``batch`` or ``fast``.
 
         Args:
@@ -121,6 +140,12 @@ class Endpoint:
         transport, sender = self._opened()
         assert isinstance(transport, FastTransport)
         return await sender.send(path, lambda url: transport.download(url, start()), lambda _: None)
+
+    async def tokenize(self, body: Mapping[str, Any]) -> list[int] | Rejected:
+        """Ask vLLM's tokenizer."""
+        return await self.send(
+            "//tokenize", {"model": self.model, **body}, vllm_extensions.read_tokens
+        )
 
     async def is_vllm(self) -> bool:
         """Return whether /models says that vLLM serves."""
@@ -134,9 +159,9 @@ class Endpoint:
                     self._served = await self._ask_models()
         return self._served
 
-    async def error_for(self, refused: Refused) -> EngineError:
+    async def error_for(self, rejected: Rejected) -> EngineError:
         """Return the error that a refusal means, after a look at what is served if need be."""
-        told = Refused(refused.status, self.redact(refused.words), refused.code)
+        told = replace(rejected, words=self.redact(rejected.words))
         url = self.urls[0]
         if not self._worked and rejections.is_about_model(told):
             served = list(await self.models())
@@ -145,11 +170,40 @@ class Endpoint:
                 return missing
         return rejections.error_of(told, base_url=url, key_name=self._key_name, worked=self._worked)
 
+    def told(self, rejected: Rejected, body: Mapping[str, Any]) -> Rejected:
+        """Return a refusal without secrets, and without what it repeats of the request."""
+        texts = [one["content"] for one in body["messages"] if isinstance(one["content"], str)]
+        words = without_echo(self._hide(rejected.words)[:_MOST_WORDS], texts)
+        return replace(rejected, words=words)
+
     def redact(self, words: str) -> str:
-        """Take every secret out of a server's words."""
+        """Take every secret out of a server's words, then cut them to what is shown."""
+        return shorten(self._hide(words))
+
+    def take_wasted(self) -> Usage | None:
+        """Return the tokens of replies that could not be used since this was last asked."""
+        wasted, self._wasted = self._wasted, None
+        return wasted
+
+    def _hide(self, words: str) -> str:
         for secret in self._secrets:
             words = words.replace(secret, "***")
+            head = secret[:_TELLING]
+            while len(secret) > _TELLING and head in words:  # the server cut it short
+                start = words.index(head)
+                pairs = zip(words[start:], secret, strict=False)
+                same = sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], pairs))
+                words = f"{words[:start]}***{words[start + same :]}"
         return words
+
+    def _note_wasted(self, payload: dict[str, Any]) -> None:
+        usage, before = wire.read_usage(payload), self._wasted or Usage()
+        if usage != Usage():
+            self._wasted = Usage(
+                before.prompt_tokens + usage.prompt_tokens,
+                before.completion_tokens + usage.completion_tokens,
+                before.cached_tokens + usage.cached_tokens,
+            )
 
     def stats(self) -> tuple[LaneStats, ...]:
         """Return what the lanes do, shared with others that ask the same model."""
@@ -169,7 +223,7 @@ class Endpoint:
             sent = await self.send("/models", None, wire.read_models)
         except CallFailed:
             return {}
-        return {} if isinstance(sent, Refused) else sent
+        return {} if isinstance(sent, Rejected) else sent
 
     def _opened(self) -> tuple[Transport, Sender]:
         """Connect; not before the first call, because connections belong to the running loop."""
@@ -184,6 +238,7 @@ class Endpoint:
             connect_timeout_s=options.connect_timeout_s,
             # Lanes bound what is in flight; a few more let probes through.
             connections=bounds.maximum * len(self.urls) + 8,
+            max_reply_bytes=options.max_reply_bytes,
         )
         self._transport = open_transport(options.transport, wiring)
         self._sender = Sender(
@@ -192,6 +247,8 @@ class Endpoint:
             max_attempts=options.max_attempts,
             probe_timeout_s=options.connect_timeout_s,
             redact=self.redact,
+            query=self._query,
+            on_billed=self._note_wasted,
         )
         return self._transport, self._sender
 

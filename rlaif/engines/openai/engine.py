@@ -6,16 +6,18 @@ What a request looks like on the wire is in `rlaif.engines.openai.wire` and
 several ways a server knows.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rlaif.engines.ask import run_together
-from rlaif.engines.openai import rejections, vllm_extensions, wire
+from rlaif.engines.openai import rejections, responses, vllm_extensions, wire
 from rlaif.engines.openai.batch.client import BatchClient
 from rlaif.engines.openai.batch.folders import load
+from rlaif.engines.openai.chat import Chat
+from rlaif.engines.openai.dialect import OMITTED, Dialect
 from rlaif.engines.openai.endpoint import Endpoint
+from rlaif.engines.openai.labels import Labels
 from rlaif.engines.openai.options import (
     OPENAI_URL,
     OpenAIOptions,
@@ -27,12 +29,10 @@ from rlaif.engines.openai.options import (
 from rlaif.engines.openai.prices import price_of
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
 from rlaif.engines.traffic.lanes import LaneStats, tell_trouble
-from rlaif.engines.traffic.outcomes import BadReply, Refused
+from rlaif.engines.traffic.outcomes import BadReply, Rejected
 from rlaif.engines.traffic.transport import check_installed
-from rlaif.errors import CallFailed, ConfigError, EngineMissing
+from rlaif.errors import CallFailed, ConfigError, EngineError, EngineMissing
 from rlaif.records import content_id
-
-T = TypeVar("T")
 
 
 def build_openai_engine(
@@ -56,9 +56,9 @@ def build_openai_engine(
         EngineMissing: No key where one is needed, or the extra is not installed.
     """
     settings = read_options(options or {})
-    urls = read_urls(base_url, settings.base_urls)
+    urls = read_urls(base_url, settings.base_urls, settings.provider)
     key = read_key(api_key_env, urls)
-    headers = read_headers(settings.headers_env, key)
+    headers = read_headers(settings.headers_env, key, settings.key_header)
     check_installed(settings.transport)
     endpoint = Endpoint(model, urls, headers=headers, key_name=api_key_env, options=settings)
     return OpenAIEngine(endpoint, settings)
@@ -70,19 +70,24 @@ class OpenAIEngine:
     def __init__(self, endpoint: Endpoint, options: OpenAIOptions) -> None:
         self._endpoint = endpoint
         self._options = options
-        # True and False are certain, None is to be found out.
-        self._many: bool | None = None if options.supports_n else False
-        self._exact: bool | None = {"logprob_token_ids": True, "top_logprobs": False}.get(
-            options.labels
-        )
         self._batches: BatchClient | None = None
         if options.transport == "batch":
-            self._exact = False  # needs a server of one's own, which has no use for batches
             self._batches = BatchClient(
                 endpoint, options.batch, prefix=self._prefix, max_attempts=options.max_attempts
             )
-        self._ids: dict[str, tuple[int, ...]] = {}
-        self._learning = asyncio.Lock()
+        self._dialect = Dialect(
+            options, max_tokens_field=_max_tokens_field(options, endpoint), who=endpoint.urls[0]
+        )
+        if options.api == "responses":
+            for name in responses.MISSING:
+                self._dialect.leave_out(name)
+        self._many = False
+        """Whether several samples have come in one call."""
+
+        self._chat = Chat(
+            endpoint, self._dialect, self._batches, by_responses=options.api == "responses"
+        )
+        self._labels = Labels(endpoint, self._chat, self._dialect, options)
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._endpoint!r})"
@@ -94,6 +99,12 @@ class OpenAIEngine:
         where: dict[str, Any] = {"base_url": urls[0] if len(urls) == 1 else list(urls)}
         if options.served_as is not None:
             where = {"served_as": options.served_as}
+        # What was not known when the first runs were made is there only when it is set.
+        said = {
+            "omit": sorted(options.omit),
+            "system": "fold" if options.system == "fold" else "",
+            "api": "responses" if options.api == "responses" else "",
+        }
         return {
             "engine": "openai",
             "model": self._endpoint.model,
@@ -102,6 +113,7 @@ class OpenAIEngine:
             "labels": options.labels,
             "top_logprobs": options.top_logprobs,
             "structured": options.structured,
+            **{name: value for name, value in said.items() if value},
         }
 
     @property
@@ -110,8 +122,8 @@ class OpenAIEngine:
         options = self._options
         offered = {
             Capability.GENERATE: True,
-            Capability.SAMPLES: options.supports_n,
-            Capability.TOP_LOGPROBS: True,
+            Capability.SAMPLES: self._dialect.offers_n,
+            Capability.TOP_LOGPROBS: options.labels != "none",
             Capability.LABEL_LOGPROBS: options.labels == "logprob_token_ids",
             Capability.SCORE: options.score == "vllm",
             Capability.STRUCTURED: options.structured != "none",
@@ -133,7 +145,7 @@ class OpenAIEngine:
                 return await self._generate(request)
             case Label():
                 self._check(request)
-                return [await self._label(request)]
+                return [await self._labels.ask(request)]
             case Score():
                 return [await self._score(request)]
 
@@ -170,6 +182,18 @@ class OpenAIEngine:
         batches = "" if self._batches is None else self._batches.pending()
         return ", ".join(filter(None, (batches, tell_trouble(self.stats()))))
 
+    @property
+    def learned(self) -> Mapping[str, Any]:
+        """What the server turned out not to take, and what is done instead, by field.
+
+        JSON-compatible; part of no key. It grows while calls are made.
+        """
+        return self._dialect.learned
+
+    def take_wasted(self) -> Usage | None:
+        """Return the tokens of replies that could not be used since this was last asked."""
+        return self._endpoint.take_wasted()
+
     def stats(self) -> tuple[LaneStats, ...]:
         """Return what the lanes to this model do, shared with other engines that ask it."""
         return self._endpoint.stats()
@@ -185,62 +209,69 @@ class OpenAIEngine:
     async def _generate(self, request: Generate) -> list[Reply]:
         seeds = request.seeds
         replies: list[Reply] = []
-        if len(seeds) > 1 and self._many is not False:
+        together = len(seeds) > 1 and self._dialect.takes("n")
+        if together:
             drawn = await self._draw(request, seeds)
-            if not isinstance(drawn, Refused):
+            if not isinstance(drawn, Rejected):
                 replies = drawn
-                self._many = len(replies) == len(seeds)  # some servers take n and ignore it
-            elif self._many or drawn.status not in (400, 422):
-                raise await self._endpoint.error_for(drawn)
-            # else: some refuse n > 1; if it is the prompt they refuse, they say so again below.
+                if len(replies) < len(seeds) and self._dialect.takes("n"):
+                    self._dialect.note("n", OMITTED, "it gave fewer samples than were asked for")
+                self._many = self._many or self._dialect.takes("n")
+            else:
+                problem = await self._error_for(drawn, request)
+                known = problem.hint or not isinstance(problem, CallFailed)
+                if self._many or known or drawn.status not in (400, 422):
+                    raise problem
+                # Some refuse n > 1 without a word; if it is the prompt, they say so again below.
         rest = seeds[len(replies) :]
         for one in await run_together([self._draw_one(request, seed) for seed in rest]):
             replies += one
-        if rest and len(seeds) > 1:
-            self._many = False
+        if rest and together and self._dialect.takes("n"):
+            self._dialect.note("n", OMITTED, "it took the samples one by one")
         return replies
 
     async def _draw_one(self, request: Generate, seed: int) -> list[Reply]:
         drawn = await self._draw(request, (seed,))
-        if isinstance(drawn, Refused):
-            raise await self._endpoint.error_for(drawn)
+        if isinstance(drawn, Rejected):
+            raise await self._error_for(drawn, request)
         return drawn
 
-    async def _draw(self, request: Generate, seeds: Sequence[int]) -> list[Reply] | Refused:
-        structured = await self._structured(request)
-        body = wire.generate_body(
-            request,
-            seeds if self._options.supports_seed else (),
-            structured=structured,
-            max_tokens_field=self._max_tokens_field,
-        )
-        if len(seeds) > 1:
-            body["n"] = len(seeds)
-        unwrap = bool(request.choices) and structured == "response_format"
+    async def _draw(self, request: Generate, seeds: Sequence[int]) -> list[Reply] | Rejected:
+        body, unwrap = await self._body(request, seeds)
 
         def read(payload: dict[str, Any]) -> list[Reply]:
-            replies = wire.read_generate(payload, unwrap=unwrap)
+            stop = () if self._takes_stop else request.sampling.stop
+            replies = wire.read_generate(payload, unwrap=unwrap, stop=stop)
             if len(replies) > len(seeds):
-                raise BadReply(f"{len(replies)} choices came back for {len(seeds)}")
+                raise BadReply(f"{len(replies)} choices came back for {len(seeds)}", final=True)
             return replies
 
         tokens = len(seeds) * request.sampling.max_tokens
-        sent = await self._chat(body, read, tokens=tokens, seeds=seeds)
-        if isinstance(sent, Refused) and rejections.is_filtered(sent):
+        sent = await self._chat.ask(body, read, tokens=tokens, seeds=seeds)
+        if isinstance(sent, Rejected) and rejections.is_filtered(sent):
             return wire.refusal(len(seeds))
         return sent
 
-    async def _chat(
-        self,
-        body: dict[str, Any],
-        read: Callable[[dict[str, Any]], T],
-        *,
-        tokens: int,
-        seeds: Sequence[int] = (),
-    ) -> T | Refused:
-        if self._batches is not None:
-            return await self._batches.chat(body, read, seeds=seeds)
-        return await self._endpoint.chat(body, read, tokens=tokens)
+    async def _body(self, request: Generate, seeds: Sequence[int]) -> tuple[dict[str, Any], bool]:
+        """Return what asks for samples, and whether their text comes in an envelope."""
+        structured = await self._structured(request)
+        body = wire.generate_body(
+            request,
+            seeds,
+            structured=structured,
+            max_tokens_field=self._dialect.max_tokens_field,
+        )
+        if len(seeds) > 1:
+            body["n"] = len(seeds)
+        return body, bool(request.choices) and structured == "response_format"
+
+    async def _error_for(self, rejected: Rejected, request: Generate) -> EngineError:
+        body, _ = await self._body(request, request.seeds[:1])
+        return await self._chat.error_for(rejected, body)
+
+    @property
+    def _takes_stop(self) -> bool:
+        return self._options.api == "chat" and self._dialect.takes("stop")
 
     async def _structured(self, request: Generate) -> wire.Structured:
         chosen = self._options.structured
@@ -250,79 +281,6 @@ class OpenAIEngine:
         if request.choices and await self._endpoint.is_vllm():
             return "structured_outputs"
         return "response_format"
-
-    async def _label(self, request: Label) -> Reply:
-        if self._exact is None and not await self._endpoint.is_vllm():
-            self._exact = False
-        if self._exact is not False:
-            reply = await self._label_exactly(request)
-            if reply is not None:
-                self._exact = True
-                return reply
-            if self._options.labels == "logprob_token_ids":
-                raise EngineMissing(
-                    f"{self._endpoint.urls[0]} does not know logprob_token_ids",
-                    hint="set options.labels to auto or top_logprobs",
-                )
-        body = wire.label_body(
-            request,
-            max_tokens_field=self._max_tokens_field,
-            top_logprobs=self._options.top_logprobs,
-        )
-        sent = await self._chat(
-            body, lambda payload: wire.read_label(payload, request.labels), tokens=1
-        )
-        if isinstance(sent, Refused):
-            return await self._refused_label(sent, request)
-        if self._exact is None:
-            self._exact = False  # a call that only succeeds the plain way tells how to go on
-        return sent
-
-    async def _label_exactly(self, request: Label) -> Reply | None:
-        """Return None when the server does not offer it and another way may be tried."""
-        ids = await self._label_ids(request.labels)
-        if ids is None:
-            return None
-        body = vllm_extensions.exact_label_body(request, ids, self._max_tokens_field)
-        sent = await self._chat(
-            body, lambda payload: (wire.read_label_ids(payload, ids),), tokens=1
-        )
-        if isinstance(sent, Refused):
-            if self._exact is None and sent.status in (400, 422):
-                return None
-            return await self._refused_label(sent, request)
-        return sent[0]
-
-    async def _refused_label(self, refused: Refused, request: Label) -> Reply:
-        if rejections.is_filtered(refused):
-            return wire.refusal(1, len(request.labels))[0]
-        raise await self._endpoint.error_for(refused)
-
-    async def _label_ids(self, labels: Sequence[str]) -> list[tuple[int, ...]] | None:
-        """Return the token ids of each label, asked for once; None when they cannot be had."""
-        if not all(label in self._ids for label in labels):
-            async with self._learning:
-                if not await self._learn_ids([one for one in labels if one not in self._ids]):
-                    return None
-        for label in labels:
-            if not self._ids[label]:
-                raise EngineMissing(
-                    f"the label {label!r} is not a single token of model {self._endpoint.model!r}",
-                    hint="choose labels of one letter or one short word",
-                )
-        return [self._ids[label] for label in labels]
-
-    async def _learn_ids(self, labels: Sequence[str]) -> bool:
-        """Ask how labels are tokenized; return False when the server does not say."""
-        tokens: dict[str, list[int]] = {}
-        texts = {text for one in labels for text in vllm_extensions.spellings(one)}
-        for text in sorted(texts):
-            sent = await self._tokenize(vllm_extensions.tokenize_body(text))
-            if isinstance(sent, Refused):
-                return False
-            tokens[text] = sent
-        self._ids.update({one: vllm_extensions.ids_of_label(tokens, one) for one in labels})
-        return True
 
     async def _score(self, request: Score) -> Reply:
         if self._options.score != "vllm":
@@ -345,19 +303,14 @@ class OpenAIEngine:
             lambda payload: vllm_extensions.read_score(payload, continuation),
             tokens=1,
         )
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             raise await self._endpoint.error_for(sent)
         self._endpoint.worked()
         return sent
 
-    async def _tokenize(self, body: dict[str, Any]) -> list[int] | Refused:
-        return await self._endpoint.send(
-            "//tokenize", {"model": self._endpoint.model, **body}, vllm_extensions.read_tokens
-        )
-
     async def _tokenize_surely(self, body: dict[str, Any]) -> list[int]:
-        sent = await self._tokenize(body)
-        if isinstance(sent, Refused):
+        sent = await self._endpoint.tokenize(body)
+        if isinstance(sent, Rejected):
             if sent.status == 404 and self._endpoint.model in await self._endpoint.models():
                 raise EngineMissing(
                     f"{self._endpoint.urls[0]} has no /tokenize, which scoring needs",
@@ -373,6 +326,11 @@ class OpenAIEngine:
                 "this engine cannot start the assistant's reply (stub)",
                 hint="set options.prefill to true if the server knows continue_final_message",
             )
+        if isinstance(request, Label) and self._options.labels == "none":
+            raise EngineMissing(
+                f"{self._endpoint.urls[0]} gives no log-probabilities (options.labels: none)",
+                hint=rejections.NO_LABELS_HINT,
+            )
         constrained = isinstance(request, Generate) and bool(request.choices or request.schema)
         if constrained and self._options.structured == "none":
             raise EngineMissing(
@@ -384,9 +342,8 @@ class OpenAIEngine:
         """What tells this engine's batches from those of others in a folder."""
         return content_id("engine", self.identity)[:12]
 
-    @property
-    def _max_tokens_field(self) -> str:
-        field = self._options.max_tokens_field
-        if field != "auto":
-            return field
-        return "max_completion_tokens" if OPENAI_URL in self._endpoint.urls else "max_tokens"
+
+def _max_tokens_field(options: OpenAIOptions, endpoint: Endpoint) -> str:
+    if options.max_tokens_field != "auto":
+        return options.max_tokens_field
+    return "max_completion_tokens" if OPENAI_URL in endpoint.urls else "max_tokens"

@@ -10,12 +10,16 @@ from pydantic import Field, model_validator
 
 from rlaif.config import Settings, load_config
 from rlaif.config.explain import spelled
+from rlaif.engines.openai.providers import PRESETS, Provider
 from rlaif.engines.traffic.lanes import Bounds
 from rlaif.errors import ConfigError, EngineMissing
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "EMPTY"
 """Sent where no key is configured; servers that want none ignore it."""
+
+
+_KEY_HEADERS = {"api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key"}
 
 
 class PriceOptions(Settings):
@@ -91,8 +95,39 @@ class OpenAIOptions(Settings):
     headers_env: dict[str, str] = Field(
         default_factory=dict, description="Header name to the environment variable with its value."
     )
-    labels: Literal["auto", "logprob_token_ids", "top_logprobs"] = "auto"
-    top_logprobs: int = Field(20, ge=1, description="Candidates to ask for; OpenAI allows 20.")
+    max_reply_bytes: int = Field(
+        64 * 2**20, ge=1024, le=2**40, description="Of one reply, unpacked; more is a failure."
+    )
+    provider: Provider | None = Field(
+        None, description="Who serves: sets the options that fit; what you set yourself wins."
+    )
+    api: Literal["chat", "responses"] = Field(
+        "chat",
+        description="responses: OpenAI's Responses API, for models without chat completions.",
+    )
+    system: Literal["auto", "send", "fold"] = Field(
+        "auto",
+        description="fold: the system text stands at the head of the first user turn. auto: only "
+        "where the server refuses a system role.",
+    )
+    omit: tuple[str, ...] = Field((), description="Fields of a request that are never sent.")
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="Fields sent by another name, as {seed: random_seed}."
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict, description="Added to every address, as {api-version: 2024-10-21}."
+    )
+    key_header: str = Field(
+        "Authorization",
+        pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
+        description="The header that carries the key; any but Authorization carries it bare.",
+    )
+    labels: Literal["auto", "logprob_token_ids", "top_logprobs", "none"] = Field(
+        "auto", description="none: the server gives no log-probabilities; judges read words."
+    )
+    top_logprobs: int = Field(
+        20, ge=1, le=10_000, description="Candidates to ask for; llama.cpp is asked for 200."
+    )
     structured: Literal["auto", "response_format", "structured_outputs", "none"] = "auto"
     supports_n: bool = Field(True, description="Whether one call may draw several samples.")
     supports_seed: bool = True
@@ -116,6 +151,7 @@ class OpenAIOptions(Settings):
             "max_attempts",
             "max_concurrency",
             "max_outage_s",
+            "max_reply_bytes",
             "max_throttle_s",
             "min_concurrency",
             "price",
@@ -127,12 +163,31 @@ class OpenAIOptions(Settings):
         }
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = PRESETS.get(str(given.get("provider")))
+        return given if preset is None else {**preset.options, **given}
+
     @model_validator(mode="after")
     def _fields_are_ours(self) -> "OpenAIOptions":
         ours = {"model", "messages", "n", "stream", "logprobs", "top_logprobs"}
         taken = sorted(ours & self.extra_body.keys())
         if taken:
             raise ValueError(f"extra_body may not set {', '.join(taken)}")
+        for name in ("model", "messages", "input", "stream"):
+            if name in self.omit or name in self.rename or name in self.rename.values():
+                raise ValueError(f"omit and rename leave {name} alone")
+        return self
+
+    @model_validator(mode="after")
+    def _responses_has_other_fields(self) -> "OpenAIOptions":
+        if self.api == "responses" and self.transport == "batch":
+            raise ValueError("api: responses does not go with transport: batch")
+        if self.api == "responses" and (self.prefill or self.labels == "logprob_token_ids"):
+            raise ValueError("api: responses knows neither prefill nor logprob_token_ids")
         return self
 
     @model_validator(mode="after")
@@ -169,7 +224,7 @@ class _Holder(Settings):
 
 
 def read_options(options: Mapping[str, Any]) -> OpenAIOptions:
-    """Check the options.
+    """Check the options; those of a provider stand where none are given.
 
     Raises:
         ConfigError: Names each wrong key as ``options.…`` and the nearest valid one.
@@ -177,15 +232,23 @@ def read_options(options: Mapping[str, Any]) -> OpenAIOptions:
     return load_config(_Holder, {"options": dict(options)}).options
 
 
-def read_urls(base_url: str | None, base_urls: Sequence[str]) -> tuple[str, ...]:
+def read_urls(
+    base_url: str | None, base_urls: Sequence[str], provider: str | None = None
+) -> tuple[str, ...]:
     """Return the addresses, normalised and sorted, so that their order changes nothing.
 
     Raises:
-        ConfigError: Both or no kind given twice, not http(s), or with credentials or a query.
+        ConfigError: Both or no kind given twice, not http(s), or with credentials or a query; or
+            none for a provider that has no address of its own.
     """
     if base_url is not None and base_urls:
         raise ConfigError("base_url and options.base_urls exclude each other: give one of them")
-    given = base_urls or (OPENAI_URL if base_url is None else base_url,)
+    usual = PRESETS[provider].base_url if provider else OPENAI_URL
+    if base_url is None and not base_urls and not usual:
+        raise ConfigError(
+            f"provider: {provider} needs a base_url", hint=PRESETS[provider or ""].address
+        )
+    given = base_urls or (usual if base_url is None else base_url,)
     return tuple(sorted({_normal(url) for url in given}))
 
 
@@ -196,22 +259,32 @@ def read_key(api_key_env: str | None, urls: Sequence[str]) -> str:
         EngineMissing: Names the variable, never its value.
     """
     if api_key_env is None:
-        if OPENAI_URL in urls:
-            raise EngineMissing(
-                f"{OPENAI_URL} needs a key",
-                hint="name the environment variable that holds it: api_key_env: OPENAI_API_KEY",
-            )
+        hosted = {preset.base_url: name for name, preset in PRESETS.items() if preset.base_url}
+        for url in urls:
+            if url in hosted:
+                name = f"{hosted[url].upper()}_API_KEY"
+                raise EngineMissing(
+                    f"{url} needs a key",
+                    hint=f"name the environment variable that holds it: api_key_env: {name}",
+                )
         return NO_KEY
     return _from_environment(api_key_env, "api_key_env")
 
 
-def read_headers(headers_env: Mapping[str, str], key: str) -> dict[str, str]:
+def read_headers(
+    headers_env: Mapping[str, str], key: str, key_header: str = "Authorization"
+) -> dict[str, str]:
     """Return the headers of every request; the configured ones win over ours.
+
+    The dummy key is left out where a header of the user's carries the real one.
 
     Raises:
         EngineMissing: Names a variable that is not set.
     """
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    bearer = key_header.lower() == "authorization"
+    headers = {key_header: f"Bearer {key}" if bearer else key, "Content-Type": "application/json"}
+    if key == NO_KEY and _KEY_HEADERS & {name.lower() for name in headers_env}:
+        del headers[key_header]
     for name, variable in headers_env.items():
         for ours in list(headers):
             if ours.lower() == name.lower():
@@ -257,7 +330,8 @@ def _normal(url: str) -> str:
         # is wrong with it is not shown either.
         raise ConfigError(
             f"a base_url at {parts.hostname} holds credentials, a query or a fragment",
-            hint="give secrets through api_key_env or options.headers_env",
+            hint="give secrets through api_key_env or options.headers_env, and what is no secret "
+            "through options.query, as {api-version: 2024-10-21}",
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(

@@ -1,51 +1,73 @@
-"""Refused: what it means when a server will not do a call, and which error says so."""
+"""Rejections: what it means when a server will not do a call, and which error says so."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.openai.dialect import complains
+from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
 from rlaif.errors import CallFailed, EngineError, EngineMissing, EngineUnavailable
 
-_TOO_LONG = re.compile(
-    r"context[ _]length|context[ _]window|maximum context|max_model_len|maximum model length"
-    r"|too many (input )?tokens|prompt is too long|input is too long|longer than the maximum",
-    re.IGNORECASE,
+_FILTER_CODE = re.compile(
+    r"content_?filter|content_policy|moderation|responsibleai|safety|data_?inspection"
+    r"|prohibited_content|sensitive|policy_violation"
 )
 _FILTERED = re.compile(
-    r"content_filter|content_policy|content management policy|moderation|flagged", re.IGNORECASE
+    r"content[ _](?:filter|policy)|content management policy|flagged (?:as|by|for)"
+    r"|violat\w+ .{0,60}polic|moderation (?:system|endpoint|policy|filter)|requires moderation"
+    r"|blocked by .{0,40}(?:moderation|safety|filter)|safety (?:system|filter|setting)",
+    re.IGNORECASE,
 )
+_RESPONSES_ONLY = re.compile(
+    r"not a chat model|not supported in the v1/chat/completions|only supported in v1/responses"
+    r"|only (?:supports?|available (?:in|through)) the responses",
+    re.IGNORECASE,
+)
+_NEEDED = frozenset({"model", "messages", "input", "logprobs", "top_logprobs", "n"})
+NO_LABELS_HINT = (
+    "this server gives no log-probabilities: set words: true under the judge's pairwise, or choose "
+    "a model whose server does (docs/servers.md)"
+)
+
 _NO_MODEL = re.compile(
     r"model_not_found|model\b.{0,200}?\b(not exist|not found)",
     re.IGNORECASE | re.DOTALL,
 )
 
 
-def is_filtered(refused: Refused) -> bool:
-    """Return whether the server's own filter stopped this prompt: a reply, not an error."""
-    said = f"{refused.code} {refused.words}"
-    return refused.status in (400, 403, 422) and bool(_FILTERED.search(said))
+def is_filtered(rejected: Rejected) -> bool:
+    """Return whether the server's own filter stopped this prompt: a reply, not an error.
+
+    Its code says so, or its words, where it gives neither a code of another kind nor a field.
+    """
+    if rejected.status not in (400, 403, 422):
+        return False
+    if _FILTER_CODE.search(rejected.code):
+        return True
+    named = [field for field in rejected.fields if field not in ("prompt", "messages", "input")]
+    return not named and bool(_FILTERED.search(rejected.words))
 
 
-def is_about_model(refused: Refused) -> bool:
+def is_about_model(rejected: Rejected) -> bool:
     """Return whether the server may not have the model, or the address may be wrong."""
-    said = f"{refused.code} {refused.words}"
-    return refused.status == 404 or (refused.status == 400 and bool(_NO_MODEL.search(said)))
+    said = f"{rejected.code} {rejected.words}"
+    return rejected.status == 404 or (rejected.status == 400 and bool(_NO_MODEL.search(said)))
 
 
 def missing_model(
-    refused: Refused, *, model: str, base_url: str, served: Sequence[str]
+    rejected: Rejected, *, model: str, base_url: str, served: Sequence[str]
 ) -> EngineMissing | None:
     """Return the error for a model that is not served, or None when it is.
 
     Args:
-        refused: What the server said.
+        rejected: What the server said.
         model: What was asked for.
         base_url: Where.
         served: What /models lists; empty when it lists nothing readable.
     """
     if not served:
         return EngineMissing(
-            f"{base_url} does not answer chat completions for model {model!r}: {refused.words}",
+            f"{base_url} does not answer chat completions for model {model!r}: {rejected.words}",
             hint="see that base_url is right; it usually ends in /v1",
         )
     if model in served:
@@ -54,18 +76,24 @@ def missing_model(
     return EngineMissing(f"{base_url} does not serve model {model!r}", hint=f"it serves: {shown}")
 
 
-def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: bool) -> EngineError:
+def error_of(
+    rejected: Rejected, *, base_url: str, key_name: str | None, worked: bool
+) -> EngineError:
     """Return the error for a refused call.
 
     Args:
-        refused: What the server said, without secrets.
+        rejected: What the server said, without secrets.
         base_url: Where.
         key_name: The environment variable that holds the key, if one is configured.
         worked: Whether this engine has had a good reply before: then a 403 concerns the call, and
             what stops everything else stops a run that can be resumed.
     """
-    status, words = refused.status, refused.words
+    status, words = rejected.status, rejected.words
     stopped = EngineUnavailable if worked else EngineMissing
+    if _RESPONSES_ONLY.search(words):
+        return EngineMissing(
+            f"{base_url}: {words}", hint="set options.api to responses for this model"
+        )
     if status == 401 or (status == 403 and not worked):
         hint = (
             f"see that the environment variable {key_name} holds a valid key for this server"
@@ -79,17 +107,47 @@ def error_of(refused: Refused, *, base_url: str, key_name: str | None, worked: b
         )
     if status in (402, 429):
         return EngineUnavailable(
-            f"{base_url} wants money (HTTP {status}: {words})",
+            f"{base_url}: payment required or quota exhausted (HTTP {status}: {words})",
             hint="settle the account; repeat the command to go on where it stopped",
         )
     if 300 <= status < 400:
         return stopped(
             f"{base_url} redirects (HTTP {status})", hint="set base_url to the final address"
         )
-    if status in (400, 413, 422) and _TOO_LONG.search(f"{refused.code} {words}"):
+    if (status in (400, 413, 422) or status >= 500) and TOO_LONG.search(f"{rejected.code} {words}"):
         return CallFailed(
             f"{base_url}: {words}",
             kind="context-length",
             hint="shorten the prompt, ask for fewer tokens, or serve a longer context",
         )
     return CallFailed(f"{base_url}: HTTP {status}: {words}", kind=f"http-{status}")
+
+
+def unsupported(
+    rejected: Rejected, body: Mapping[str, Any], *, base_url: str, ours: Collection[str]
+) -> EngineError | None:
+    """Return the error for a field that the server does not take and that is not given up for it.
+
+    Args:
+        rejected: What the server said, without secrets and without the request's own words.
+        body: What was sent.
+        base_url: Where.
+        ours: Fields that the engine sends; others come from the user's options.
+    """
+    said = f"{base_url}: HTTP {rejected.status}: {rejected.words}"
+    labels = r"\blogprobs?\b|log.?probabilities"
+    if body.get("logprobs") and complains(rejected, "logprobs", labels):
+        return EngineMissing(said, hint=NO_LABELS_HINT)
+    named = [
+        name
+        for name in body
+        if name not in _NEEDED
+        and complains(rejected, rf"^{re.escape(name)}(\W|$)", rf"\b{re.escape(name)}\b")
+    ]
+    if not named:
+        return None
+    omit = " or ".join(f"options.omit: [{name}]" for name in named if name in ours)
+    hint = f"set {omit} to leave it out, or choose another value"
+    if not omit:
+        hint = f"take {' and '.join(named)} out of options.extra_body or sampling.extra"
+    return CallFailed(said, kind=f"http-{rejected.status}", hint=hint)

@@ -5,14 +5,15 @@ missing number stays None or zero as the protocol says, never a guess.
 """
 
 import itertools
-import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
 
-from rlaif.engines.protocol import Generate, Label, Reply, Usage, log_sum
-from rlaif.engines.traffic.outcomes import BadReply
+from rlaif.engines.protocol import Generate, Label, Reply, Usage
+from rlaif.engines.traffic.outcomes import BadReply, count_of
+from rlaif.engines.turns import split_reasoning
 from rlaif.records import Message
 from rlaif.records.tool_use import for_server, tools_of, uses_tools
 
@@ -20,6 +21,8 @@ Structured = Literal["response_format", "structured_outputs", "none"]
 
 _FINISH = {"content_filter": "refusal", "refusal": "refusal"}
 _CHOICE = "choice"
+_FENCED = re.compile(r"\s*```[a-z]*\s*\n?(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+_THOUGHT = ("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_text")
 
 
 def generate_body(
@@ -78,7 +81,9 @@ def prefilled(messages: Sequence[Message], stub: str) -> dict[str, Any]:
     }
 
 
-def read_generate(payload: Mapping[str, Any], *, unwrap: bool) -> list[Reply]:
+def read_generate(
+    payload: Mapping[str, Any], *, unwrap: bool = False, stop: Sequence[str] = ()
+) -> list[Reply]:
     """Return one reply per choice, in index order.
 
     Tokens are reported per call. The prompt is counted in the first reply; completion tokens are
@@ -86,20 +91,26 @@ def read_generate(payload: Mapping[str, Any], *, unwrap: bool) -> list[Reply]:
 
     Args:
         payload: The JSON reply.
-        unwrap: Whether the text is ``{"choice": ...}``, as `_constraint` asks of response_format.
+        unwrap: Whether the text should be ``{"choice": ...}``, as `_constraint` asks of
+            response_format. Other text is left as it is: the server took no notice.
+        stop: Strings that end the reply, where the server was not told of them.
 
     Raises:
         BadReply: No choices, or a choice without readable text.
     """
-    choices = _choices(payload)
+    choices = choices_of(payload)
     replies = []
     for choice in choices:
-        text, finish = _text(choice)
+        text, finish, reasoning = text_of(choice)
         if unwrap and finish == "stop":
             text = _unwrap(text)
-        replies.append((text, finish))
+        places = [place for one in stop if (place := text.find(one)) >= 0]
+        if places:
+            text, finish = text[: min(places)], "stop"
+        replies.append((text, finish, reasoning))
     usage = read_usage(payload)
-    shares = _share(usage.completion_tokens, [len(text) for text, _ in replies])
+    lengths = [len(text) + len(reasoning) for text, _, reasoning in replies]
+    shares = _share(usage.completion_tokens, lengths)
     return [
         Reply(
             text=text,
@@ -109,39 +120,12 @@ def read_generate(payload: Mapping[str, Any], *, unwrap: bool) -> list[Reply]:
                 share,
                 usage.cached_tokens if index == 0 else 0,
             ),
+            reasoning=reasoning,
         )
-        for index, ((text, finish), share) in enumerate(zip(replies, shares, strict=True))
+        for index, ((text, finish, reasoning), share) in enumerate(
+            zip(replies, shares, strict=True)
+        )
     ]
-
-
-def read_label(payload: Mapping[str, Any], labels: Sequence[str]) -> Reply:
-    """Return the log-probability of each label among the reported next tokens.
-
-    A token counts for a label when it equals it without surrounding white space. A label none of
-    whose tokens was reported is None: it is less likely than those, but how likely is unknown.
-
-    Raises:
-        BadReply: No log-probabilities, or unreadable ones.
-    """
-    return _read_first_token(payload, [_spelled(label) for label in labels])
-
-
-def read_label_ids(payload: Mapping[str, Any], ids: Sequence[Sequence[int]]) -> Reply | None:
-    """Return the log-probability of each label from the exact values of its token ids.
-
-    Returns:
-        None when the server ignored ``logprob_token_ids`` and reported something else.
-
-    Raises:
-        BadReply: No log-probabilities, or unreadable ones.
-    """
-    named = [frozenset(f"token_id:{value}" for value in values) for values in ids]
-    refused = _text(_choices(payload)[0])[1] == "refusal"
-    if not refused:
-        reported = {token for token, _ in _first_token(payload)}
-        if not all(values <= reported for values in named):
-            return None
-    return _read_first_token(payload, [values.__contains__ for values in named])
 
 
 def read_usage(payload: Mapping[str, Any]) -> Usage:
@@ -151,8 +135,8 @@ def read_usage(payload: Mapping[str, Any]) -> Usage:
         return Usage()
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    prompt = _count(usage.get("prompt_tokens"))
-    return Usage(prompt, _count(usage.get("completion_tokens")), min(_count(cached), prompt))
+    prompt = count_of(usage.get("prompt_tokens"))
+    return Usage(prompt, count_of(usage.get("completion_tokens")), min(count_of(cached), prompt))
 
 
 def read_models(payload: Mapping[str, Any]) -> dict[str, str]:
@@ -194,21 +178,24 @@ def _one_of(choices: Sequence[str]) -> dict[str, Any]:
 
 
 def _unwrap(text: str) -> str:
+    """Return the choice out of its envelope, fenced or not; the text itself if there is none."""
+    fenced = _FENCED.fullmatch(text)
     try:
-        value = orjson.loads(text)[_CHOICE]
+        value = orjson.loads(fenced[1] if fenced else text)[_CHOICE]
     except (orjson.JSONDecodeError, TypeError, KeyError):
-        raise BadReply("the reply does not follow its schema") from None
-    if not isinstance(value, str):
-        raise BadReply("the reply does not follow its schema")
-    return value
+        return text
+    return value if isinstance(value, str) else text
 
 
-def _choices(payload: Mapping[str, Any]) -> list[Any]:
+def choices_of(payload: Mapping[str, Any]) -> list[Any]:
+    """Return the choices in index order.
+
+    Raises:
+        BadReply: There are none.
+    """
     choices = payload.get("choices")
     if not isinstance(choices, list) or not choices:
-        error = payload.get("error")
-        words = f": {str(error)[:200]}" if error else ""
-        raise BadReply(f"the reply has no choices{words}")
+        raise BadReply("the reply has no choices")
     if len(choices) > 1 and all(
         isinstance(one, dict) and _is_int(one.get("index")) for one in choices
     ):
@@ -216,65 +203,54 @@ def _choices(payload: Mapping[str, Any]) -> list[Any]:
     return choices
 
 
-def _text(choice: Any) -> tuple[str, str]:
-    """Return text and finish of one choice."""
+def text_of(choice: Any) -> tuple[str, str, str]:
+    """Return text, finish and reasoning of one choice.
+
+    Raises:
+        BadReply: It has none, or is an error instead.
+    """
     message = choice.get("message") if isinstance(choice, dict) else None
+    finish = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if finish == "error" or (isinstance(choice, dict) and choice.get("error")):
+        raise BadReply("a choice is an error", error=choice.get("error") or "no explanation")
     if not isinstance(message, dict):
         raise BadReply("a choice has no message")
-    finish = choice.get("finish_reason")
     if finish is not None and not isinstance(finish, str):
         raise BadReply("finish_reason is not text")
     refused = message.get("refusal")
     if isinstance(refused, str) and refused:
-        return refused, "refusal"
+        return refused, "refusal", ""
     content = message.get("content")
+    thought = message.get("reasoning_content") or message.get("reasoning") or ""
+    reasoning = thought if isinstance(thought, str) else ""
+    if isinstance(content, list):
+        content, inside = _of_parts(content)
+        reasoning = reasoning or inside
     # null is what a server sends when nothing but reasoning, or nothing at all, was written.
     if content is not None and not isinstance(content, str):
         raise BadReply("the content of a message is not text")
     if content is None and "content" not in message and finish != "content_filter":
         raise BadReply("a message has no content")
-    return content or "", _FINISH.get(finish or "", finish or "unknown")
+    text, inside = split_reasoning(content or "")
+    finish = _FINISH.get(finish or "", finish or "unknown")
+    return text, finish, f"{reasoning}\n\n{inside}".strip() if inside else reasoning
 
 
-def _first_token(payload: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return the reported candidates for the first token with their log-probabilities."""
-    logprobs = _choices(payload)[0].get("logprobs")
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(content, list) or not content or not isinstance(content[0], dict):
-        raise BadReply("the reply has no log-probabilities")
-    top = content[0].get("top_logprobs")
-    candidates = [content[0], *top] if isinstance(top, list) else [content[0]]
-    # The chosen token is reported apart and again among the candidates. Two tokens may look alike
-    # (vLLM shows both spellings of SentencePiece without the space) but differ in value.
-    found: dict[tuple[str, float], None] = {}
-    for candidate in candidates:
-        token = candidate.get("token") if isinstance(candidate, dict) else None
-        value = candidate.get("logprob") if isinstance(candidate, dict) else None
-        if not isinstance(token, str) or isinstance(value, bool):
-            raise BadReply("a log-probability has no token")
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise BadReply("a log-probability is not a number")
-        found[token, float(value)] = None
-    return list(found)
-
-
-def _read_first_token(payload: Mapping[str, Any], matches: Sequence[Any]) -> Reply:
-    text, finish = _text(_choices(payload)[0])
-    usage = read_usage(payload)
-    if finish == "refusal":
-        return Reply(text, finish, (None,) * len(matches), usage=usage)
-    candidates = _first_token(payload)
-    values = tuple(
-        log_sum([value for token, value in candidates if match(token)]) for match in matches
-    )
-    return Reply(text, finish, values, usage=usage)
-
-
-def _spelled(label: str) -> Any:
-    def matches(token: str) -> bool:
-        return token.strip() == label
-
-    return matches
+def _of_parts(parts: Sequence[Any]) -> tuple[str, str]:
+    """Return the text of content that is a list, and the reasoning in it."""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict):
+            kind = str(part.get("type", "text"))
+            inside = part.get("text") or part.get(kind) or part.get("content") or ""
+            text = inside if isinstance(inside, str) else "".join(_of_parts(inside))
+            (thoughts if kind in _THOUGHT else texts).append(text)
+        else:
+            raise BadReply("a part of a message's content is not readable")
+    return "".join(texts), "\n\n".join(thoughts)
 
 
 def _share(total: int, lengths: Sequence[int]) -> list[int]:
@@ -286,10 +262,6 @@ def _share(total: int, lengths: Sequence[int]) -> list[int]:
         run += weight
         ends.append(total * run // whole)
     return [end - start for start, end in itertools.pairwise(ends)]
-
-
-def _count(value: Any) -> int:
-    return value if _is_int(value) and value > 0 else 0
 
 
 def _is_int(value: Any) -> bool:

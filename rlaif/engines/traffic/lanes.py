@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from rlaif.engines.traffic.limits import AdaptiveLimit, Bucket, Circuit
+from rlaif.engines.traffic.limits import AdaptiveLimit, Bucket, CircuitBreaker
 
 WORTH_SAYING_S = 1.0
 """A suspicion that the next probe lifts is no news."""
@@ -121,7 +121,7 @@ class Lane:
         self.limit = AdaptiveLimit(
             start=bounds.start, minimum=bounds.minimum, maximum=bounds.maximum
         )
-        self.circuit = Circuit(
+        self.circuit = CircuitBreaker(
             max_outage_s=bounds.max_outage_s, max_throttle_s=bounds.max_throttle_s
         )
         self.probing = asyncio.Lock()

@@ -147,7 +147,7 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Circuit:
+class CircuitBreaker:
     """Whether a server is worth asking, from what became of the calls to it.
 
     One row that always fails must not pass for a dead server, so failures alone never open the

@@ -1,16 +1,17 @@
 """Outcomes: what an answer means for the call that was sent. Pure.
 
-A 429 or 503 says nothing about the call, so it is `Later`. A 5xx, or a reply without the promised
-shape, is `Trouble`: it may go right the next time. Anything else that is no 200 is `Refused`.
+A 429 or 503 says nothing about the call, so it is `Throttled`. A 5xx, or a reply without the
+promised shape, is `Failed`: it may go right the next time. Any other status is `Rejected`. Servers
+also put errors into a 200; those mean what the same error means with a status of its own.
 """
 
 import email.utils
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import orjson
-
+from rlaif.engines.traffic.explain import Explanation, explain, explain_value, load_json
 from rlaif.engines.traffic.transport import Answer
 
 T = TypeVar("T")
@@ -20,14 +21,42 @@ TRANSIENT = frozenset({408, 409, 425})
 """Besides every 5xx that is not in THROTTLED."""
 
 OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
+TOO_LONG = re.compile(
+    r"context[ _-]?(length|window|size)|maximum context|max_model_len|maximum model length"
+    r"|(input|prompt|inputs)\W*( token count| tokens)?.{0,60}(exceeds?|longer than|too large)"
+    r"|inputs. tokens . .max_new_tokens. must be"
+    r"|too many (input )?tokens|(prompt|input|message)s? (is|are) too long|maximum prompt length"
+    r"|longer than the maximum|reduce the length of",
+    re.IGNORECASE,
+)
+"""A prompt beyond what the model takes, in the words and codes of about a dozen servers."""
+
+_RATE_LIMIT = re.compile(r"rate.?limit|too.?many.?requests|overloaded|resource.?exhausted")
+LARGEST_COUNT = 2**48
+"""What claims to be more tokens than this is no count."""
 
 
 class BadReply(Exception):  # noqa: N818 - an outcome of reading, handled by the retry loop
-    """A reply that does not have the promised shape. The message says what is wrong with it."""
+    """A reply that does not have the promised shape. The message says what is wrong with it.
+
+    Args:
+        words: What is wrong.
+        kind: What the failure is called.
+        final: Whether the same call would come to the same: then it is not sent again.
+        error: What the server says instead, where it says that it failed.
+    """
+
+    def __init__(
+        self, words: str, *, kind: str = "bad-reply", final: bool = False, error: Any = None
+    ) -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.final = final
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[T]):
+class Success(Generic[T]):
     """A reply that could be read."""
 
     value: T
@@ -36,7 +65,7 @@ class Done(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Throttled:
     """The server is busy: send the call again, at no cost to it."""
 
     retry_after: float | None
@@ -46,7 +75,7 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Failed:
     """Something went wrong that may go right the next time."""
 
     kind: str
@@ -55,18 +84,25 @@ class Trouble:
     """Whether it speaks against the server and not only against the reply."""
 
     unreachable: bool = False
+    final: bool = False
+    """Whether another attempt would come to the same."""
+
+    billed: Any = None
+    """The payload of a success that could not be used, and was paid for all the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """The server will not do this; asking again is useless."""
 
     status: int
     words: str
     code: str
+    fields: tuple[str, ...] = ()
+    """Fields of the request that the server names as the reason."""
 
 
-Outcome = Done[T] | Later | Trouble | Refused
+Outcome = Success[T] | Throttled | Failed | Rejected
 
 
 def read_answer(answer: Answer, read: Callable[[dict[str, Any]], T], now: float) -> Outcome[T]:
@@ -77,23 +113,57 @@ def read_answer(answer: Answer, read: Callable[[dict[str, Any]], T], now: float)
         read: Makes the value from the JSON object of a success, or raises `BadReply`.
         now: Unix time, for a Retry-After that is a date.
     """
-    status = answer.status
-    if 200 <= status < 300:
-        try:
-            payload = orjson.loads(answer.body)
-            if not isinstance(payload, dict):
-                raise BadReply("the reply is not a JSON object")
-            return Done(read(payload), _tokens(payload))
-        except orjson.JSONDecodeError:
-            return Trouble("bad-reply", "the reply is not valid JSON")
-        except BadReply as bad:
-            return Trouble("bad-reply", str(bad))
-    words, code = explain(answer)
-    if status in THROTTLED and not any(name in code for name in OUT_OF_MONEY):
-        return Later(read_retry_after(answer.headers, now), f"HTTP {status}: {words}")
-    if status in TRANSIENT or (status >= 500 and status not in THROTTLED):
-        return Trouble(f"http-{status}", f"HTTP {status}: {words}", failing=status >= 500)
-    return Refused(status, words, code)
+    if not 200 <= answer.status < 300:
+        return _failure(answer.status, explain(answer.body), answer.headers, now)
+    try:
+        payload = load_json(answer.body)
+    except ValueError:
+        return Failed("bad-reply", "the reply is not valid JSON")
+    if not isinstance(payload, dict):
+        payload = {"error": payload} if _is_error_list(payload) else None
+        if payload is None:
+            return Failed("bad-reply", "the reply is not a JSON object")
+    if payload.get("error") and not payload.get("choices"):
+        return _error_inside(payload["error"], payload, answer.headers, now)
+    try:
+        return Success(read(payload), count_of(_total(payload)))
+    except BadReply as bad:
+        if bad.error is not None:
+            return _error_inside(bad.error, payload, answer.headers, now)
+        return Failed(bad.kind, str(bad), final=bad.final, billed=payload)
+
+
+def _is_error_list(payload: Any) -> bool:
+    return isinstance(payload, list) and any(
+        isinstance(one, dict) and one.get("error") for one in payload
+    )
+
+
+def _error_inside(
+    error: Any, payload: dict[str, Any], headers: Mapping[str, str], now: float
+) -> Outcome[Any]:
+    """Sort an error that came with status 200: by the status it names, else it may pass."""
+    said = explain_value({"error": error})
+    named = [int(code) for code in said.code.split() if code.isascii() and code.isdigit()]
+    status = next((code for code in named if 400 <= code < 600), None)
+    if status is None and _RATE_LIMIT.search(said.code):
+        status = 429
+    if status is not None:
+        outcome = _failure(status, said, headers, now)
+        if not isinstance(outcome, Failed):
+            return outcome
+    return Failed("error-in-reply", f"an error instead of a reply: {said.words}", billed=payload)
+
+
+def _failure(
+    status: int, said: Explanation, headers: Mapping[str, str], now: float
+) -> Throttled | Failed | Rejected:
+    if status in THROTTLED and not any(name in said.code for name in OUT_OF_MONEY):
+        return Throttled(read_retry_after(headers, now), f"HTTP {status}: {said.words}")
+    too_long = status >= 500 and TOO_LONG.search(f"{said.code} {said.words}")
+    if status in TRANSIENT or (status >= 500 and status not in THROTTLED and not too_long):
+        return Failed(f"http-{status}", f"HTTP {status}: {said.words}", failing=status >= 500)
+    return Rejected(status, said.words, said.code, said.fields)
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -111,26 +181,14 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return seconds
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def explain(answer: Answer) -> tuple[str, str]:
-    """Return the server's words, at most 300 characters, and its error code in lower case."""
-    try:
-        payload = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        payload = answer.body.decode("utf-8", "replace")
-    code = ""
-    if isinstance(payload, dict):
-        error = payload.get("error", payload)
-        if isinstance(error, dict):
-            code = f"{error.get('code') or ''} {error.get('type') or ''}".strip().lower()
-            error = error.get("message") or error.get("detail") or error
-        payload = error
-    text = payload if isinstance(payload, str) else str(payload)
-    text = " ".join(text.split())
-    return (text if len(text) <= 300 else text[:299] + "…") or "no explanation", code
+def count_of(value: Any) -> int:
+    """Return a count of tokens as a server gives it; 0 for what can be none."""
+    known = isinstance(value, int) and not isinstance(value, bool)
+    return value if known and 0 < value <= LARGEST_COUNT else 0
 
 
 def _number(text: str | None) -> float | None:
@@ -141,7 +199,6 @@ def _number(text: str | None) -> float | None:
     return number if 0.0 <= number < float("inf") else None
 
 
-def _tokens(payload: Mapping[str, Any]) -> float:
+def _total(payload: Mapping[str, Any]) -> Any:
     usage = payload.get("usage")
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return float(total) if isinstance(total, int | float) and total > 0 else 0.0
+    return usage.get("total_tokens") if isinstance(usage, dict) else None

@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from rlaif.engines.traffic.explain import explain
 from rlaif.engines.traffic.lanes import Lane, enter
 from rlaif.engines.traffic.outcomes import (
-    Done,
-    Later,
+    Failed,
     Outcome,
-    Refused,
-    Trouble,
-    explain,
+    Rejected,
+    Success,
+    Throttled,
     read_answer,
 )
 from rlaif.engines.traffic.transport import Answer, NoAnswer, Transport
@@ -47,7 +47,9 @@ class Sender:
         lanes: One per base_url, all with the same model.
         max_attempts: How often one call is tried; delays by 429, 503 or an outage do not count.
         probe_timeout_s: How long a server may take to answer a probe.
-        redact: Takes secrets out of the server's words.
+        redact: Takes secrets out of the server's words, and cuts them.
+        query: Added to every URL, such as ``?api-version=2024-10-21``; empty for none.
+        on_billed: Told the payload of every success that could not be used: it was paid for.
     """
 
     def __init__(
@@ -58,12 +60,16 @@ class Sender:
         max_attempts: int,
         probe_timeout_s: float,
         redact: Callable[[str], str],
+        query: str = "",
+        on_billed: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.transport = transport
         self.lanes = tuple(lanes)
         self._max_attempts = max_attempts
         self._probe_timeout_s = probe_timeout_s
         self._redact = redact
+        self._query = query
+        self._on_billed = on_billed
         # Jitter only spreads calls in time; it never reaches a result.
         self._jitter = random.Random()
         self._probes: dict[Lane, asyncio.Task[None]] = {}
@@ -76,7 +82,7 @@ class Sender:
         *,
         tokens: float = 0.0,
         max_attempts: int | None = None,
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Send until it is answered, refused or hopeless.
 
         Args:
@@ -87,7 +93,7 @@ class Sender:
             max_attempts: In place of the usual number; 1 for what must not happen twice.
 
         Raises:
-            CallFailed: Every attempt ended in trouble; ``kind`` says which.
+            CallFailed: Every attempt ended in failure; ``kind`` says which.
             EngineUnavailable: The server is down, or has been refusing work for too long.
         """
         attempts = delays = 0
@@ -99,33 +105,36 @@ class Sender:
             lane.retries += attempts + delays > 0
             spare = 0.0
             try:
-                outcome = await self._exchange(url_of(lane.base_url, path), carry, read)
-                if isinstance(outcome, Done):
+                outcome = await self._exchange(self.url_of(lane.base_url, path), carry, read)
+                if isinstance(outcome, Success):
                     lane.succeed(first_try=attempts + delays == 0)
                     spare = tokens - outcome.tokens if outcome.tokens else 0.0
                     return outcome.value
-                wait = self._digest(lane, outcome, attempts, delays)
+                wait = self._update_lane(lane, outcome, attempts, delays)
             finally:
                 lane.release(spare)
             match outcome:
-                case Refused():
+                case Rejected():
                     return outcome
-                case Later():
+                case Throttled():
                     delays += 1
-                case Trouble(unreachable=True):
-                    attempts += not await self._outlive(lane)
+                case Failed(unreachable=True):
+                    attempts += not await self._wait_for_recovery(lane)
                     troubled.append(lane)
-                case Trouble():
+                case Failed():
                     attempts += 1
                     troubled.append(lane)
-            if isinstance(outcome, Trouble) and attempts >= most:
-                raise self._lost(lane, outcome, attempts)
+            if isinstance(outcome, Failed):
+                if outcome.billed is not None:
+                    self._on_billed(outcome.billed)
+                if outcome.final or attempts >= most:
+                    raise self._lost(lane, outcome, attempts)
             await asyncio.sleep(wait)
 
-    def _lost(self, lane: Lane, trouble: Trouble, attempts: int) -> EngineError:
+    def _lost(self, lane: Lane, failure: Failed, attempts: int) -> EngineError:
         """Return the error for a call that is given up: its own, unless all others fare alike."""
-        words = self._redact(trouble.words)
-        if trouble.failing:
+        words = self._redact(failure.words)
+        if failure.failing:
             lane.circuit.lost(lane.now())
         if all(other.circuit.hopeless(lane.now()) for other in self.lanes):
             return EngineUnavailable(
@@ -133,7 +142,12 @@ class Sender:
                 hint="see what the server logs; then repeat the command with --retry-failed, which "
                 "also tries again what is recorded as failed",
             )
-        return CallFailed(f"{lane.base_url}: {words}", kind=trouble.kind, attempts=attempts)
+        return CallFailed(f"{lane.base_url}: {words}", kind=failure.kind, attempts=attempts)
+
+    def url_of(self, base_url: str, path: str) -> str:
+        """Return the URL of a path at a server, with the query."""
+        url = url_of(base_url, path)
+        return url + (self._query.replace("?", "&", 1) if "?" in path else self._query)
 
     async def _exchange(
         self, url: str, carry: Carry, read: Callable[[dict[str, Any]], T]
@@ -142,8 +156,10 @@ class Sender:
             answer = await carry(url)
         except NoAnswer as nothing:
             if nothing.kind == "truncated":
-                return Trouble("bad-reply", f"the reply broke off ({nothing.words})", failing=True)
-            return Trouble(
+                return Failed("bad-reply", f"the reply broke off ({nothing.words})", failing=True)
+            if nothing.kind == "too-large":
+                return Failed("too-large", nothing.words, final=True)
+            return Failed(
                 nothing.kind,
                 nothing.words,
                 failing=True,
@@ -151,20 +167,20 @@ class Sender:
             )
         return read_answer(answer, read, time.time())
 
-    def _digest(self, lane: Lane, outcome: Outcome[T], attempts: int, delays: int) -> float:
+    def _update_lane(self, lane: Lane, outcome: Outcome[T], attempts: int, delays: int) -> float:
         """Tell the lane what happened; return how long to wait before the next try."""
         spread = 0.5 + 0.5 * self._jitter.random()
         match outcome:
-            case Later(retry_after=None):
+            case Throttled(retry_after=None):
                 wait = spread * min(BACKOFF_S * 2.0 ** min(delays + 1, 10), LONGEST_BACKOFF_S)
                 self._throttle(lane, wait, outcome, hold=False)
-            case Later():
+            case Throttled():
                 # Never earlier than asked; a little later, so that not all come back at once.
                 named = min(outcome.retry_after or 0.0, lane.circuit.max_throttle_s)
                 floor = 0.05 * 2.0 ** min(delays, 6)  # some servers say 0 and mean "soon"
                 wait = max(named, floor) * (1.0 + 0.1 * self._jitter.random())
                 self._throttle(lane, wait, outcome, hold=True)
-            case Trouble():
+            case Failed():
                 if outcome.failing:
                     lane.limit.troubled()
                     lane.circuit.failed(
@@ -176,7 +192,7 @@ class Sender:
                 wait = 0.0
         return wait
 
-    def _throttle(self, lane: Lane, wait: float, outcome: Later, *, hold: bool) -> None:
+    def _throttle(self, lane: Lane, wait: float, outcome: Throttled, *, hold: bool) -> None:
         lane.throttle(wait, hold=hold)
         now = lane.now()
         if all(other.circuit.exhausted(now) for other in self.lanes):
@@ -197,16 +213,16 @@ class Sender:
         while True:
             # A lane that is down comes back through the calls that pass by.
             self._begin_probes()
-            well = self._well()
-            if not well:
-                await self._outlive(self.lanes[0])
+            healthy = self._healthy()
+            if not healthy:
+                await self._wait_for_recovery(self.lanes[0])
                 continue
-            lane = await enter([one for one in well if one not in troubled] or well, tokens)
+            lane = await enter([one for one in healthy if one not in troubled] or healthy, tokens)
             if not lane.circuit.suspected:
                 return lane
             lane.release(tokens)
 
-    async def _outlive(self, lane: Lane) -> bool:
+    async def _wait_for_recovery(self, lane: Lane) -> bool:
         """Wait until some server answers again; return whether there was anything to outlive.
 
         Raises:
@@ -215,13 +231,13 @@ class Sender:
         outage = False
         while True:
             self._begin_probes()
-            if self._well():
+            if self._healthy():
                 return outage or lane.circuit.suspected
             now = lane.now()
             if all(other.circuit.given_up(now) for other in self.lanes):
                 # What is being asked just now may still answer.
                 await self._probed(asyncio.ALL_COMPLETED)
-                if not self._well():
+                if not self._healthy():
                     raise self._unavailable()
             else:
                 resting = [other for other in self.lanes if other not in self._probes]
@@ -229,9 +245,9 @@ class Sender:
                 await self._probed(
                     asyncio.FIRST_COMPLETED, None if due is None else max(0.01, due - now)
                 )
-                outage = not self._well()
+                outage = not self._healthy()
 
-    def _well(self) -> list[Lane]:
+    def _healthy(self) -> list[Lane]:
         return [lane for lane in self.lanes if not lane.circuit.suspected]
 
     def _begin_probes(self) -> None:
@@ -273,12 +289,12 @@ class Sender:
                 return  # another engine at this server has asked meanwhile
             try:
                 answer = await self.transport.get(
-                    url_of(lane.base_url, "/models"), self._probe_timeout_s
+                    self.url_of(lane.base_url, "/models"), self._probe_timeout_s
                 )
             except NoAnswer as nothing:
                 circuit.probed(lane.now(), alive=False, reason=self._redact(nothing.words))
                 return
-            words = f"HTTP {answer.status}: {self._redact(explain(answer)[0])}"
+            words = f"HTTP {answer.status}: {self._redact(explain(answer.body).words)}"
             circuit.probed(lane.now(), alive=answer.status < 500, reason=words)
 
     def _unavailable(self) -> EngineUnavailable:

@@ -9,7 +9,7 @@ one the limits never see, and a redirect could carry the key to another host.
 
 import asyncio
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -24,7 +24,7 @@ KEEP_ALIVE_S = 4.0
 written just as the server closes is lost."""
 
 TransportKind = Literal["sdk", "fast", "batch"]
-NoAnswerKind = Literal["unreachable", "connection", "timeout", "truncated"]
+NoAnswerKind = Literal["unreachable", "connection", "timeout", "truncated", "too-large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class NoAnswer(Exception):  # noqa: N818 - an outcome of sending, handled by the
 
     Args:
         kind: ``unreachable`` (no connection was made), ``connection`` (it broke before an answer),
-            ``timeout`` or ``truncated`` (it broke inside the answer).
+            ``timeout``, ``truncated`` (it broke inside the answer) or ``too-large``.
         words: What happened, in one line.
     """
 
@@ -64,6 +64,8 @@ class Wiring:
 
     connect_timeout_s: float
     connections: int
+    max_reply_bytes: int = 64 * 2**20
+    """Of one answer, unpacked. What is longer is not read to its end."""
 
 
 class Transport(Protocol):
@@ -129,6 +131,7 @@ class FastTransport:
             sock_connect=wiring.connect_timeout_s, sock_read=wiring.timeout_s
         )
         self._client_timeout = aiohttp.ClientTimeout
+        self._most = wiring.max_reply_bytes
         self._session = aiohttp.ClientSession(
             connector=_connector(wiring),
             headers=wiring.headers,
@@ -142,7 +145,7 @@ class FastTransport:
         """Send JSON bytes."""
         try:
             async with self._session.post(url, data=body, allow_redirects=False) as response:
-                return Answer(response.status, response.headers, await response.read())
+                return await self._answer(response)
         except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
             raise _no_answer(error) from None
 
@@ -151,7 +154,7 @@ class FastTransport:
         timeout = self._client_timeout(total=timeout_s)
         try:
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-                return Answer(response.status, response.headers, await response.read())
+                return await self._answer(response)
         except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
             raise _no_answer(error) from None
 
@@ -168,7 +171,7 @@ class FastTransport:
                 async with self._session.post(
                     url, data=payload, headers=headers, timeout=self._patient, allow_redirects=False
                 ) as response:
-                    return Answer(response.status, response.headers, await response.read())
+                    return await self._answer(response)
             except Exception as error:  # noqa: BLE001 - sorted by type, as above
                 raise _no_answer(error) from None
 
@@ -184,12 +187,20 @@ class FastTransport:
                 url, timeout=self._patient, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    return Answer(response.status, response.headers, await response.read())
+                    return await self._answer(response)
                 async for piece in response.content.iter_chunked(1 << 20):
                     keep(piece)
                 return Answer(response.status, response.headers, b"{}")
         except Exception as error:  # noqa: BLE001 - sorted by type, as above
             raise _no_answer(error) from None
+
+    async def _answer(self, response: "aiohttp.ClientResponse") -> Answer:
+        headers = response.headers
+        if _is_short(headers, self._most):
+            body = await response.read()
+        else:
+            body = await _read_within(response.content.iter_any(), self._most)
+        return Answer(response.status, headers, body)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -205,6 +216,9 @@ class SdkTransport:
 
         self._timeout_s = wiring.timeout_s
         self._as_is = httpx2.Response
+        # Where the key travels in another header, the client would send a placeholder of its own.
+        bare = "Authorization" not in wiring.headers
+        self._options: Any = {"headers": {"Authorization": openai.Omit()}} if bare else {}
         self._status_error = openai.APIStatusError
         self._lost = openai.APIConnectionError
         self._client = openai.AsyncOpenAI(
@@ -224,16 +238,30 @@ class SdkTransport:
         )
         # The client fills these from the environment; they belong to OpenAI, not to every server.
         self._client.organization = self._client.project = self._client.admin_api_key = None
+        self._most = wiring.max_reply_bytes
+        hooks = self._client._client.event_hooks
+        self._client._client.event_hooks = {
+            **hooks,
+            "response": [*hooks["response"], self._read_within_limit],
+        }
 
     async def post(self, url: str, body: bytes) -> Answer:
         """Send JSON bytes."""
         return await self._send(
-            self._client.post(url, content=body, cast_to=self._as_is), self._timeout_s
+            self._client.post(url, content=body, cast_to=self._as_is, options=self._options),
+            self._timeout_s,
         )
 
     async def get(self, url: str, timeout_s: float) -> Answer:
         """Fetch."""
-        return await self._send(self._client.get(url, cast_to=self._as_is), timeout_s)
+        return await self._send(
+            self._client.get(url, cast_to=self._as_is, options=self._options), timeout_s
+        )
+
+    async def _read_within_limit(self, response: Any) -> None:
+        """Read the body before the client does, who would read it to whatever end it has."""
+        if not _is_short(response.headers, self._most):
+            response._content = await _read_within(response.aiter_bytes(), self._most)
 
     async def _send(self, sending: Any, timeout_s: float) -> Answer:
         try:
@@ -251,6 +279,31 @@ class SdkTransport:
         await self._client.close()
 
 
+def _is_short(headers: Mapping[str, str], most: int) -> bool:
+    """Return whether the body says how long it is, and is not too long."""
+    length = headers.get("Content-Length", "")
+    if not length.isdigit() or len(length) > 18 or "Content-Encoding" in headers:
+        return False
+    if int(length) > most:
+        raise _too_large(most)
+    return True
+
+
+async def _read_within(pieces: AsyncIterable[bytes], most: int) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+def _too_large(most: int) -> NoAnswer:
+    return NoAnswer(
+        "too-large", f"the reply is larger than {most:,} bytes (options.max_reply_bytes)"
+    )
+
+
 def _connector(wiring: Wiring) -> "aiohttp.TCPConnector":
     import aiohttp
 
@@ -264,6 +317,11 @@ def _no_answer(error: BaseException, lost: type[BaseException] | None = None) ->
     """
     import aiohttp
 
+    inner = error
+    while inner.__cause__ is not None and not isinstance(inner, NoAnswer):
+        inner = inner.__cause__
+    if isinstance(inner, NoAnswer):
+        return inner
     inner = error
     while inner.__cause__ is not None and not isinstance(inner, aiohttp.ClientError | OSError):
         inner = inner.__cause__

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from rlaif.engines.protocol import (
     Usage,
     log_sum,
 )
+from rlaif.engines.turns import split_reasoning
 from rlaif.engines.vllm.host import VllmHost
 from rlaif.engines.vllm.options import VllmOptions, engine_arguments, find_model, read_options
 from rlaif.errors import CallFailed, ConfigError, EngineMissing
@@ -86,6 +88,7 @@ def build_vllm_engine(
         tokenizer,
         variables=settings.chat_template_kwargs,
         context=found.model_config.max_model_len,
+        fold=settings.system == "fold",
     )
     identity = {
         "engine": "vllm",
@@ -96,6 +99,7 @@ def build_vllm_engine(
         "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
         "chat_template_kwargs": settings.chat_template_kwargs,
         "engine_args": settings.engine_args,
+        **({"system": "fold"} if settings.system == "fold" else {}),
     }
     return VllmEngine(host, chat, _ends(chat, config), identity)
 
@@ -171,7 +175,8 @@ class VllmEngine:
         outputs = await run_together(
             [self._host.run(ids, {**values, "seed": seed}) for seed in drawn]
         )
-        replies = {seed: _text(output) for seed, output in zip(drawn, outputs, strict=True)}
+        spoken = [_spoken(output, request.stub) for output in outputs]
+        replies = dict(zip(drawn, spoken, strict=True))
         return [replies[seed if sampling.temperature else 0] for seed in request.seeds]
 
     async def _label(self, request: Label) -> Reply:
@@ -263,6 +268,15 @@ def _constraint(request: Generate) -> Any:
     if request.choices:
         return StructuredOutputsParams(choice=list(request.choices))
     return StructuredOutputsParams(json=orjson.loads(request.schema))
+
+
+def _spoken(output: Any, stub: str) -> Reply:
+    """Return the reply without what the model thought before it."""
+    reply = _text(output)
+    if stub:
+        return reply
+    text, reasoning = split_reasoning(reply.text)
+    return replace(reply, text=text, reasoning=reasoning) if reasoning else reply
 
 
 def _text(output: Any) -> Reply:

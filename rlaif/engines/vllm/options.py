@@ -103,6 +103,11 @@ class VllmOptions(VllmSettings):
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables for the chat template."
     )
+    system: Literal["send", "fold"] = Field(
+        "send",
+        description="fold: the system text stands at the head of the first user turn, for chat "
+        "templates that take no system role.",
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, by name."
     )

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlaif.engines.local.chat import Chat
 from rlaif.errors import CallFailed
-from rlaif.records import Prompt
+from rlaif.records import Message, Prompt
 from tests.engines.local.brute import Brute, user
 from tests.records.test_tool_use import ASKED, WEATHER
 
@@ -102,3 +102,17 @@ def test_a_template_that_leaves_out_a_call_fails_the_call(brute: Brute):
     with pytest.raises(CallFailed, match="leaves out the tool 'weather'") as caught:
         Chat(brute.tokenizer).prompt_ids(Prompt.build(ASKED).messages)
     assert caught.value.kind == "chat-template"
+
+
+def test_system_text_is_folded_where_the_template_takes_no_system_role():
+    tokenizer = spaced()
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{{ messages[0].content }}"
+    )
+    system: Message = {"role": "system", "content": "say"}
+    messages = (system, *user("Yes"))
+    with pytest.raises(CallFailed, match=r"options\.system: fold"):
+        Chat(tokenizer).prompt_ids(messages)
+    plain = Chat(tokenizer).prompt_ids(user("say\n\nYes"))
+    assert Chat(tokenizer, fold=True).prompt_ids(messages) == plain

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from rlaif.engines import Sampling
-from rlaif.engines.local.jobs import Job, Reading, Row
+from rlaif.engines.local.calls import GeneratedSequence, PendingCall, ScoreRequest
 from rlaif.engines.local.queue import Limits, Queue, Work
 
 
@@ -20,12 +20,12 @@ def queue(
     return Queue(workers=workers, wait=wait, vocabulary=vocabulary, shares_prefixes=shares)
 
 
-def reading(*ids: int, first: int | None = None) -> Reading:
-    return Reading(Job(1), list(ids), len(ids) - 1 if first is None else first)
+def score_request(*ids: int, first: int | None = None) -> ScoreRequest:
+    return ScoreRequest(PendingCall(1), list(ids), len(ids) - 1 if first is None else first)
 
 
-def row() -> Row:
-    return Row(Job(1), (0,), [1], False, Sampling(), 0, 5)
+def row() -> GeneratedSequence:
+    return GeneratedSequence(PendingCall(1), (0,), [1], False, Sampling(), 0, 5)
 
 
 def take(
@@ -57,45 +57,51 @@ def test_a_worker_takes_its_share_and_leaves_the_others_theirs():
 
 def test_readings_with_a_long_common_prefix_are_read_together():
     shared = tuple(range(60))
-    same, other = [reading(*shared, n, n) for n in range(3)], reading(*range(500, 560))
+    same, other = [score_request(*shared, n, n) for n in range(3)], score_request(*range(500, 560))
     waiting = queue()
-    waiting.put(readings=[same[0], other, *same[1:]])
-    assert set(take(waiting).readings) == set(same)
-    assert list(take(waiting).readings) == [other]
+    waiting.put(requests=[same[0], other, *same[1:]])
+    assert set(take(waiting).requests) == set(same)
+    assert list(take(waiting).requests) == [other]
 
 
 def test_without_prefix_sharing_padding_alone_decides():
     shared = tuple(range(60))
     waiting = queue(shares=False)
-    waiting.put(readings=[reading(*shared, 1), reading(*shared, 2), reading(*shared, *range(90))])
-    assert [len(one.ids) for one in take(waiting).readings] == [61, 61]
+    waiting.put(
+        requests=[
+            score_request(*shared, 1),
+            score_request(*shared, 2),
+            score_request(*shared, *range(90)),
+        ]
+    )
+    assert [len(one.ids) for one in take(waiting).requests] == [61, 61]
 
 
 def test_a_prefix_ends_where_the_first_thing_is_asked():
     long = tuple(range(60))
     waiting = queue()
-    waiting.put(readings=[reading(*long, 1, first=3), reading(*long, 2, *range(80))])
-    assert len(take(waiting).readings) == 1  # with 3 tokens to share, padding costs more
+    waiting.put(requests=[score_request(*long, 1, first=3), score_request(*long, 2, *range(80))])
+    assert len(take(waiting).requests) == 1  # with 3 tokens to share, padding costs more
 
 
 def test_what_a_worker_has_just_read_costs_nothing_more():
     shared = tuple(range(60))
-    both = [reading(*shared, 1), reading(*shared, 2, *range(70, 90))]
+    both = [score_request(*shared, 1), score_request(*shared, 2, *range(70, 90))]
     waiting = queue()
-    waiting.put(readings=both)
-    assert len(take(waiting).readings) == 2  # padding 20 is cheaper than reading 60 again
-    waiting.put(readings=both)
-    assert len(take(waiting, kept=shared).readings) == 1
+    waiting.put(requests=both)
+    assert len(take(waiting).requests) == 2  # padding 20 is cheaper than reading 60 again
+    waiting.put(requests=both)
+    assert len(take(waiting, kept=shared).requests) == 1
 
 
 def test_cheap_passes_are_not_merged_at_the_price_of_padding():
-    short, long = reading(1, 2, 3), reading(9, *range(40))
+    short, long = score_request(1, 2, 3), score_request(9, *range(40))
     waiting = queue()
-    waiting.put(readings=[short, long])
-    assert list(take(waiting).readings) == [short]
+    waiting.put(requests=[short, long])
+    assert list(take(waiting).requests) == [short]
     waiting = queue()
-    waiting.put(readings=[reading(1, 2, 3), reading(9, *range(40))])
-    assert len(take(waiting, of=limits(pass_cost=100)).readings) == 2
+    waiting.put(requests=[score_request(1, 2, 3), score_request(9, *range(40))])
+    assert len(take(waiting, of=limits(pass_cost=100)).requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -105,26 +111,26 @@ def test_cheap_passes_are_not_merged_at_the_price_of_padding():
 )
 def test_a_batch_ends_at_its_limits(of: Limits):
     waiting = queue(shares=False, vocabulary=100)
-    waiting.put(readings=[reading(n, *range(9)) for n in range(5)])
-    assert [len(take(waiting, of=of).readings) for _ in range(3)] == [2, 2, 1]
+    waiting.put(requests=[score_request(n, *range(9)) for n in range(5)])
+    assert [len(take(waiting, of=of).requests) for _ in range(3)] == [2, 2, 1]
 
 
 def test_the_oldest_reading_is_always_served():
-    first, rest = reading(500, 501), [reading(n, n) for n in range(9)]
+    first, rest = score_request(500, 501), [score_request(n, n) for n in range(9)]
     waiting = queue()
-    waiting.put(readings=[first])
-    waiting.put(readings=rest)
-    assert first in take(waiting).readings
+    waiting.put(requests=[first])
+    waiting.put(requests=rest)
+    assert first in take(waiting).requests
 
 
 def test_what_nobody_waits_for_is_not_handed_out():
-    waiting, rows, readings = queue(), [row(), row()], [reading(1, 2), reading(1, 3)]
-    waiting.put(rows=rows, readings=readings)
-    rows[0].job.future.cancel()
-    readings[0].job.future.cancel()
+    waiting, rows, requests = queue(), [row(), row()], [score_request(1, 2), score_request(1, 3)]
+    waiting.put(rows=rows, requests=requests)
+    rows[0].call.future.cancel()
+    requests[0].call.future.cancel()
     work = take(waiting)
     assert list(work.rows) == rows[1:]
-    assert list(work.readings) == readings[1:]
+    assert list(work.requests) == requests[1:]
 
 
 def test_an_idle_worker_waits_for_more_until_it_is_quiet():

@@ -356,3 +356,54 @@ async def test_closing_twice_is_safe_and_asking_again_reconnects(server, transpo
     await engine.aclose()
     assert await engine.ask(ONE) == first
     await engine.aclose()
+
+
+async def test_azures_deployments_take_their_key_and_version(transport, monkeypatch):
+    monkeypatch.setenv("AZURE_KEY", "azure-secret")
+    async with serving("plain") as server:
+        engine = build_openai_engine(
+            model="test-model",
+            base_url=f"{server.base_url}",
+            api_key_env="AZURE_KEY",
+            options={"provider": "azure", "transport": transport},
+        )
+        await engine.ask(ONE)
+        (seen,) = server.chats()
+        assert seen.headers["api-key"] == "azure-secret"
+        assert "Authorization" not in seen.headers
+        assert server.queries == ["api-version=2024-10-21"]
+        await engine.aclose()
+
+
+async def test_a_key_that_a_server_cuts_short_is_not_shown_either(server, monkeypatch):
+    secret = "sk-very-secret-0123456789abcdef"
+    monkeypatch.setenv("JUDGE_KEY", secret)
+    engine = build_openai_engine(
+        model="test-model", base_url=server.base_url, api_key_env="JUDGE_KEY"
+    )
+    for words in (f"wrong: {secret[:20]}…", "x" * 280 + secret, f"{secret}{secret[:12]}"):
+        server.script.append(error(400, words))
+        with pytest.raises(CallFailed) as failed:
+            await engine.ask(ONE)
+        assert "secret" not in str(failed.value)
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("way", ["endless", "bomb", "long"])
+async def test_a_reply_beyond_the_limit_is_not_read_to_its_end(way, transport):
+    async with serving("plain") as server:
+        server.flood = way
+        engine = engine_for(server, transport=transport, max_reply_bytes=2**20)
+        with pytest.raises(CallFailed, match="max_reply_bytes") as failed:
+            await engine.ask(ONE)
+        assert (failed.value.kind, failed.value.attempts) == ("too-large", 1)
+        server.flood = ""
+        await engine.ask(ONE)
+        await engine.aclose()
+
+
+async def test_a_packed_reply_within_the_limit_is_read(transport):
+    async with serving("plain") as server:
+        server.flood = "packed"
+        (reply,) = await ask(server, ONE, transport=transport)
+        assert reply.text.startswith("This is reply")

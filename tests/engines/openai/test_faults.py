@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rlaif.engines import Label, Reply, Score
+from rlaif.engines import Label, Reply, Score, Usage
 from rlaif.engines.traffic import retries
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from tests.engines.asking import MESSAGES, ask_many, by_both_transports, engine_for, request
@@ -43,7 +43,17 @@ CONTENT: list[tuple[Fault, str]] = [
     (payload({}), "bad-reply"),
     (payload({"choices": []}), "bad-reply"),
     (payload({"choices": [{"message": {"content": 7}}]}), "bad-reply"),
-    (payload({"error": {"message": "upstream broke"}}), "bad-reply"),
+    (payload({"error": {"message": "upstream broke"}}), "error-in-reply"),
+    (payload({"error": {"code": 502, "message": "upstream broke"}}), "error-in-reply"),
+    (payload([{"error": {"code": 500, "message": "upstream broke"}}]), "error-in-reply"),
+    (
+        payload({"choices": [{"message": {"content": "brok"}, "finish_reason": "error"}]}),
+        "error-in-reply",
+    ),
+    (
+        payload({"choices": [{"message": {"content": "brok"}, "error": {"code": 502}}]}),
+        "error-in-reply",
+    ),
 ]
 PASSING = [(*one, way) for one in NETWORK for way in ("sdk", "fast")]
 PASSING += [(*one, "fast") for one in CONTENT]  # read by the same code, whatever carried them
@@ -78,12 +88,42 @@ async def test_lasting_trouble_is_a_failure_of_its_kind(fault, kind, way):
 
 
 @by_both_transports
-async def test_a_label_reply_without_log_probabilities_is_tried_again(transport):
+async def test_a_label_reply_without_log_probabilities_is_asked_for_once(transport):
     lacking = payload({"choices": [{"message": {"content": "A"}, "finish_reason": "length"}]})
     async with serving("plain", lacking) as server:
         engine = engine_for(server, transport=transport)
-        (reply,) = await engine.ask(LABEL)
-        assert None not in reply.label_logprobs
+        with pytest.raises(CallFailed, match="words: true") as failed:
+            await engine.ask(LABEL)
+        assert (failed.value.kind, failed.value.attempts) == ("no-logprobs", 1)
+        assert len(server.chats()) == 1
+        await engine.aclose()
+
+
+async def test_a_rate_limit_inside_a_200_waits_as_a_429_does():
+    for inside in ({"code": 429, "message": "slow down"}, {"code": "rate_limit_exceeded"}):
+        async with serving("plain", payload({"error": inside})) as server:
+            engine = engine_for(server, transport="fast", max_attempts=1)
+            (reply,) = await engine.ask(request())
+            assert reply.text.startswith("This is reply")
+            (stats,) = engine.stats()
+            assert (stats.throttled, stats.requests) == (1, 2)
+            await engine.aclose()
+
+
+async def test_what_is_paid_for_and_cannot_be_used_is_told_once():
+    usage = {"prompt_tokens": 40, "completion_tokens": 2}
+    lacking = payload(
+        {"choices": [{"message": {"content": "A"}, "finish_reason": "length"}], "usage": usage}
+    )
+    empty = payload({"choices": [], "usage": usage})
+    async with serving("plain", lacking, empty) as server:
+        engine = engine_for(server, transport="fast")
+        with pytest.raises(CallFailed):
+            await engine.ask(LABEL)
+        assert engine.take_wasted() == Usage(40, 2)
+        await engine.ask(request())
+        assert engine.take_wasted() == Usage(40, 2)
+        assert engine.take_wasted() is None
         await engine.aclose()
 
 

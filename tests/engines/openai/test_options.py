@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 
-from rlaif.engines import request_key
+from rlaif.engines import Capability, request_key
 from rlaif.engines.openai.engine import build_openai_engine
-from rlaif.engines.openai.options import OpenAIOptions, is_self_hosted, read_options, read_urls
+from rlaif.engines.openai.options import (
+    NO_KEY,
+    OpenAIOptions,
+    is_self_hosted,
+    read_headers,
+    read_options,
+    read_urls,
+)
+from rlaif.engines.openai.providers import PRESETS
 from rlaif.errors import ConfigError, EngineMissing
 from tests.engines.asking import request
 
@@ -206,3 +214,76 @@ def test_no_secret_is_part_of_identity_or_repr(monkeypatch):
         options={"headers_env": {"X-Team": "TEAM"}},
     )
     assert "secret" not in f"{engine!r}{dict(engine.identity)}{engine.stats()}"
+
+
+def test_a_preset_sets_options_that_the_users_own_win_over():
+    assert read_options({"provider": "fireworks"}).top_logprobs == 5
+    assert read_options({"provider": "fireworks", "top_logprobs": 3}).top_logprobs == 3
+    assert read_options({"provider": "mistral"}).rename == {"seed": "random_seed"}
+    assert read_options({"provider": "mistral", "rename": {}}).rename == {}
+
+
+@pytest.mark.parametrize("provider", sorted(PRESETS))
+def test_every_preset_opens_with_an_address_and_a_key(monkeypatch, provider: str):
+    monkeypatch.setenv("SOME_KEY", "sk-of-this-test")
+    preset = PRESETS[provider]
+    engine = build_openai_engine(
+        model="m",
+        base_url=None if preset.base_url else LOCAL,
+        api_key_env="SOME_KEY",
+        options={"provider": provider},
+    )
+    assert engine.identity["base_url"] == (preset.base_url or LOCAL)
+    if not preset.base_url:
+        with pytest.raises(ConfigError, match=f"provider: {provider} needs a base_url"):
+            build_openai_engine(model="m", api_key_env="SOME_KEY", options={"provider": provider})
+
+
+def test_an_unknown_provider_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'mistral'"):
+        read_options({"provider": "mistrall"})
+
+
+def test_a_provider_without_log_probabilities_offers_none(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "k")
+    engine = build_openai_engine(
+        model="m", api_key_env="SOME_KEY", options={"provider": "anthropic"}
+    )
+    offered = engine.capabilities
+    assert not offered & {Capability.TOP_LOGPROBS, Capability.SAMPLES, Capability.STRUCTURED}
+
+
+def test_a_key_is_never_sent_to_openai_because_an_address_is_missing(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "k")
+    engine = build_openai_engine(model="m", api_key_env="SOME_KEY", options={"provider": "gemini"})
+    assert "googleapis" in engine.identity["base_url"]
+
+
+def test_the_key_travels_in_the_header_that_is_named():
+    assert read_headers({}, "k", "api-key")["api-key"] == "k"
+    assert read_headers({}, "k")["Authorization"] == "Bearer k"
+
+
+def test_no_dummy_key_beside_a_header_with_the_real_one(monkeypatch):
+    monkeypatch.setenv("AZURE_KEY", "k")
+    assert "Authorization" not in read_headers({"api-key": "AZURE_KEY"}, NO_KEY)
+    assert read_headers({"X-Team": "AZURE_KEY"}, NO_KEY)["Authorization"] == "Bearer EMPTY"
+
+
+def test_what_is_new_is_in_no_identity_until_it_is_set():
+    assert not {"omit", "system", "api", "provider"} & identity().keys()
+    assert identity(omit=["top_p"])["omit"] == ["top_p"]
+    assert identity(system="fold")["system"] == "fold"
+    assert identity(system="send") == identity()
+    assert identity(rename={"seed": "random_seed"}, query={"v": "1"}) == identity()
+
+
+@pytest.mark.parametrize("options", [{"omit": ["messages"]}, {"rename": {"seed": "model"}}])
+def test_what_a_call_needs_can_be_neither_left_out_nor_replaced(options: dict[str, Any]):
+    with pytest.raises(ConfigError, match=r"leave .* alone"):
+        read_options(options)
+
+
+def test_an_integer_that_no_record_can_hold_is_named():
+    with pytest.raises(ConfigError, match=r"options\.extra_body\.seed: .* too large"):
+        read_options({"extra_body": {"seed": 2**64}})

@@ -1,7 +1,10 @@
 """Bodies and readers, without a server."""
 
 import contextlib
+import json
 import math
+import random
+from copy import copy as copy_of
 from typing import Any
 
 import orjson
@@ -9,14 +12,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rlaif.engines import Generate, Label, Reply, Sampling, Usage
-from rlaif.engines.openai import vllm_extensions, wire
+from rlaif.engines.openai import label_replies, responses, vllm_extensions, wire
+from rlaif.engines.traffic.explain import Explanation, explain, shorten
 from rlaif.engines.traffic.outcomes import (
     BadReply,
-    Done,
-    Later,
-    Refused,
-    Trouble,
-    explain,
+    Failed,
+    Rejected,
+    Success,
+    Throttled,
     read_answer,
     read_retry_after,
 )
@@ -85,10 +88,14 @@ def test_choices_become_an_object_with_an_enum_and_come_back_bare():
     assert replies[0].text == "no"
 
 
-def test_a_reply_that_breaks_its_schema_is_bad():
+def test_a_reply_that_breaks_its_schema_is_left_as_it_is():
     for text in ("no", '{"choose": "no"}', '{"choice": 3}', "[]"):
-        with pytest.raises(BadReply):
-            wire.read_generate(reply_of(text), unwrap=True)
+        assert wire.read_generate(reply_of(text), unwrap=True)[0].text == text
+
+
+def test_a_fenced_choice_is_taken_out_of_its_fence():
+    (reply,) = wire.read_generate(reply_of('```json\n{"choice": "no"}\n```'), unwrap=True)
+    assert reply.text == "no"
 
 
 def test_a_choice_cut_off_by_length_is_kept_as_it_is():
@@ -161,58 +168,147 @@ def test_replies_without_readable_text_are_bad(payload: dict[str, Any]):
 
 def test_label_probabilities_sum_over_spellings_with_white_space():
     payload = label_reply(("A", 0.5), (" B", 0.2), (" A", 0.1), ("B", 0.05), ("Both", 0.01))
-    reply = wire.read_label(payload, ("A", "B"))
+    reply = label_replies.read_label(payload, ("A", "B"))
     assert reply.label_logprobs == pytest.approx((math.log(0.6), math.log(0.25)))
 
 
 def test_a_label_outside_the_reported_tokens_is_unknown():
-    reply = wire.read_label(label_reply(("A", 0.9), ("C", 0.05)), ("A", "B"))
+    reply = label_replies.read_label(label_reply(("A", 0.9), ("C", 0.05)), ("A", "B"))
     assert reply.label_logprobs[0] == pytest.approx(math.log(0.9))
     assert reply.label_logprobs[1] is None
 
 
 def test_two_tokens_that_look_alike_both_count():
-    reply = wire.read_label(label_reply(("A", 0.5), ("A", 0.25)), ("A", "B"))
+    reply = label_replies.read_label(label_reply(("A", 0.5), ("A", 0.25)), ("A", "B"))
     assert reply.label_logprobs[0] == pytest.approx(math.log(0.75))
 
 
 def test_the_chosen_token_counts_even_when_no_candidates_are_listed():
     payload = label_reply(("A", 0.9))
     payload["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = []
-    known, unknown = wire.read_label(payload, ("A", "B")).label_logprobs
+    known, unknown = label_replies.read_label(payload, ("A", "B")).label_logprobs
     assert known == pytest.approx(math.log(0.9))
     assert unknown is None
 
 
 def test_rounding_never_makes_a_probability_above_one():
-    reply = wire.read_label(label_reply(("A", 0.7), (" A", 0.300001)), ("A", "B"))
+    reply = label_replies.read_label(label_reply(("A", 0.7), (" A", 0.300001)), ("A", "B"))
     assert reply.label_logprobs[0] == 0.0
 
 
 def test_a_filtered_label_reply_knows_no_label():
     payload = reply_of("")
     payload["choices"][0] |= {"finish_reason": "content_filter", "logprobs": None}
-    assert wire.read_label(payload, ("A", "B")) == Reply("", "refusal", (None, None))
+    assert label_replies.read_label(payload, ("A", "B")) == Reply("", "refusal", (None, None))
 
 
-@pytest.mark.parametrize("value", [None, "-1", True, [1], float("inf")])
+@pytest.mark.parametrize("value", ["-1", True, [1]])
 def test_a_log_probability_that_is_no_number_is_bad(value: Any):
     payload = label_reply(("A", 0.9))
     payload["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0]["logprob"] = value
     with pytest.raises(BadReply):
-        wire.read_label(payload, ("A", "B"))
+        label_replies.read_label(payload, ("A", "B"))
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"token": "ĠB"},
+        {"token": "▁B"},
+        {"token": "B</w>"},
+        {"token": "<0x42>"},
+        {"token": [32, 66]},
+        {"token": "?", "bytes": [66]},
+        {"token": "ĊB"},
+    ],
+)
+def test_a_label_is_known_however_the_vocabulary_writes_it(spelled: dict[str, Any]):
+    payload = label_reply(("A", 0.5))
+    payload["choices"][0]["logprobs"]["content"][0]["top_logprobs"].append(
+        {"logprob": math.log(0.25), **spelled}
+    )
+    reply = label_replies.read_label(payload, ("A", "B"))
+    assert reply.label_logprobs == pytest.approx((math.log(0.5), math.log(0.25)))
+
+
+def test_bytes_beside_a_token_do_not_count_it_twice():
+    payload = label_reply(("A", 0.5), ("B", 0.25))
+    first = payload["choices"][0]["logprobs"]["content"][0]
+    first["bytes"] = [65]
+    reply = label_replies.read_label(payload, ("A", "B"))
+    assert reply.label_logprobs == pytest.approx((math.log(0.5), math.log(0.25)))
+
+
+@pytest.mark.parametrize("value", [b"null", b"-Infinity", b"NaN"])
+def test_one_alternative_that_cannot_be_leaves_the_others(value: bytes):
+    payload = label_reply(("A", 0.5), ("B", 0.25), ("C", 0.125))
+    payload["choices"][0]["logprobs"]["content"][0]["top_logprobs"][2]["logprob"] = 12345.0
+    body = orjson.dumps(payload).replace(b"12345.0", value)
+    outcome = read_answer(
+        answer(200, body), lambda one: label_replies.read_label(one, ("A", "B", "C")), 0.0
+    )
+    assert isinstance(outcome, Success)
+    known = outcome.value.label_logprobs
+    assert known[:2] == pytest.approx((math.log(0.5), math.log(0.25)))
+    assert known[2] is None
+
+
+def test_log_probabilities_in_the_form_of_text_completions_are_read():
+    payload = reply_of("A")
+    payload["choices"][0]["logprobs"] = {
+        "tokens": ["A"],
+        "token_logprobs": [math.log(0.5)],
+        "top_logprobs": [{"A": math.log(0.5), " B": math.log(0.25)}],
+    }
+    reply = label_replies.read_label(payload, ("A", "B"))
+    assert reply.label_logprobs == pytest.approx((math.log(0.5), math.log(0.25)))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "B", "reasoning_content": "hm"},
+        {"content": "B", "reasoning": "hm"},
+        {"content": "<think>hm</think>\n\nB"},
+        {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "B"}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "B"},
+            ]
+        },
+    ],
+)
+def test_reasoning_is_kept_apart_from_the_reply(message: dict[str, Any]):
+    payload = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    (reply,) = wire.read_generate(payload)
+    assert (reply.text, reply.reasoning) == ("B", "hm")
+    assert Reply.from_json(reply.to_json()) == reply
+
+
+def test_content_in_parts_without_reasoning_is_text():
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    payload = {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
+    assert wire.read_generate(payload)[0].text == "Hello"
+
+
+def test_counts_beyond_any_reply_are_unknown():
+    usage = {"prompt_tokens": 2**63, "completion_tokens": 10**30, "total_tokens": 2**70}
+    assert wire.read_usage({"usage": usage}) == Usage()
+    got = read_answer(answer(200, {"x": 1, "usage": {"total_tokens": 2**63}}), lambda _: 1, 0.0)
+    assert got == Success(1, 0.0)
 
 
 def test_exact_labels_are_read_by_id():
     payload = label_reply(("token_id:9", 0.5), ("token_id:4", 0.2), ("token_id:5", 0.1))
-    reply = wire.read_label_ids(payload, [(4, 5), (9,)])
+    reply = label_replies.read_label_ids(payload, [(4, 5), (9,)])
     assert reply is not None
     assert reply.label_logprobs == pytest.approx((math.log(0.3), math.log(0.5)))
 
 
 def test_a_server_that_ignored_the_ids_is_noticed():
-    assert wire.read_label_ids(label_reply(("token_id:9", 0.5)), [(4,), (9,)]) is None
-    assert wire.read_label_ids(label_reply(("A", 0.5), ("B", 0.4)), [(4,), (9,)]) is None
+    assert label_replies.read_label_ids(label_reply(("token_id:9", 0.5)), [(4,), (9,)]) is None
+    assert label_replies.read_label_ids(label_reply(("A", 0.5), ("B", 0.4)), [(4,), (9,)]) is None
 
 
 def test_ids_of_a_label_are_found_through_both_spellings():
@@ -282,8 +378,8 @@ def test_whatever_json_comes_back_it_is_a_reply_or_a_bad_reply(value: Any):
         for read in (
             lambda one: wire.read_generate(one, unwrap=False),
             lambda one: wire.read_generate(one, unwrap=True),
-            lambda one: wire.read_label(one, ("A", "B")),
-            lambda one: wire.read_label_ids(one, [(1,), (2,)]),
+            lambda one: label_replies.read_label(one, ("A", "B")),
+            lambda one: label_replies.read_label_ids(one, [(1,), (2,)]),
             lambda one: vllm_extensions.read_score(one, [1]),
             vllm_extensions.read_tokens,
             wire.read_models,
@@ -302,19 +398,19 @@ def sort(got: Answer) -> Any:
 
 
 def test_a_good_reply_is_done_with_its_tokens():
-    assert sort(answer(200, {"x": 1, "usage": {"total_tokens": 12}})) == Done(1, 12.0)
+    assert sort(answer(200, {"x": 1, "usage": {"total_tokens": 12}})) == Success(1, 12.0)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"x": NaN}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff"])
 def test_a_200_that_is_no_json_object_is_a_bad_reply(body: bytes):
     outcome = sort(answer(200, body))
-    assert isinstance(outcome, Trouble)
+    assert isinstance(outcome, Failed)
     assert (outcome.kind, outcome.failing) == ("bad-reply", False)
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
 def test_busy_servers_delay(status: int):
-    assert sort(answer(status, {"error": {"message": "busy"}}, retry_after="3")) == Later(
+    assert sort(answer(status, {"error": {"message": "busy"}}, retry_after="3")) == Throttled(
         3.0, f"HTTP {status}: busy"
     )
 
@@ -324,17 +420,17 @@ def test_busy_servers_delay(status: int):
 )
 def test_passing_errors_are_trouble(status: int, failing: bool):
     outcome = sort(answer(status, {"message": "oops"}))
-    assert outcome == Trouble(f"http-{status}", f"HTTP {status}: oops", failing=failing)
+    assert outcome == Failed(f"http-{status}", f"HTTP {status}: oops", failing=failing)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422])
 def test_anything_else_is_refused(status: int):
-    assert isinstance(sort(answer(status, {"detail": "no"})), Refused)
+    assert isinstance(sort(answer(status, {"detail": "no"})), Rejected)
 
 
 def test_a_429_for_an_empty_account_is_refused_and_not_waited_for():
     body = {"error": {"message": "quota", "code": "insufficient_quota"}}
-    assert isinstance(sort(answer(429, body)), Refused)
+    assert isinstance(sort(answer(429, body)), Rejected)
 
 
 @pytest.mark.parametrize(
@@ -349,6 +445,8 @@ def test_a_429_for_an_empty_account_is_refused_and_not_waited_for():
         ({"retry-after": "-5"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "nan"}, None),
+        ({"retry-after": "Wed, 21 Oct 100000000000000000000 07:28:00 GMT"}, None),
+        ({"retry-after": "1" + "0" * 20}, 1e20),
         ({"retry-after": ""}, None),
         ({}, None),
     ],
@@ -359,14 +457,59 @@ def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | 
 
 
 def test_the_words_of_a_server_are_found_and_kept_short():
-    assert explain(answer(400, {"error": {"message": "a\n  b", "code": "X", "type": "Y"}})) == (
-        "a b",
-        "x y",
-    )
-    assert explain(answer(400, {"object": "error", "message": "old vLLM"}))[0] == "old vLLM"
-    assert explain(answer(502, b"<html>Bad Gateway</html>"))[0] == "<html>Bad Gateway</html>"
-    assert explain(answer(500, b""))[0] == "no explanation"
-    assert len(explain(answer(500, b"x" * 5000))[0]) == 300
+    error = {"error": {"message": "a\n  b", "code": "X", "type": "Y", "param": "n"}}
+    assert explain(orjson.dumps(error)) == Explanation("a b", "x y", ("n",))
+    assert explain(b'{"object": "error", "message": "old vLLM"}').words == "old vLLM"
+    assert explain(b"<html>Bad Gateway</html>").words == "<html>Bad Gateway</html>"
+    assert explain(b"").words == "no explanation"
+    assert len(shorten(explain(b"x" * 5000).words)) == 300
+
+
+def test_control_characters_in_a_servers_words_are_taken_out():
+    said = explain(orjson.dumps({"error": {"message": "a\x1b[2Jb\u202ec\x07"}})).words
+    assert said == "a [2Jb c"
+
+
+_BODIES: tuple[Any, ...] = (
+    {**label_reply(("A", 0.5), (" B", 0.25)), "usage": {"prompt_tokens": 3, "total_tokens": 4}},
+    {
+        "status": "completed",
+        "output": [{"content": [{"type": "output_text", "text": "A", "logprobs": [{}]}]}],
+        "usage": {"input_tokens": 1},
+    },
+    {"error": {"message": "x - {'error': {'message': 'y', 'code': 4}}", "code": 429, "param": "n"}},
+    [{"error": {"code": 400, "details": [{"fieldViolations": [{"field": "seed"}]}]}}],
+)
+_JUNK: tuple[Any, ...] = (None, [], {}, True, -1, 2**80, "\ud800", 1e300, [[[{}]]], {"text": [3]})
+
+
+def _spoiled(value: Any, draw: random.Random) -> Any:
+    """Put junk in the place of one value, somewhere inside."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
+        return draw.choice(_JUNK)
+    copy = copy_of(value)
+    key = draw.choice(list(copy)) if isinstance(copy, dict) else draw.randrange(len(copy))
+    copy[key] = _spoiled(copy[key], draw)
+    return copy
+
+
+def test_whatever_is_spoiled_in_an_answer_it_is_sorted_and_never_a_traceback():
+    draw = random.Random(5)
+    readers = [
+        lambda one: wire.read_generate(one, unwrap=True, stop=("A",)),
+        lambda one: label_replies.read_label(one, ("A", "B")),
+        lambda one: label_replies.read_label_ids(one, [(1,), (2,)]),
+        lambda one: wire.read_generate(responses.chat_of(one)),
+        lambda one: label_replies.read_label(responses.chat_of(one), ("A", "B")),
+    ]
+    for _ in range(2000):
+        body = json.dumps(_spoiled(draw.choice(_BODIES), draw)).encode()
+        if draw.random() < 0.3:
+            body = body[: draw.randrange(len(body) + 1)]
+        got = answer(draw.choice([200, 200, 400, 422, 500, 503]), body)
+        for read in readers:
+            outcome = read_answer(got, read, 0.0)
+            assert isinstance(outcome, Success | Throttled | Failed | Rejected)
 
 
 def test_a_conversation_with_tools_is_sent_as_servers_take_it():

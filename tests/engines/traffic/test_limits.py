@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from rlaif.engines.traffic.limits import AdaptiveLimit, Bucket, Circuit
+from rlaif.engines.traffic.limits import AdaptiveLimit, Bucket, CircuitBreaker
 
 
 def run_round(limit: AdaptiveLimit, now: float, *, successes: int, at_once: int) -> None:
@@ -264,14 +264,14 @@ def test_an_estimate_is_settled_by_what_was_used():
 
 
 def test_a_refused_connection_is_suspect_at_once():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     circuit.failed(0.0, "refused", unreachable=True)
     assert circuit.suspected
     assert circuit.next_probe == 0.0
 
 
 def test_ten_failures_in_a_row_are_suspect():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     for at in range(9):
         circuit.failed(float(at), "reset")
     assert not circuit.suspected
@@ -280,7 +280,7 @@ def test_ten_failures_in_a_row_are_suspect():
 
 
 def test_one_answer_between_failures_forgets_them():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     for at in range(9):
         circuit.failed(float(at), "reset")
     circuit.answered()
@@ -289,7 +289,7 @@ def test_one_answer_between_failures_forgets_them():
 
 
 def test_a_living_server_is_never_given_up_whatever_its_rows_do():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     for at in range(1000):
         circuit.failed(float(at), "http-500")
         if circuit.suspected:
@@ -298,7 +298,7 @@ def test_a_living_server_is_never_given_up_whatever_its_rows_do():
 
 
 def test_a_server_that_once_answered_is_given_up_after_the_outage_allowed():
-    circuit = Circuit(max_outage_s=30.0)
+    circuit = CircuitBreaker(max_outage_s=30.0)
     circuit.answered()
     circuit.failed(100.0, "refused", unreachable=True)
     assert not circuit.given_up(200.0)  # no probe has confirmed it yet
@@ -309,7 +309,7 @@ def test_a_server_that_once_answered_is_given_up_after_the_outage_allowed():
 
 
 def test_a_server_that_never_answered_is_given_up_sooner():
-    circuit = Circuit(max_outage_s=30.0, max_unanswered_s=5.0)
+    circuit = CircuitBreaker(max_outage_s=30.0, max_unanswered_s=5.0)
     circuit.failed(0.0, "refused", unreachable=True)
     circuit.probed(0.0, alive=False)
     assert not circuit.given_up(4.9)
@@ -317,7 +317,7 @@ def test_a_server_that_never_answered_is_given_up_sooner():
 
 
 def test_probes_come_at_growing_distances_up_to_five_seconds():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     circuit.failed(0.0, "refused", unreachable=True)
     waits = []
     for _ in range(7):
@@ -327,7 +327,7 @@ def test_probes_come_at_growing_distances_up_to_five_seconds():
 
 
 def test_a_probe_that_is_answered_ends_the_suspicion():
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     circuit.failed(0.0, "refused", unreachable=True)
     circuit.probed(1.0, alive=True)
     assert not circuit.suspected
@@ -335,7 +335,7 @@ def test_a_probe_that_is_answered_ends_the_suspicion():
 
 
 def test_nothing_but_429_for_too_long_is_exhausted():
-    circuit = Circuit(max_throttle_s=100.0)
+    circuit = CircuitBreaker(max_throttle_s=100.0)
     for at in range(0, 100, 10):
         circuit.throttled(float(at), 10.0)
     assert not circuit.exhausted(99.0)
@@ -343,7 +343,7 @@ def test_nothing_but_429_for_too_long_is_exhausted():
 
 
 def test_one_success_between_429s_starts_the_patience_anew():
-    circuit = Circuit(max_throttle_s=100.0)
+    circuit = CircuitBreaker(max_throttle_s=100.0)
     circuit.throttled(0.0, 10.0)
     circuit.answered()
     circuit.throttled(50.0, 10.0)
@@ -351,14 +351,14 @@ def test_one_success_between_429s_starts_the_patience_anew():
 
 
 def test_two_429s_with_an_idle_hour_between_are_no_streak():
-    circuit = Circuit(max_throttle_s=100.0)
+    circuit = CircuitBreaker(max_throttle_s=100.0)
     circuit.throttled(0.0, 10.0)
     circuit.throttled(3600.0, 10.0)
     assert not circuit.exhausted(3600.0)
 
 
 def test_a_server_is_hopeless_after_a_hundred_lost_calls_that_took_as_long_as_an_outage():
-    circuit = Circuit(max_outage_s=30.0)
+    circuit = CircuitBreaker(max_outage_s=30.0)
     for _ in range(99):
         circuit.lost(0.0)
     assert not circuit.hopeless(1000.0)
@@ -368,7 +368,7 @@ def test_a_server_is_hopeless_after_a_hundred_lost_calls_that_took_as_long_as_an
 
 
 def test_one_answer_among_lost_calls_and_a_server_is_not_hopeless():
-    circuit = Circuit(max_outage_s=30.0)
+    circuit = CircuitBreaker(max_outage_s=30.0)
     for second in range(150):
         circuit.lost(float(second))
     assert circuit.hopeless(150.0)

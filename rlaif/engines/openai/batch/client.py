@@ -25,7 +25,7 @@ from rlaif.engines.openai.batch.gather import Gatherer
 from rlaif.engines.openai.batch.jobs import Jobs
 from rlaif.engines.openai.endpoint import Endpoint
 from rlaif.engines.openai.options import BatchOptions
-from rlaif.engines.traffic.outcomes import Done, Later, Refused, Trouble, read_answer
+from rlaif.engines.traffic.outcomes import Failed, Rejected, Success, Throttled, read_answer
 from rlaif.engines.traffic.transport import Answer
 from rlaif.errors import CallFailed, EngineUnavailable
 from rlaif.records import content_id
@@ -104,7 +104,7 @@ class BatchClient:
 
     async def chat(
         self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, seeds: Sequence[int]
-    ) -> T | Refused:
+    ) -> T | Rejected:
         """Ask for a chat completion, as `Endpoint.chat`; it may take a day.
 
         Args:
@@ -120,25 +120,25 @@ class BatchClient:
             line = wire.request_line(custom_id, whole)
         except TypeError as problem:
             raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
-        trouble = Trouble("", "its batch ended before the request was begun")
+        failure = Failed("", "its batch ended before the request was begun")
         for _ in range(self._max_attempts):
             answer = await self._answer(custom_id, line)
-            outcome = trouble if answer is None else read_answer(answer, read, time.time())
+            outcome = failure if answer is None else read_answer(answer, read, time.time())
             match outcome:
-                case Done():
+                case Success():
                     self._endpoint.worked()
                     return outcome.value
-                case Refused():
+                case Rejected():
                     return outcome
-                case Later():
-                    trouble = Trouble("", outcome.words)
-                case Trouble():
-                    trouble = outcome
-        words = self._endpoint.redact(f"{self._endpoint.urls[0]}: {trouble.words}")
-        if not trouble.kind:  # says nothing about this call
+                case Throttled():
+                    failure = Failed("", outcome.words)
+                case Failed():
+                    failure = outcome
+        words = self._endpoint.redact(f"{self._endpoint.urls[0]}: {failure.words}")
+        if not failure.kind:  # says nothing about this call
             words = f"{words} ({self._max_attempts} batches)"
             raise EngineUnavailable(words, hint="repeat the command later to go on")
-        raise CallFailed(words, kind=trouble.kind, attempts=self._max_attempts)
+        raise CallFailed(words, kind=failure.kind, attempts=self._max_attempts)
 
     async def aclose(self) -> None:
         """Stop waiting; what was submitted is taken up by the next process."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from rlaif.engines.openai.batch import wire
 from rlaif.engines.openai.batch.folders import REQUESTS, Kept
 from rlaif.engines.openai.endpoint import Endpoint
-from rlaif.engines.traffic.outcomes import Refused
+from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.errors import CallFailed, EngineError, EngineMissing, EngineUnavailable
 
 T = TypeVar("T")
@@ -43,14 +43,16 @@ class Jobs:
         sent = await self._surely(
             lambda: self._endpoint.upload("/files", path, fields, wire.read_file)
         )
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             if sent.status in (404, 405, 501):
                 raise EngineMissing(
                     f"{self._endpoint.urls[0]} takes no files (HTTP {sent.status}), "
                     "which transport: batch needs",
                     hint="set options.transport to sdk or fast",
                 )
-            raise await self._refused(sent, "see what the server says; repeat the command to go on")
+            raise await self._error_for(
+                sent, "see what the server says; repeat the command to go on"
+            )
         return sent
 
     async def submit(self, kept: Kept, *, run: str) -> str:
@@ -70,8 +72,8 @@ class Jobs:
                     return found.id
                 await asyncio.sleep(self._pause(attempt))
                 continue
-            if isinstance(sent, Refused):
-                raise await self._refused(sent, "repeat the command to go on")
+            if isinstance(sent, Rejected):
+                raise await self._error_for(sent, "repeat the command to go on")
             return sent.id
         raise self._in_vain("takes no batches")
 
@@ -81,12 +83,12 @@ class Jobs:
         while True:
             path = f"/batches?limit=100{after}"
             sent = await self._surely(self._getting(path, wire.read_batches))
-            if isinstance(sent, Refused):
+            if isinstance(sent, Rejected):
                 hint = (
                     f"see at the provider whether a batch named {kept.name} was submitted; if not, "
                     f"delete {kept.folder}"
                 )
-                raise await self._refused(sent, hint)
+                raise await self._error_for(sent, hint)
             page, more = sent
             for batch in page:
                 if batch.name == kept.name and batch.status != "failed":
@@ -98,12 +100,12 @@ class Jobs:
     async def look(self, kept: Kept) -> wire.Batch:
         """Return the batch as it is now."""
         sent = await self._surely(self._getting(f"/batches/{kept.known.batch_id}", wire.read_batch))
-        if isinstance(sent, Refused):
+        if isinstance(sent, Rejected):
             hint = (
                 "a batch belongs to the account that submitted it: set its key; or delete "
                 f"{kept.folder} to ask its requests again, at a second price if it was run"
             )
-            raise await self._refused(sent, hint)
+            raise await self._error_for(sent, hint)
         return sent
 
     async def fetch(self, kept: Kept, batch: wire.Batch) -> None:
@@ -112,24 +114,24 @@ class Jobs:
             with kept.sink(number) as sink:
                 path = f"/files/{file_id}/content"
                 sent = await self._surely(partial(self._endpoint.download, path, sink.begin_again))
-                if isinstance(sent, Refused):
+                if isinstance(sent, Rejected):
                     hint = (
                         f"if the results of {batch.id} are gone, delete {kept.folder} to ask its "
                         "requests again, at a second price"
                     )
-                    raise await self._refused(sent, hint)
+                    raise await self._error_for(sent, hint)
         kept.fetched(len(batch.files))
 
     async def failure(self, problem: wire.Problem) -> EngineError:
         """Return the error for a batch that failed as a whole, for one of its problems."""
-        refused = Refused(400, problem.words, problem.code.lower())
-        return await self._refused(
-            refused, "nothing of this batch was run; mend it and repeat the command to go on"
+        rejected = Rejected(400, problem.words, problem.code.lower())
+        return await self._error_for(
+            rejected, "nothing of this batch was run; mend it and repeat the command to go on"
         )
 
     def _getting(
         self, path: str, read: Callable[[dict[str, Any]], T]
-    ) -> Callable[[], Coroutine[Any, Any, T | Refused]]:
+    ) -> Callable[[], Coroutine[Any, Any, T | Rejected]]:
         return lambda: self._endpoint.send(path, None, read)
 
     async def _surely(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -150,8 +152,8 @@ class Jobs:
             hint="repeat the command later: batches that were submitted are found again",
         )
 
-    async def _refused(self, refused: Refused, hint: str) -> EngineError:
-        problem = await self._endpoint.error_for(refused)
+    async def _error_for(self, rejected: Rejected, hint: str) -> EngineError:
+        problem = await self._endpoint.error_for(rejected)
         if isinstance(problem, CallFailed):  # of the batch, not of a call: no row is to blame
             return EngineUnavailable(problem.message, hint=hint)
         return problem

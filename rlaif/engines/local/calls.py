@@ -1,4 +1,4 @@
-"""Jobs: what one call asked for, on its way through a worker, and how its answer gets back."""
+"""Calls under way: what was asked for, its way through a worker, and how the answer gets back."""
 
 import contextlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rlaif.engines.protocol import Reply, Sampling
 from rlaif.errors import CallFailed
 
 
-class Job:
+class PendingCall:
     """One call. Its answer may come from any thread; whoever asked may have gone away.
 
     Args:
@@ -41,10 +41,10 @@ class Job:
 
 
 @dataclass(eq=False, slots=True)
-class Row:
+class GeneratedSequence:
     """One text to decode."""
 
-    job: Job
+    call: PendingCall
     places: tuple[int, ...]
     """Which replies of the call it gives: several where they must be equal (temperature 0)."""
 
@@ -65,7 +65,7 @@ class Row:
     @property
     def idle(self) -> bool:
         """Whether nothing more is to be written for it."""
-        return self.finished or self.job.over
+        return self.finished or self.call.over
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -79,10 +79,10 @@ class Row:
 
 
 @dataclass(eq=False, slots=True)
-class Reading:
+class ScoreRequest:
     """One sequence to read, and what is asked about the tokens that follow in it."""
 
-    job: Job
+    call: PendingCall
     ids: list[int]
     first: int
     """The first position whose next token is asked about; all later ones are too."""

@@ -1,0 +1,165 @@
+"""Chat: one chat completion, in whatever form the server takes it.
+
+The first call of every form goes ahead of the others, so that what a server refuses costs one call
+and not as many as are in flight. It does not hold them up for long: refusals come at once.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rlaif.engines.openai import rejections, responses
+from rlaif.engines.openai.batch.client import BatchClient
+from rlaif.engines.openai.dialect import Body, Dialect
+from rlaif.engines.openai.endpoint import CHAT, Endpoint
+from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
+from rlaif.errors import CallFailed, EngineError
+
+T = TypeVar("T")
+Read = Callable[[dict[str, Any]], T]
+
+PILOT_S = 2.0
+"""How long other calls of a form wait for the first one."""
+
+_MOST_PILOTS = 3
+"""After so many that came to nothing, calls of a form go together: it is not the form."""
+
+_OURS = frozenset({"temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop"})
+
+
+class Chat:
+    """Chat completions of one model.
+
+    Args:
+        endpoint: The server.
+        dialect: What it takes.
+        batches: Where calls go instead, with ``transport: batch``.
+        by_responses: Whether the Responses API is asked.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        dialect: Dialect,
+        batches: BatchClient | None,
+        *,
+        by_responses: bool,
+    ) -> None:
+        self._endpoint = endpoint
+        self._dialect = dialect
+        self._batches = batches
+        self._by_responses = by_responses
+        self._proven: set[tuple[Any, ...]] = set()
+        self._pilots: dict[tuple[Any, ...], asyncio.Event] = {}
+        self._tried: dict[tuple[Any, ...], int] = {}
+
+    async def ask(
+        self, body: Body, read: Read[T], *, tokens: int, seeds: Sequence[int] = ()
+    ) -> T | Rejected:
+        """Ask, and ask again in another form as long as the server refuses a field.
+
+        Args:
+            body: With every field that is wanted, without the model.
+            read: Makes the value from the reply, or raises `BadReply`.
+            tokens: The most the reply may take.
+            seeds: What tells this call from another with the same body, in batches.
+        """
+        while True:
+            shaped = self._dialect.shape(body)
+            form = _form_of(shaped)
+            if form in self._proven or self._batches is not None:
+                sent = await self._send(shaped, read, tokens, seeds)
+            elif await self._waited(form):
+                continue
+            else:
+                sent = await self._try_form(form, body, read, tokens)
+            if not isinstance(sent, Rejected):
+                self._proven.add(form)
+                return sent
+            told = self._endpoint.told(sent, body)
+            if rejections.is_filtered(told) or TOO_LONG.search(f"{told.code} {told.words}"):
+                return told
+            if self._dialect.shape(body) == shaped and not self._dialect.learn(told, body):
+                return told
+
+    async def error_for(self, rejected: Rejected, body: Mapping[str, Any]) -> EngineError:
+        """Return the error for a call that was refused in every form."""
+        url = self._endpoint.urls[0]
+        if not TOO_LONG.search(f"{rejected.code} {rejected.words}"):
+            whole = self._endpoint.whole(self._dialect.shape(dict(body)))
+            problem = rejections.unsupported(rejected, whole, base_url=url, ours=_OURS)
+            if problem is not None:
+                return problem
+        return await self._endpoint.error_for(rejected)
+
+    async def _waited(self, form: tuple[Any, ...]) -> bool:
+        """Wait for a call of this form that is ahead; return whether it came to an end."""
+        pilot = self._pilots.get(form)
+        if pilot is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PILOT_S):
+                await pilot.wait()
+                return True
+        return False
+
+    async def _try_form(
+        self, form: tuple[Any, ...], body: Body, read: Read[T], tokens: int
+    ) -> T | Rejected:
+        """Send the first call of a form, or one of those that the first kept waiting too long."""
+        shaped = self._dialect.shape(body)
+        if form in self._pilots:
+            return await self._send(shaped, read, tokens)
+        ended = self._pilots[form] = asyncio.Event()
+        try:
+            twice = 2 if "response_format" in shaped else None
+            return await self._send(shaped, read, tokens, max_attempts=twice)
+        except CallFailed as failed:
+            if not failed.kind.startswith("http-5"):
+                raise
+            return await self._without_format(failed, body, read, tokens)
+        finally:
+            del self._pilots[form]
+            ended.set()
+            self._tried[form] = self._tried.get(form, 0) + 1
+            if self._tried[form] >= _MOST_PILOTS:
+                self._proven.add(form)
+
+    async def _without_format(
+        self, failed: CallFailed, body: Body, read: Read[T], tokens: int
+    ) -> T | Rejected:
+        """Try whether it is the format that a server fails at; some answer 500 to it."""
+        while self._dialect.loosen_format(body):
+            with contextlib.suppress(CallFailed):
+                return await self._send(self._dialect.shape(body), read, tokens)
+        self._dialect.forget("response_format")
+        raise failed
+
+    async def _send(
+        self,
+        shaped: Body,
+        read: Read[T],
+        tokens: int,
+        seeds: Sequence[int] = (),
+        max_attempts: int | None = None,
+    ) -> T | Rejected:
+        if self._batches is not None:
+            return await self._batches.chat(shaped, read, seeds=seeds)
+        if not self._by_responses:
+            return await self._endpoint.chat(
+                CHAT, shaped, read, tokens=tokens, max_attempts=max_attempts
+            )
+        return await self._endpoint.chat(
+            responses.RESPONSES,
+            responses.body_of(shaped),
+            lambda payload: read(responses.chat_of(payload)),
+            tokens=tokens,
+            max_attempts=max_attempts,
+        )
+
+
+def _form_of(body: Body) -> tuple[Any, ...]:
+    """Return which fields a body has, and who speaks first; their values do not matter."""
+    messages = body["messages"]
+    return (*body, messages[0]["role"] if messages else "")

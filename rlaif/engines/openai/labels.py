@@ -1,0 +1,137 @@
+"""Labels: how likely each label is as the first token of a reply, exactly or among the likeliest.
+
+vLLM gives the exact values of token ids that are asked for; other servers report their most likely
+tokens. Which of the two a server knows is found out once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from rlaif.engines.openai import label_replies, rejections, vllm_extensions, wire
+from rlaif.engines.openai.chat import Chat
+from rlaif.engines.openai.dialect import OMITTED, Body, Dialect
+from rlaif.engines.openai.endpoint import Endpoint
+from rlaif.engines.openai.options import OpenAIOptions
+from rlaif.engines.protocol import Label, Reply
+from rlaif.engines.traffic.outcomes import Rejected
+from rlaif.errors import CallFailed, EngineError, EngineMissing
+
+LLAMA_CPP = "llamacpp"
+LLAMA_CPP_TOP = 200
+"""How many candidates llama.cpp's server is asked for: it allows as many as one likes."""
+
+
+class Labels:
+    """Asks for labels.
+
+    Args:
+        endpoint: The server.
+        chat: Asks it.
+        dialect: What it takes.
+        options: How labels are to be asked for.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, chat: Chat, dialect: Dialect, options: OpenAIOptions
+    ) -> None:
+        self._endpoint = endpoint
+        self._chat = chat
+        self._dialect = dialect
+        self._options = options
+        # True and False are certain, None is to be found out. Exact values need a server of one's
+        # own, which has no use for batches.
+        known = {"logprob_token_ids": True, "top_logprobs": False}
+        self._exact: bool | None = known.get(options.labels)
+        if options.transport == "batch" or options.api == "responses":
+            self._exact = False
+        self._top: int | None = None
+        self._ids: dict[str, tuple[int, ...]] = {}
+        self._learning = asyncio.Lock()
+        self._worked = False
+
+    async def ask(self, request: Label) -> Reply:
+        """Answer a request for labels."""
+        if self._exact is None and not await self._endpoint.is_vllm():
+            self._exact = False
+        if self._exact is not False:
+            reply = await self._exactly(request)
+            if reply is not None:
+                self._exact = self._worked = True
+                return reply
+            if self._options.labels == "logprob_token_ids":
+                raise EngineMissing(
+                    f"{self._endpoint.urls[0]} does not know logprob_token_ids",
+                    hint="set options.labels to auto or top_logprobs",
+                )
+        body = wire.label_body(
+            request,
+            max_tokens_field=self._dialect.max_tokens_field,
+            top_logprobs=self._top or await self._choose_top(),
+        )
+        sent = await self._chat.ask(
+            body, lambda payload: label_replies.read_label(payload, request.labels), tokens=1
+        )
+        if isinstance(sent, Rejected):
+            return await self._rejected(sent, request, body)
+        self._worked = True
+        if self._exact is None:
+            self._exact = False  # a call that only succeeds the plain way tells how to go on
+            self._dialect.learned["logprob_token_ids"] = OMITTED
+        return sent
+
+    async def _choose_top(self) -> int:
+        options = self._options
+        self._top = options.top_logprobs
+        unsaid = options.labels == "auto" and "top_logprobs" not in options.model_fields_set
+        if unsaid and LLAMA_CPP in (await self._endpoint.models()).values():
+            self._top = self._dialect.learned["top_logprobs"] = LLAMA_CPP_TOP
+        return self._top
+
+    async def _exactly(self, request: Label) -> Reply | None:
+        """Return None when the server does not offer it and another way may be tried."""
+        ids = await self._label_ids(request.labels)
+        if ids is None:
+            return None
+        body = vllm_extensions.exact_label_body(request, ids, self._dialect.max_tokens_field)
+        sent = await self._chat.ask(
+            body, lambda payload: (label_replies.read_label_ids(payload, ids),), tokens=1
+        )
+        if isinstance(sent, Rejected):
+            if self._exact is None and sent.status in (400, 422):
+                return None
+            return await self._rejected(sent, request, body)
+        return sent[0]
+
+    async def _rejected(self, rejected: Rejected, request: Label, body: Body) -> Reply:
+        if rejections.is_filtered(rejected):
+            return wire.refusal(1, len(request.labels))[0]
+        problem: EngineError = await self._chat.error_for(rejected, body)
+        if self._worked and isinstance(problem, EngineMissing):  # it has given some before
+            problem = CallFailed(problem.message, kind="no-logprobs", hint=problem.hint)
+        raise problem
+
+    async def _label_ids(self, labels: Sequence[str]) -> list[tuple[int, ...]] | None:
+        """Return the token ids of each label, asked for once; None when they cannot be had."""
+        if not all(label in self._ids for label in labels):
+            async with self._learning:
+                if not await self._learn_ids([one for one in labels if one not in self._ids]):
+                    return None
+        for label in labels:
+            if not self._ids[label]:
+                raise EngineMissing(
+                    f"the label {label!r} is not a single token of model {self._endpoint.model!r}",
+                    hint="choose labels of one letter or one short word",
+                )
+        return [self._ids[label] for label in labels]
+
+    async def _learn_ids(self, labels: Sequence[str]) -> bool:
+        """Ask how labels are tokenized; return False when the server does not say."""
+        tokens: dict[str, list[int]] = {}
+        texts = {text for one in labels for text in vllm_extensions.spellings(one)}
+        for text in sorted(texts):
+            sent = await self._endpoint.tokenize(vllm_extensions.tokenize_body(text))
+            if isinstance(sent, Rejected):
+                return False
+            tokens[text] = sent
+        self._ids.update({one: vllm_extensions.ids_of_label(tokens, one) for one in labels})
+        return True
