@@ -185,7 +185,8 @@ async def test_no_key_is_ever_written(tmp_path: Path, monkeypatch: pytest.Monkey
         server.key = secret
         config = project(tmp_path, server)
         keys = {"student.api_key_env": "RLAIF_TEST_KEY", "judges.0.api_key_env": "RLAIF_TEST_KEY"}
-        run = await rlaif.agenerate(config, overrides=keys)
+        one = {"judging.orders": "one"}  # this judge likes what it sees first: no pairs from both
+        run = await rlaif.agenerate(config, overrides=keys | one)
     assert run.status().rows == 40
     rlaif.export(run, tmp_path / "export")
     for path in tmp_path.rglob("*"):

@@ -211,6 +211,14 @@ DIALECTS: tuple[Dialect, ...] = (
         {"system": "folded"},
     ),
     Dialect(
+        "mistral-template-system",
+        "samples",
+        with_system(
+            error(400, "Conversation roles must alternate user/assistant/user/assistant/...")
+        ),
+        {"system": "folded"},
+    ),
+    Dialect(
         "openai-system",
         "samples",
         with_system(

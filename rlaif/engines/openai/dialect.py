@@ -29,7 +29,7 @@ _UNSUPPORTED = (
     r"|can't) (?:support|accept|allow|find field)|extra (?:inputs?|fields?)|extraneous|is invalid"
     r"|invalid (?:parameter|argument|field)|isn't supported|removed|deprecated|disabled"
     r"|extra_forbidden|must not be|unavailable"
-    r"|can ?not both"
+    r"|can ?not both|roles must alternate"
 )
 _LIMITED = (
     r"must be|at most|exceeds?|(?:greater|more|less|larger|higher) than|maximum|above|between"
@@ -177,10 +177,11 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "system",
         r"system[ _]?(?:role|message|prompt|instruction)s?|role.{0,12}system|system.{0,8} role"
-        r"|developer instruction|roles must alternate",
+        r"|developer instruction|conversation (?=roles must alternate)",
         _fold_once,
         _fold,
         _has_system,
+        limits=False,  # too long a system text is no reason to fold everyone's
         fields=r"^messages\W+0\W*(role)?$",
     ),
 )
@@ -198,7 +199,7 @@ def complains(rejected: Rejected, name: str, words: str, *, limits: bool = True)
     """
     if rejected.status not in _STATUSES:
         return False
-    complaint = f"{_UNSUPPORTED}|{_LIMITED}|invalid|roles must" if limits else _UNSUPPORTED
+    complaint = f"{_UNSUPPORTED}|{_LIMITED}|invalid" if limits else _UNSUPPORTED
     said = f"{rejected.code} {rejected.words}"
     if rejected.fields:
         named = any(re.search(name, one) for one in rejected.fields)

@@ -61,7 +61,7 @@ def read_label_ids(payload: Mapping[str, Any], ids: Sequence[Sequence[int]]) -> 
 
 def _first_token(
     payload: Mapping[str, Any], labels: int
-) -> tuple[Reply, list[tuple[str, bytes, float]]]:
+) -> tuple[Reply, list[tuple[str, Any, float]]]:
     """Return the reply with no label known, and the candidates for its first token."""
     choice = choices_of(payload)[0]
     text, finish, reasoning = text_of(choice)
@@ -76,36 +76,46 @@ def _first_token(
             final=True,
         )
     logprobs = choice.get("logprobs")
-    # The chosen token is reported apart and again among the candidates. Two tokens may look alike
-    # (vLLM shows both spellings of SentencePiece without the space) but differ in value.
-    found: dict[tuple[str | bytes, float], tuple[str, bytes, float]] = {}
-    spoken = False
-    for token, raw, value in _candidates(logprobs if isinstance(logprobs, dict) else {}):
-        spoken = True
-        if value is None or value == -math.inf:
-            continue  # an alternative that cannot be, and no word against the others
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadReply("a log-probability is not a number", final=True)
-        if not math.isfinite(value):
-            raise BadReply("a log-probability is not a number", final=True)
-        found.setdefault((token or raw, float(value)), (token, raw, float(value)))
-    if not spoken:
+    candidates = list(_candidates(logprobs if isinstance(logprobs, dict) else {}))
+    if not candidates:
         raise BadReply(
             "the reply has no log-probabilities, which label judges need: set words: true under "
             "the judge's pairwise",
             kind="no-logprobs",
             final=True,
         )
+    found = _distinct(candidates)
     if not found:
         raise BadReply("no log-probability of the reply is a number", final=True)
-    return reply, list(found.values())
+    return reply, found
+
+
+def _distinct(candidates: Sequence[tuple[Any, Any, Any]]) -> list[tuple[str, Any, float]]:
+    """Return the candidates that have a value, each once.
+
+    The chosen token is reported apart and again among the candidates. Two tokens may look alike
+    (vLLM shows both spellings of SentencePiece without the space) but differ in value.
+    """
+    found: dict[tuple[str, float], tuple[str, Any, float]] = {}
+    for token, raw, value in candidates:
+        if value is None:
+            continue  # an alternative that cannot be, and no word against the others
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadReply("a log-probability is not a number", final=True)
+        if isinstance(token, list):  # spelled in bytes alone
+            token, raw = "", token
+        if not isinstance(token, str):
+            raise BadReply("a log-probability has no token", final=True)
+        if math.isfinite(value):
+            found.setdefault((token or str(raw), float(value)), (token, raw, float(value)))
+    return list(found.values())
 
 
 def _with(reply: Reply, values: Sequence[float | None]) -> Reply:
     return Reply(reply.text, reply.finish, tuple(values), usage=reply.usage)
 
 
-def _candidates(logprobs: Mapping[str, Any]) -> Iterator[tuple[str, bytes, Any]]:
+def _candidates(logprobs: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Return what is reported for the first token: as token, its bytes, and its value."""
     content = logprobs.get("content")
     if isinstance(content, list) and content and isinstance(content[0], dict):
@@ -113,39 +123,32 @@ def _candidates(logprobs: Mapping[str, Any]) -> Iterator[tuple[str, bytes, Any]]
         for one in [content[0], *(top if isinstance(top, list) else [])]:
             if not isinstance(one, dict):
                 raise BadReply("a log-probability has no token", final=True)
-            yield (*_token(one.get("token"), one.get("bytes")), one.get("logprob"))
+            yield one.get("token"), one.get("bytes"), one.get("logprob")
         return
     # The form of text completions, which some servers use for chats as well.
     tokens, values, top = (
         logprobs.get(name) for name in ("tokens", "token_logprobs", "top_logprobs")
     )
     if isinstance(tokens, list) and tokens and isinstance(values, list) and values:
-        yield (*_token(tokens[0], None), values[0])
+        yield tokens[0], None, values[0]
     if isinstance(top, list) and top and isinstance(top[0], dict):
         for token, value in top[0].items():
-            yield (*_token(token, None), value)
+            yield token, None, value
 
 
-def _token(token: Any, raw: Any) -> tuple[str, bytes]:
-    """Return a token as text, and its bytes where the server gives them; a list is bytes."""
-    if isinstance(token, list):
-        raw, token = token, ""
-    if not isinstance(token, str):
-        raise BadReply("a log-probability has no token", final=True)
-    if isinstance(raw, list) and all(type(one) is int and 0 <= one < 256 for one in raw):
-        return token, bytes(raw)
-    return token, b""
-
-
-def _spelled(token: str, raw: bytes, labels: Mapping[str, Any]) -> str | None:
+def _spelled(token: str, raw: Any, labels: Mapping[str, Any]) -> str | None:
     """Return the label that a token spells; None when it spells none."""
     text = token.strip()
     if text in labels:
         return text
+    if text and text.isascii() and text[0] != "<" and text[-1] != ">":
+        return None  # nearly all others: words as they are
     bare = text.strip(_MARKS).removesuffix("</w>")
     if bare in labels:
         return bare
     if _BYTE.fullmatch(text):
-        raw = bytes.fromhex(text[3:-1])
-    decoded = raw.decode("utf-8", "replace").strip() if raw else ""
+        raw = [int(text[3:-1], 16)]
+    if not isinstance(raw, list) or not all(type(one) is int and 0 <= one < 256 for one in raw):
+        return None
+    decoded = bytes(raw).decode("utf-8", "replace").strip()
     return decoded if decoded in labels else None

@@ -16,6 +16,7 @@ from tests.engines.dialects import DIALECTS, Dialect, forbidden, having, plain_l
 from tests.engines.faults import Fault, FaultServer, error, payload, serving
 
 SYSTEM: Message = {"role": "system", "content": "You are brief."}
+USER: tuple[Message, ...] = ({"role": "user", "content": "Tea or coffee?"},)
 
 
 @pytest.fixture(autouse=True)
@@ -276,3 +277,18 @@ async def test_a_thinking_judge_gives_no_label():
             await engine.ask(request_of("label", 1))
         assert failed.value.kind == "thinking-judge"
         await engine.aclose()
+
+
+async def test_a_complaint_about_one_prompt_teaches_nothing():
+    for words in (
+        "the system message is too long for this plan: at most 1000 characters",
+        "Invalid 'messages[1].content': string too long",
+        "max_tokens is too large: 9999. This model supports at most 4096 completion tokens",
+    ):
+        async with serving("plain", error(400, words)) as server:
+            engine = engine_for(server)
+            with pytest.raises(CallFailed, match="too l"):
+                await engine.ask(Generate((SYSTEM, *USER), Sampling(), (1,)))
+            assert engine.learned == {}
+            assert len(server.chats()) == 1
+            await engine.aclose()

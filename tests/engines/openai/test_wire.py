@@ -218,7 +218,7 @@ def test_a_log_probability_that_is_no_number_is_bad(value: Any):
         {"token": "B</w>"},
         {"token": "<0x42>"},
         {"token": [32, 66]},
-        {"token": "?", "bytes": [66]},
+        {"token": "\ufffd", "bytes": [66]},
         {"token": "ĊB"},
     ],
 )
