@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlaif.records import Message
+from rlaif.records.marks import split_marks
 
 # Scripts written without spaces count by the character.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -21,7 +22,7 @@ def words(text: str) -> list[str]:
 
     A text without any, such as one of symbols only, is one word.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = unicodedata.normalize("NFKC", split_marks(text)).casefold()
     return _WORD.findall(plain) or [plain.strip()]
 
 

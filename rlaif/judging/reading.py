@@ -36,6 +36,10 @@ _REFUSAL = re.compile(
 )
 
 
+_LONGEST_VERDICT = 1_000
+"""Characters of a line that can be a verdict; matching grows with the square of them."""
+
+
 def parse_choice(text: str, menu: Sequence[str]) -> str | None:
     """Parsing: a verdict read from a judge's words.
 
@@ -58,9 +62,7 @@ def parse_choice(text: str, menu: Sequence[str]) -> str | None:
     lines = [line for line in inside.splitlines() if line.strip()]
     if not lines:
         return None
-    plain = _ORNAMENT.sub(" ", lines[-1]).strip(" \t,:;-")
-    match = _VERDICT.fullmatch(" ".join(plain.split()))
-    return _on_menu(match["name"] if match else None, menu)
+    return _on_menu(_named(_ORNAMENT.sub(" ", lines[-1]).strip(" \t,:;-")), menu)
 
 
 def is_refusal(text: str) -> bool:
@@ -79,7 +81,13 @@ def _from_json(text: str) -> str | None:
     found = [value for key, value in read.items() if key.lower() in _KEYS]
     if len(found) != 1 or not isinstance(found[0], str):
         return None
-    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", found[0]).split()))
+    return _named(_ORNAMENT.sub(" ", found[0]))
+
+
+def _named(line: str) -> str | None:
+    """The choice that a whole line, without ornaments, decides for."""
+    words = " ".join(line.split())
+    match = _VERDICT.fullmatch(words) if len(words) <= _LONGEST_VERDICT else None
     return match["name"] if match else None
 
 
