@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli.output import make_console, print, print_json
 from rlaif.cli.progress import shown_counts
 
 if TYPE_CHECKING:
@@ -137,10 +138,9 @@ def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
 
 
 def _console() -> "Console":
-    from rich.console import Console
 
     # A file or a pipe has no width to fit in.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return make_console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _show_tests(report: "TrialReport", least: float | None) -> None:
@@ -192,4 +192,4 @@ def _show_explanation(found: "Explanation") -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    print_json(value)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rlaif.cli.output import print
 from rlaif.config.ppo import GrpoFile, OnlineFile, PpoFile, RlooFile
 from rlaif.config.run import PromptsConfig
 from rlaif.inputs import PromptSource, read_prompts

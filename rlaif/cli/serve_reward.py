@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
+from rlaif.cli.output import print, print_json
 from rlaif.config import load_config, parse_overrides
 from rlaif.config.serve_reward import ServeRewardConfig
 from rlaif.errors import EngineMissing, InputError
@@ -39,7 +39,7 @@ def serve_reward(
 
     def say(event: str, line: str, **facts: Any) -> None:
         if json:
-            sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+            print_json({"event": event, **facts})
             sys.stdout.buffer.flush()
         else:
             print(line, file=sys.stderr, flush=True)
