@@ -117,18 +117,17 @@ def diff(
 @app.command()
 def schema(
     out: Annotated[Path | None, typer.Option(help="Write it here; else to stdout.")] = None,
+    force: constitution_checks.Force = False,
 ) -> None:
     """Print the JSON Schema of constitution files, for editors and other tools."""
     from rlaif.constitution.schema import render_schema
-    from rlaif.errors import ConstitutionError
+    from rlaif.runs.files import check_free, write_whole
 
     if out is None:
         sys.stdout.write(render_schema())
         return
-    try:
-        out.write_text(render_schema(), encoding="utf-8")
-    except OSError as problem:
-        raise ConstitutionError(f"{out}: cannot be written: {problem.strerror}") from None
+    check_free(out, force=force)
+    write_whole(out, render_schema().encode())
     print(f"wrote {out}", file=sys.stderr)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rlaif.audit.principles.principles import TrialReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists already.")]
 
 
 def try_principles(
@@ -60,6 +61,7 @@ def explain(
             help="Also write every pair's votes by principle here (JSON, ICAI version 2)."
         ),
     ] = None,
+    force: Force = False,
     json: AsJson = False,
 ) -> None:
     """Say which principle decided how much of a run, which never mattered, which contradict."""
@@ -69,8 +71,10 @@ def explain(
     from rlaif.audit.relabel.rejudge import run_settings
     from rlaif.constitution import constitution_from_mapping
     from rlaif.runs import open_run
-    from rlaif.runs.files import write_whole
+    from rlaif.runs.files import check_free, write_whole
 
+    if annotated_pairs is not None:
+        check_free(annotated_pairs, force=force)
     found = open_run(run)
     constitution = constitution_from_mapping(found.manifest.constitution)
     voices = Voices.build(constitution, run_settings(found).judges)
@@ -96,17 +100,17 @@ def import_votes(
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of agreeing votes of a principle.")
     ] = 0.5,
+    force: Force = False,
     json: AsJson = False,
 ) -> None:
     """Read pairs and per-principle votes that another tool wrote."""
     from rlaif.audit.principles.annotated_pairs import principles_from_votes, read_annotated_pairs
-    from rlaif.errors import InputError
-    from rlaif.runs.files import write_whole
+    from rlaif.runs.files import check_free, write_whole
 
     pairs = read_annotated_pairs(source)
     for path in (gold, constitution):
-        if path is not None and path.exists():
-            raise InputError(f"{path}: exists already", hint="name a new file, or remove it first")
+        if path is not None:
+            check_free(path, force=force)
     if gold is not None:
         write_whole(gold, b"".join(orjson.dumps(record) + b"\n" for record in pairs.gold))
     if constitution is not None:

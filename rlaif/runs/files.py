@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlaif.errors import RunError
+from rlaif.errors import InputError, RunError
 
 PARTIAL = ".tmp"
 """How the name of an unfinished file ends: after a dot and the number of its process."""
@@ -56,6 +56,16 @@ def make_folder(path: Path) -> None:
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def check_free(path: Path, *, force: bool = False) -> None:
+    """Make sure that a file named on the command line replaces nothing by mistake.
+
+    Raises:
+        InputError: Something has this name, be it a link that leads nowhere, and ``force`` is off.
+    """
+    if not force and os.path.lexists(path):
+        raise InputError(f"{path}: exists already", hint="name a new file, or replace it: --force")
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
