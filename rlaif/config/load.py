@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -86,9 +86,14 @@ def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     anchored = _anchor(value, info)
-    if isinstance(anchored, Path) and anchored.exists():
-        return str(anchored)
-    return str(value)
+    return str(anchored) if isinstance(anchored, Path) and _is_there(anchored) else str(value)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for any file, or a folder that may not be looked into
+        return False
 
 
 def _anchor_if_file(value: Any, info: ValidationInfo) -> Any:
@@ -152,6 +157,12 @@ def load_config(
     data = document.data
     for dotted, value in (overrides or {}).items():
         _override(data, dotted, _mark_strings(value))
+    unusable = [
+        f"{document.where(place)}: {'.'.join(map(str, place))}: {why}"
+        for place, why in _unusable(data)
+    ]
+    if unusable:
+        raise ConfigError("\n".join(unusable))
     try:
         return kind.model_validate(data, context={"base": base})
     except ValidationError as problem:
@@ -204,6 +215,21 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
     return value
+
+
+def _unusable(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield what neither a manifest nor a file name can hold, whatever key it is the value of."""
+    match value:
+        case int() if not -(2**63) <= value < 2**64:
+            yield place, f"{value!r:.30} needs more than 64 bits"
+        case str() if "\0" in value:
+            yield place, f"{value!r:.60} holds a zero byte"
+        case dict():
+            for key, item in value.items():
+                yield from _unusable(item, (*place, str(key)))
+        case list():
+            for index, item in enumerate(value):
+                yield from _unusable(item, (*place, index))
 
 
 def _mark_strings(value: Any) -> Any:

@@ -100,6 +100,9 @@ def _on_menu(name: str | None, menu: Sequence[str]) -> str | None:
 _SMALLEST_REST = 2.0**-24
 """Servers report log-probabilities as float32: one of 0.0 means 1 − p is below this."""
 
+_ROUNDING = 0.01
+"""A log-probability above this is no probability, so it says nothing."""
+
 _TOLERANCE = 0.5
 """How far, in points, labels that were not reported may move an expected score."""
 
@@ -170,6 +173,8 @@ def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expect
         return Expected(reason=UNREADABLE_REASON)
     shares = {index: math.exp(logprob) for index, logprob in known.items()}
     total = sum(shares.values())
+    if total == 0.0:
+        return Expected(mass=0.0, reason=UNREADABLE_REASON)
     mass = min(1.0, total)
     if mass < min_mass:
         return Expected(mass=mass, reason=LOW_MASS_REASON)
@@ -192,5 +197,5 @@ def _known(reply: Reply, count: int) -> dict[int, float]:
     return {
         index: logprob
         for index, logprob in enumerate(reply.label_logprobs[:count])
-        if logprob is not None and math.isfinite(logprob)
+        if logprob is not None and math.isfinite(logprob) and logprob <= _ROUNDING
     }

@@ -21,6 +21,8 @@ _UNFINISHED = re.compile(rf".+\.\d+{re.escape(PARTIAL)}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
+_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
+
 
 def cannot_write(path: Path, error: OSError) -> RunError:
     """Say in the user's words why ``path`` could not be written."""
@@ -38,8 +40,8 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 
 
 def is_refused(error: OSError) -> bool:
-    """Whether the system refused to write: no room, or no permission."""
-    return error.errno in _FULL | _FORBIDDEN
+    """Whether the system refused a file: no room, no permission, or no name of a file."""
+    return error.errno in _FULL | _FORBIDDEN | _NAMES
 
 
 def make_folder(path: Path) -> None:
