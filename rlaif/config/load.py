@@ -230,6 +230,8 @@ def _unusable(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
         case list():
             for index, item in enumerate(value):
                 yield from _unusable(item, (*place, index))
+        case _:
+            pass
 
 
 def _mark_strings(value: Any) -> Any:
