@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlaif.cli.output import make_console, print
 from rlaif.cli.progress import print_event, shown_counts
 from rlaif.config import parse_overrides
 
@@ -65,7 +66,6 @@ def _print_found(found: "Audit") -> None:
 
 
 def _print_table(found: "Audit") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from rlaif.auditing.render import show
@@ -89,7 +89,7 @@ def _print_table(found: "Audit") -> None:
             )
     # A file or a pipe has no width to fit in.
     width = None if sys.stdout.isatty() else 160
-    Console(markup=False, highlight=False, width=width).print(table)
+    make_console(markup=False, highlight=False, width=width).print(table)
 
 
 def _print_estimates(estimates: "Sequence[Estimate]") -> None:

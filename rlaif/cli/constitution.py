@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from rlaif.cli import constitution_checks
+from rlaif.cli.output import make_console, print, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,8 +65,6 @@ def show(
     json: AsJson = False,
 ) -> None:
     """Print a constitution as it stands after extends, with where each principle comes from."""
-    from rich.console import Console
-
     from rlaif.constitution.load import finish, read_constitution
 
     loaded = read_constitution(source)
@@ -81,7 +79,7 @@ def show(
             facts = {"fingerprint": each.fingerprint, "from": loaded.sources(each.id)}
             _print_json({"type": "principle", **each.model_dump(mode="json"), **facts})
         return
-    console = Console(highlight=False)
+    console = make_console(highlight=False)
     if principle is not None:
         console.print(_in_full(loaded, chosen[0]))
         return
@@ -100,7 +98,6 @@ def diff(
     json: AsJson = False,
 ) -> None:
     """Say what changed between two constitutions, in their own terms."""
-    from rich.console import Console
     from rich.text import Text
 
     from rlaif.constitution.diff import diff_constitutions, render_diff
@@ -111,7 +108,7 @@ def diff(
         for change in difference.changes:
             _print_json(change.as_json())
         return
-    console = Console(highlight=False)
+    console = make_console(highlight=False)
     styles = {"+": "green", "-": "red", "~": "yellow"}
     for line in render_diff(difference):
         console.print(Text(line, style=styles.get(line[:1], "")), soft_wrap=True)
@@ -120,18 +117,17 @@ def diff(
 @app.command()
 def schema(
     out: Annotated[Path | None, typer.Option(help="Write it here; else to stdout.")] = None,
+    force: constitution_checks.Force = False,
 ) -> None:
     """Print the JSON Schema of constitution files, for editors and other tools."""
     from rlaif.constitution.schema import render_schema
-    from rlaif.errors import ConstitutionError
+    from rlaif.runs.files import check_free, write_whole
 
     if out is None:
         sys.stdout.write(render_schema())
         return
-    try:
-        out.write_text(render_schema(), encoding="utf-8")
-    except OSError as problem:
-        raise ConstitutionError(f"{out}: cannot be written: {problem.strerror}") from None
+    check_free(out, force=force)
+    write_whole(out, render_schema().encode())
     print(f"wrote {out}", file=sys.stderr)
 
 
@@ -219,4 +215,4 @@ def _checks(principle: "Principle") -> list[str]:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    print_json(value)

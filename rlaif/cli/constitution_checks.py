@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli.output import make_console, print, print_json
 from rlaif.cli.progress import shown_counts
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rlaif.auditing.principles.principles import TrialReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists already.")]
 
 
 def try_principles(
@@ -59,6 +61,7 @@ def explain(
             help="Also write every pair's votes by principle here (JSON, ICAI version 2)."
         ),
     ] = None,
+    force: Force = False,
     json: AsJson = False,
 ) -> None:
     """Say which principle decided how much of a run, which never mattered, which contradict."""
@@ -66,8 +69,10 @@ def explain(
     from rlaif.auditing.principles.explain import explain_run
     from rlaif.auditing.principles.influence import weights_of
     from rlaif.runs import open_run
-    from rlaif.runs.files import write_whole
+    from rlaif.runs.files import check_free, write_whole
 
+    if annotated_pairs is not None:
+        check_free(annotated_pairs, force=force)
     found = open_run(run)
     if annotated_pairs is not None:
         data = export_annotated_pairs(
@@ -93,6 +98,7 @@ def import_votes(
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of agreeing votes of a principle.")
     ] = 0.5,
+    force: Force = False,
     json: AsJson = False,
 ) -> None:
     """Read pairs and per-principle votes that another tool wrote."""
@@ -100,13 +106,12 @@ def import_votes(
         principles_from_votes,
         read_annotated_pairs,
     )
-    from rlaif.errors import InputError
-    from rlaif.runs.files import write_whole
+    from rlaif.runs.files import check_free, write_whole
 
     pairs = read_annotated_pairs(source)
     for path in (gold, constitution):
-        if path is not None and path.exists():
-            raise InputError(f"{path}: exists already", hint="name a new file, or remove it first")
+        if path is not None:
+            check_free(path, force=force)
     if gold is not None:
         write_whole(gold, b"".join(orjson.dumps(record) + b"\n" for record in pairs.gold))
     if constitution is not None:
@@ -138,10 +143,9 @@ def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
 
 
 def _console() -> "Console":
-    from rich.console import Console
 
     # A file or a pipe has no width to fit in.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return make_console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _show_tests(report: "TrialReport", least: float | None) -> None:
@@ -193,4 +197,4 @@ def _show_explanation(found: "Explanation") -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    print_json(value)

@@ -3,11 +3,11 @@
 import importlib.metadata
 import importlib.util
 import platform
-import sys
 from typing import Annotated
 
-import orjson
 import typer
+
+from rlaif.cli.output import print, print_json
 
 _EXTRAS = {
     "local": ("torch", "transformers", "accelerate", "gguf"),
@@ -34,7 +34,7 @@ def doctor(
         "missing": extras,
     }
     if json:
-        sys.stdout.buffer.write(orjson.dumps(facts) + b"\n")
+        print_json(facts)
         return
     print(f"rlaif {facts['rlaif']}, Python {facts['python']}, device {facts['device']}")
     for extra, missing in extras.items():

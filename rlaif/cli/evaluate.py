@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.output import make_console, print
 from rlaif.cli.progress import print_event, shown_counts
 from rlaif.config import load_config, parse_overrides
 
@@ -27,8 +28,6 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Compare models with a baseline on held-out prompts. Repeat the command to go on."""
-    from rich.console import Console
-
     from rlaif.config.evaluate import EvaluateConfig
     from rlaif.evaluation import evaluate as run_evaluation, render_table
 
@@ -43,7 +42,7 @@ def evaluate(
     if json:
         print_event("done", **card.to_json())
     else:
-        Console().print(render_table(card))
+        make_console().print(render_table(card))
         for notice in card.notices:
             print(f"note: {notice}", file=sys.stderr)
         print(f"by tag, and how to read it: {out / 'report.md'}", file=sys.stderr)

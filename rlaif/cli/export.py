@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
+from rlaif.cli.output import print, print_json
 from rlaif.pipeline.export import export as run_export
 
 
@@ -37,7 +37,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         run, out, what=what, to=to, min_margin=min_margin, repeat=repeat, force=force
     )
     if json:
-        sys.stdout.buffer.write(orjson.dumps(result.to_json()) + b"\n")
+        print_json(result.to_json())
         return
     print(f"{result.records} {result.what} → {result.path}")
     if result.left_out:

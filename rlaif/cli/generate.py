@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.output import print
 from rlaif.cli.progress import print_event, shown_progress
 from rlaif.cli.status import caught_canaries, need_achieved, print_status, status_json
 from rlaif.config import parse_overrides

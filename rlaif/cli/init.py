@@ -10,6 +10,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from rlaif.cli.output import print
 from rlaif.errors import InputError, RunError
 from rlaif.templates import shipped_folder
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.output import print
 from rlaif.cli.progress import print_event, shown_counts, shown_progress
 from rlaif.config import parse_overrides
 

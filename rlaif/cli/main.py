@@ -21,8 +21,10 @@ from rlaif.cli import (
     status,
     train,
 )
+from rlaif.cli.output import make_diagnostics_safe, print
 from rlaif.errors import RlaifError
 from rlaif.runs.files import cannot_write, is_refused
+from rlaif.runs.text import safe_text
 
 app = typer.Typer(
     name="rlaif",
@@ -49,6 +51,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line and exit with the code its errors name."""
+    make_diagnostics_safe()
     try:
         code = _run()
     except (KeyboardInterrupt, typer.Abort):
@@ -79,6 +82,7 @@ def _run() -> int:
         if show is None:
             print(f"error: {problem}", file=sys.stderr)
         else:
+            problem.message = safe_text(problem.message)
             show()
         return 2
     return code if isinstance(code, int) else 0

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
-
+from rlaif.cli.output import make_console, print, print_json
 from rlaif.pipeline.tally import OnProgress, Progress
 from rlaif.sessions.budget import show_use
 
@@ -32,7 +31,6 @@ def shown_progress(*, json: bool) -> Iterator[OnProgress]:
         say = _seldom()
         yield lambda progress: say(_plain(progress))
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -46,9 +44,9 @@ def shown_progress(*, json: bool) -> Iterator[OnProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=make_console(stderr=True)) as bar:
         task = bar.add_task("prompts", total=None, detail="")
 
         def show(progress: Progress) -> None:
@@ -72,10 +70,9 @@ def shown_counts(*, json: bool = False) -> Iterator[OnCount]:
         say = _seldom()
         yield lambda stage, done, total: say(f"{stage}: {done} of {total}")
         return
-    from rich.console import Console
     from rich.progress import Progress as Bar, TaskID
 
-    with Bar(console=Console(stderr=True)) as bar:
+    with Bar(console=make_console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
@@ -88,7 +85,7 @@ def shown_counts(*, json: bool = False) -> Iterator[OnCount]:
 
 def print_event(event: str, **values: Any) -> None:
     """Print one JSON object on a line of stdout."""
-    sys.stdout.buffer.write(orjson.dumps({"event": event, **values}) + b"\n")
+    print_json({"event": event, **values})
     sys.stdout.flush()
 
 

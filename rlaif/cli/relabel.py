@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
+from rlaif.cli.output import print, print_json
 from rlaif.cli.progress import shown_counts
 from rlaif.cli.status import need_achieved
 from rlaif.runs.text import one_line
@@ -41,7 +41,7 @@ def relabel(
             "remembered": done.rejudged.remembered,
             **done.flips.to_json(),
         }
-        sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
+        print_json(data)
     else:
         _show(done)
     need_achieved(done.rejudged.run, done.rejudged.run.status())
@@ -69,7 +69,7 @@ def reparse(
             "abstained_before": before.abstained,
             "abstained": after.abstained,
         }
-        sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
+        print_json(data)
     else:
         print(f"{done.rows} rows, {done.remembered} replies read again, none asked")
         _say_failed(done)

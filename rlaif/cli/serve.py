@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli.output import make_console, print, print_json
 from rlaif.engines.vllm.server import OnWait, VllmServer, serve_vllm
 
 _EVERY_S = 10.0
@@ -109,7 +110,7 @@ def _print_server(server: VllmServer, *, json: bool) -> None:
             "flags": list(server.flags),
             **server.engine_config,
         }
-        sys.stdout.buffer.write(orjson.dumps(facts) + b"\n")
+        print_json(facts)
     else:
         print("# for student: or a judge in a run file")
         print("\n".join(yaml_lines(server.engine_config)))
@@ -135,10 +136,9 @@ def _shown_wait(model: str) -> Iterator[OnWait]:
     if not sys.stderr.isatty():
         yield _now_and_then(model)
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with console.status(f"starting vLLM with {escape(model)}") as live:
 
         def show(seconds: float, line: str) -> None:

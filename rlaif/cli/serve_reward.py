@@ -1,12 +1,13 @@
 """`rlaif serve-reward`: scorers as the reward of trainers elsewhere."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
+from rlaif.cli.output import print, print_json
 from rlaif.config import load_config, parse_overrides
 from rlaif.config.serve_reward import ServeRewardConfig
 from rlaif.errors import EngineMissing, InputError
@@ -29,6 +30,7 @@ def serve_reward(
         overrides["port"] = port
     settings = load_config(ServeRewardConfig, config, overrides)
     try:
+        from rlaif.serving.admission import TOKEN_VARIABLE
         from rlaif.serving.reward_server import HOST, run_reward_server
     except ModuleNotFoundError as problem:
         raise EngineMissing(
@@ -39,24 +41,27 @@ def serve_reward(
 
     def say(event: str, line: str, **facts: Any) -> None:
         if json:
-            sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+            print_json({"event": event, **facts})
             sys.stdout.buffer.flush()
         else:
             print(line, file=sys.stderr, flush=True)
+
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
 
     def ready(taken: int) -> None:
         url = f"http://{HOST}:{taken}"
         say(
             "ready",
             f"rewards at {url}/get_reward (OpenRLHF), {url}/compute_score (verl), {url}/score; "
-            f"figures at {url}/status; Ctrl-C stops",
+            f"figures at {url}/status; Ctrl-C stops"
+            + (f"; requests need the token in {TOKEN_VARIABLE}" if token else ""),
             url=url,
             port=taken,
         )
 
     with opened_scorer(settings.reward, settings.length_penalty) as opened:
         try:
-            run_reward_server(opened, settings, on_ready=ready)
+            run_reward_server(opened, settings, token=token, on_ready=ready)
         except OSError as problem:
             raise InputError(
                 f"port {settings.port} of {HOST} cannot be used: {problem.strerror or problem}",

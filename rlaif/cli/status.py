@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
+from rlaif.cli.output import print, print_json, say
 from rlaif.judging import Caught, count_canaries
 from rlaif.pipeline.achieved import why_nothing
 from rlaif.runs import Run, RunStatus, open_run
@@ -26,7 +26,7 @@ def status(
     found = opened.status(verify=verify)
     caught = None if found.damaged else caught_canaries(opened)
     if json:
-        sys.stdout.buffer.write(orjson.dumps(status_json(found, caught)) + b"\n")
+        print_json(status_json(found, caught))
         return
     print_status(found, caught)
 
@@ -54,32 +54,32 @@ def need_achieved(run: Run, found: RunStatus) -> None:
 def print_status(found: RunStatus, caught: Caught | None = None) -> None:
     """Print what a person wants to know about a run: counts, reasons, spend, notices, damage."""
     expected = "" if found.expected is None else f" of {found.expected} prompts"
-    print(f"{found.label} ({found.state}) in {found.path}")
-    print(f"  rows        {found.rows}{expected}; failed {found.failed}{_reasons(found.failures)}")
+    say(f"{found.label} ({found.state}) in {found.path}")
+    say(f"  rows        {found.rows}{expected}; failed {found.failed}{_reasons(found.failures)}")
     if found.removed:
         count, reasons = found.removed.total(), _reasons(found.removed)
-        print(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
+        say(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
     calls = _reasons(found.call_failures)
-    print(f"  responses   {found.responses}" + (f"; calls that failed{calls}" if calls else ""))
-    print(
+    say(f"  responses   {found.responses}" + (f"; calls that failed{calls}" if calls else ""))
+    say(
         f"  judgments   {found.judgments}, undecided {found.undecided}; verdicts "
         f"{found.verdicts}{_reasons(found.choices)}"
     )
     if found.abstained:
-        print(f"  abstained   {found.abstained}{_reasons(found.abstentions)}")
-    print(f"  pairs       {found.pairs}")
+        say(f"  abstained   {found.abstained}{_reasons(found.abstentions)}")
+    say(f"  pairs       {found.pairs}")
     if caught is not None:
-        print(
+        say(
             f"  canaries    of the known pairs {caught.right} judged right, {caught.wrong} wrong, "
             f"{caught.even} even, {caught.undecided} undecided"
         )
     for (what, reason), count in sorted(found.drops.items()):
-        print(f"  dropped     {count} × {what}: {reason}")
+        say(f"  dropped     {count} × {what}: {reason}")
     _print_calls(found)
     if found.stopped:
         print(f"  stopped     {found.stopped}")
     for notice in found.notices:
-        print(f"  notice      {notice}")
+        say(f"  notice      {notice}")
     for path, problem in found.damaged.items():
         print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
 
@@ -88,16 +88,16 @@ def _print_calls(found: RunStatus) -> None:
     for total in found.calls:
         price = "" if total.price is None else f", {total.price:.4f} spent"
         reused = f", {total.reused} reused from other runs" if total.reused else ""
-        print(
+        say(
             f"  calls       {total.purpose} by {total.engine}: {total.calls} "
             f"({total.prompt_tokens} + {total.completion_tokens} tokens{price}{reused})"
         )
     if found.price is not None:
         unpriced = sum(total.unpriced for total in found.calls)
         unknown = f"; {unpriced} calls without a known price" if unpriced else ""
-        print(f"  spent       {found.price:.4f} in all{unknown}")
+        say(f"  spent       {found.price:.4f} in all{unknown}")
     if found.cache_words:
-        print(f"  cached      {found.cache_words}, served by a prefix cache")
+        say(f"  cached      {found.cache_words}, served by a prefix cache")
 
 
 def _reasons(counts: Counter[str]) -> str:

@@ -10,6 +10,7 @@ import orjson
 import typer
 
 import rlaif
+from rlaif.cli.output import print, print_json
 from rlaif.config.load import Settings, load_config, parse_overrides
 from rlaif.config.online import GrpoConfig, RlooConfig
 from rlaif.config.ppo import PpoConfig
@@ -93,7 +94,7 @@ def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: b
         return
     if json:
         event = {"event": "finished", **result.to_json()}
-        sys.stdout.buffer.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        print_json(event, option=orjson.OPT_SERIALIZE_NUMPY)
         return
     if result.already_finished:
         print(f"{result.out}: already finished after {result.steps} steps; nothing was done")

@@ -103,9 +103,14 @@ def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     anchored = _anchor(value, info)
-    if isinstance(anchored, Path) and anchored.exists():
-        return str(anchored)
-    return str(value)
+    return str(anchored) if isinstance(anchored, Path) and _is_there(anchored) else str(value)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for any file, or a folder that may not be looked into
+        return False
 
 
 def _anchor_if_file(value: Any, info: ValidationInfo) -> Any:
@@ -164,18 +169,23 @@ a server knows is sent as it is written."""
 _LARGEST = 2**63
 
 
-def _find_huge(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Yield where integers stand that no record can hold; ids of prompts may have any length."""
+def _unusable(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield what neither a record nor a file name can hold; texts and ids of prompts may."""
     if place == ("prompts", "items"):
         return
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _find_huge(item, (*place, str(key)))
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _find_huge(item, (*place, number))
-    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        yield place
+    match value:
+        case int() if not -_LARGEST <= value < _LARGEST:
+            yield place, "the number is too large (below 2**63)"
+        case str() if "\0" in value:
+            yield place, f"{value!r:.60} holds a zero byte"
+        case Mapping():
+            for key, item in value.items():
+                yield from _unusable(item, (*place, str(key)))
+        case list() | tuple():
+            for number, item in enumerate(value):
+                yield from _unusable(item, (*place, number))
+        case _:
+            pass
 
 
 def load_config(
@@ -207,11 +217,13 @@ def load_config(
         # The short form, spelled out here so that overrides such as prompts.limit reach in.
         data["prompts"] = {"items": data["prompts"]}
     overridden = apply_overrides(data, overrides or {})
-    for place in _find_huge(data):
+    unusable = []
+    for place, why in _unusable(data):
         given = [key for at, key in overridden.items() if place[: len(at)] == at]
         where = f"--set {given[0]}" if given else document.where(place)
-        key = ".".join(map(str, place))
-        raise ConfigError(f"{where}: {key}: the number is too large (below 2**63)")
+        unusable.append(f"{where}: {'.'.join(map(str, place))}: {why}")
+    if unusable:
+        raise ConfigError("\n".join(unusable))
     try:
         return kind.model_validate(data, context={"base": base})
     except ValidationError as problem:

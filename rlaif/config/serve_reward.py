@@ -26,6 +26,14 @@ class ServeRewardConfig(Settings):
     concurrency: int = Field(256, ge=1, description="Requests being scored at once.")
     max_waiting: int = Field(4096, ge=0, description="Requests beyond these are told 503.")
     max_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest request.")
+    read_seconds: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="How long a request may take to arrive."
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Names besides 127.0.0.1 and localhost by which the server may be addressed, "
+        "such as a proxy's.",
+    )
     timeout: float = Field(
         170.0,
         gt=0,

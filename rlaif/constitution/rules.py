@@ -27,6 +27,7 @@ from collections import Counter
 from functools import lru_cache
 
 from rlaif.constitution.models import Rule
+from rlaif.records.marks import split_marks
 
 LONGEST_SEARCHED = 20_000
 """Regular expressions see this many characters of a response."""
@@ -37,11 +38,15 @@ NGRAM = 4
 _CHARACTER_WORDS = "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CHARACTER_WORDS}]|[^\s—―{_CHARACTER_WORDS}]+")
 _BLOCK = re.compile(r"\n\s*\n|\n\s*(?=(?:[-*+•]|\d{1,3}[.)])\s)|^\s*(?:[-*+•]|\d{1,3}[.)])\s", re.M)
-_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]*_]*(?=\s+[^\sa-zà-öø-ÿ]|\s*$)|[。！？]+[」』”’）]*)")
+_END = re.compile(
+    r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+(?=\s++[^a-zà-öø-ÿ]|\s*+$)|[。！？]++[」』”’）]*+"
+)
+"""Begins only at the first mark of several and gives nothing back: time grows with the text."""
+
 _TITLE = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|Fig)|(?:^|\s)[A-HJ-Z])\.$")
 _FINAL = frozenset(".!?…。！？")
 _CLOSING = "\"'”’»)]}*_`~」』）"
-_MARKER = re.compile(r"(?:^|\n)\s*(?:[-*+•]|\d{1,3}[.)])\s*$")
+_MARKER = re.compile(r"[-*+•]|\d{1,3}[.)]")
 _FEWEST_ODDS = 10.0
 
 
@@ -88,7 +93,7 @@ def ends_complete(text: str) -> bool:
             return False
         if text.splitlines()[-1].strip() == "```":
             return True
-    if _MARKER.search(text):
+    if _MARKER.fullmatch(text.rpartition("\n")[2].strip()):
         return False
     last = next((c for c in reversed(text) if not _follows_the_end(c)), "")
     return last in _FINAL
@@ -102,7 +107,7 @@ def odds_against(language: str, text: str) -> tuple[float, str]:
     """
     import py3langid  # half a second and 60 MB: only for constitutions that ask for a language
 
-    scores = {code: float(score) for code, score in py3langid.rank(text)}
+    scores = {code: float(score) for code, score in py3langid.rank(split_marks(text))}
     expected = scores.pop(language)
     other = max(scores, key=lambda code: scores[code])
     scale = math.sqrt(len(text.encode("utf-8", "surrogatepass")) or 1)

@@ -52,7 +52,7 @@ _QUALITIES = re.compile(
     re.I,
 )
 _FORBIDDING = re.compile(r"(?:do not|don['’]t|never|avoid|refrain|stop)\b", re.I)
-_REPEATED_GROUP = re.compile(r"\([^()]*[+*][^()]*\)(?:[+*]|\{\d*,\})")
+_REPEATED_GROUP = re.compile(r"\(([^()]*)\)(?:[+*]|\{\d*,\})")
 
 
 def vague_words(statement: str) -> list[str]:
@@ -103,7 +103,7 @@ def repeats_a_repetition(pattern: str) -> bool:
     Such patterns can need time that doubles with every character. Bounded repeats do not count.
     """
     plain = re.sub(r"\[\^?\]?[^\]]*\]", "x", re.sub(r"\\.", "x", pattern))
-    return _REPEATED_GROUP.search(plain) is not None
+    return any("+" in group or "*" in group for group in _REPEATED_GROUP.findall(plain))
 
 
 def _begins_demand(words: list[str]) -> bool:

@@ -80,7 +80,7 @@ _OBJECTING = _any_of(
     r"\b(?:illegal|criminal|crime|unethical|harmful)\b",
     rf"\b(?:promot\w+|encourag\w+|condon\w+) (?:\w+ ){{0,3}}{_HARM}\b",
 )
-_ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s+\S")
+_ITEM = re.compile(r"(?m)^[^\S\n]*(?:\d+[.)]|[-*•])\s+\S")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 
 

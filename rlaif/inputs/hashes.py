@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlaif.records import Message
+from rlaif.records.marks import split_marks
 from rlaif.records.tool_use import spoken
 
 # Scripts written without spaces count by the character.
@@ -22,7 +23,7 @@ def words(text: str) -> list[str]:
 
     A text without any, such as one of symbols only, is one word.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = unicodedata.normalize("NFKC", split_marks(text)).casefold()
     return _WORD.findall(plain) or [plain.strip()]
 
 

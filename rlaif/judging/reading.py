@@ -43,6 +43,10 @@ _REFUSAL = re.compile(
 )
 
 
+_LONGEST_VERDICT = 1_000
+"""Characters of a line that can be a verdict; matching grows with the square of them."""
+
+
 def parse_choice(text: str, menu: Sequence[str]) -> str | None:
     """Parsing: a verdict read from a judge's words.
 
@@ -65,9 +69,7 @@ def parse_choice(text: str, menu: Sequence[str]) -> str | None:
     lines = [line for line in inside.splitlines() if line.strip()]
     if not lines:
         return None
-    plain = _ORNAMENT.sub(" ", lines[-1]).strip(" \t,:;-")
-    match = _VERDICT.fullmatch(" ".join(plain.split()))
-    return _on_menu(match["name"] if match else None, menu)
+    return _on_menu(_named(_ORNAMENT.sub(" ", lines[-1]).strip(" \t,:;-")), menu)
 
 
 def is_refusal(text: str) -> bool:
@@ -86,7 +88,13 @@ def _from_json(text: str) -> str | None:
     found = [value for key, value in read.items() if key.lower() in _KEYS]
     if len(found) != 1 or not isinstance(found[0], str):
         return None
-    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", found[0]).split()))
+    return _named(_ORNAMENT.sub(" ", found[0]))
+
+
+def _named(line: str) -> str | None:
+    """The choice that a whole line, without ornaments, decides for."""
+    words = " ".join(line.split())
+    match = _VERDICT.fullmatch(words) if len(words) <= _LONGEST_VERDICT else None
     return match["name"] if match else None
 
 
@@ -98,6 +106,9 @@ def _on_menu(name: str | None, menu: Sequence[str]) -> str | None:
 
 _SMALLEST_REST = 2.0**-24
 """Servers report log-probabilities as float32: one of 0.0 means 1 − p is below this."""
+
+_ROUNDING = 0.01
+"""A log-probability above this is no probability, so it says nothing."""
 
 _TOLERANCE = 0.5
 """How far, in points, labels that were not reported may move an expected score."""
@@ -139,11 +150,7 @@ def read_labels(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
     reason = unanswered(reply)
     if reason:
         return LabelReading(Choice.ABSTAIN, reason=reason)
-    known = {
-        index: logprob
-        for index, logprob in enumerate(reply.label_logprobs[:2])
-        if logprob is not None and math.isfinite(logprob)
-    }
+    known = _known(reply, 2)
     if not known:
         return LabelReading(Choice.ABSTAIN, reason=UNREADABLE_REASON)
     mass = min(1.0, sum(map(math.exp, known.values())))
@@ -170,14 +177,12 @@ def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expect
     reason = unanswered(reply)
     if reason:
         return Expected(reason=reason)
-    shares = {
-        index: math.exp(logprob)
-        for index, logprob in enumerate(reply.label_logprobs[:labels])
-        if logprob is not None and math.isfinite(logprob)
-    }
+    shares = {index: math.exp(logprob) for index, logprob in _known(reply, labels).items()}
     if not shares:
         return Expected(reason=UNREADABLE_REASON)
     total = sum(shares.values())
+    if total == 0.0:
+        return Expected(mass=0.0, reason=UNREADABLE_REASON)
     mass = min(1.0, total)
     if mass < min_mass:
         return Expected(mass=mass, reason=LOW_MASS_REASON)
@@ -237,3 +242,12 @@ def choose(logit: float) -> Choice:
     if logit == 0.0:
         return Choice.TIE
     return Choice.A if logit > 0.0 else Choice.B
+
+
+def _known(reply: Reply, count: int) -> dict[int, float]:
+    """Index to log-probability of every label that was reported."""
+    return {
+        index: logprob
+        for index, logprob in enumerate(reply.label_logprobs[:count])
+        if logprob is not None and math.isfinite(logprob) and logprob <= _ROUNDING
+    }

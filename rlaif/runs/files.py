@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlaif.errors import RunError
+from rlaif.errors import InputError, RunError
 
 PARTIAL = ".tmp"
 """How the name of an unfinished file ends: after a dot and the number of its process."""
@@ -20,6 +20,8 @@ _UNFINISHED = re.compile(rf".+\.\d+{re.escape(PARTIAL)}")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+
+_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def cannot_write(path: Path, error: OSError) -> RunError:
@@ -38,8 +40,8 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 
 
 def is_refused(error: OSError) -> bool:
-    """Whether the system refused to write: no room, or no permission."""
-    return error.errno in _FULL | _FORBIDDEN
+    """Whether the system refused a file: no room, no permission, or no name of a file."""
+    return error.errno in _FULL | _FORBIDDEN | _NAMES
 
 
 def make_folder(path: Path) -> None:
@@ -56,6 +58,16 @@ def make_folder(path: Path) -> None:
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def check_free(path: Path, *, force: bool = False) -> None:
+    """Make sure that a file named on the command line replaces nothing by mistake.
+
+    Raises:
+        InputError: Something has this name, be it a link that leads nowhere, and ``force`` is off.
+    """
+    if not force and os.path.lexists(path):
+        raise InputError(f"{path}: exists already", hint="name a new file, or replace it: --force")
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

@@ -153,9 +153,38 @@ def load_manifest(directory: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise _damaged(path, f"{place}: {first['msg']}") from error
+    if odd := _odd_part(manifest):
+        raise _damaged(path, f"{odd} is not what it was written as")
     if manifest.fingerprint != content_id("plan", manifest.plan):
         raise _damaged(path, "the plan does not match its fingerprint: it was edited")
     return manifest
+
+
+def _odd_part(manifest: Manifest) -> str:
+    """Name a part that readers look into and that has another type than was written."""
+    config, constitution = manifest.config, manifest.constitution
+    for name in ("prompts", "judging"):
+        if not isinstance(config.get(name), dict | None):
+            return f"config.{name}"
+    compared = (config.get("prompts") or {}).get("decontaminate")
+    if compared is not None and not _all_texts(compared, "against"):
+        return "config.prompts.decontaminate"
+    if not _all_have(config.get("judges") or [], "name"):
+        return "config.judges"
+    wishes = constitution.get("principles", [])
+    return "" if _all_have(wishes, "id", "statement") else "constitution.principles"
+
+
+def _all_have(items: Any, *keys: str) -> bool:
+    return isinstance(items, list) and all(
+        isinstance(item, dict) and all(isinstance(item.get(key), str) for key in keys)
+        for item in items
+    )
+
+
+def _all_texts(holder: Any, key: str) -> bool:
+    items = holder.get(key) if isinstance(holder, dict) else None
+    return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def check_same_plan(directory: Path, there: Manifest, asked: Manifest) -> None:

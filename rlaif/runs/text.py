@@ -1,6 +1,13 @@
 """Text as files and terminals can hold it: whole characters, and on one line where that is all."""
 
+import re
 from typing import Any
+
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tabs and ends of lines
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
+    "\u2028\u2029\ud800-\udfff]"  # other ends of lines, halves of characters
+)
 
 
 def mend_text(text: str) -> str:
@@ -25,11 +32,27 @@ def mend_json(value: Any) -> Any:
     return value
 
 
-def one_line(text: str, most: int) -> str:
-    """Printable text on one line, cut to so many characters.
+def safe_text(text: str) -> str:
+    r"""Return text that shows and does nothing else: what drives a terminal becomes an escape.
 
-    Control characters could rewrite the terminal, so each becomes U+FFFD.
+    Whatever a server, a model or a file of another's says may clear the screen, set the title or
+    the clipboard, or turn the direction of text. ``\x1b`` is printed as these four characters. Tabs
+    and line ends stay.
     """
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return _UNSAFE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def safe_json(data: bytes) -> bytes:
+    r"""Return the same JSON with those characters as ``\uXXXX``; it reads as the same value."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+
+
+def one_line(text: str, most: int) -> str:
+    """Safe text on one line, cut to so many characters."""
+    line = safe_text(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

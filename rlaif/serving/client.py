@@ -2,7 +2,8 @@
 
 This file may be copied alone. verl loads it by path and calls `compute_score`; OpenRLHF loads it as
 ``--reward.remote_url client.py`` and calls `reward_func`; TRL takes what `server_reward_func`
-returns. The server's address is ``url``, else the environment variable ``RLAIF_REWARD_URL``.
+returns. The server's address is ``url``, else the environment variable ``RLAIF_REWARD_URL``; its
+token, where it asks for one, is the variable ``RLAIF_REWARD_TOKEN``.
 
 Nothing is ever an invented number: what the server cannot score raises, or is None where the
 trainer knows what to do with it (TRL leaves such a completion out).
@@ -112,11 +113,14 @@ def post(
     base = (url or os.environ.get("RLAIF_REWARD_URL") or DEFAULT_URL).rstrip("/")
     data = json.dumps(body, default=_plain).encode()
     headers = {"Content-Type": "application/json"}
+    token = os.environ.get("RLAIF_REWARD_TOKEN", "").strip()
     problem = ""
     for attempt in range(tries):
         if attempt:
             time.sleep(_PAUSE)
         request = urllib.request.Request(base + path, data, headers)
+        if token:  # not sent on to wherever a reply may redirect to
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         try:
             with _DIRECT.open(request, timeout=timeout) as reply:
                 return json.load(reply)

@@ -6,12 +6,16 @@ What cannot be scored is never a silent None and never a made-up number:
 - OpenRLHF would make a tensor of a null, and verl would add it up, so ``/get_reward`` and
   ``/compute_score`` answer 422 with the reason in the status line (which is what OpenRLHF logs),
   unless the file says which number stands for *unscored*;
-- 400 is a request nobody can understand, 413 one that is too large, 415 one that is no JSON,
-  500 a scorer that failed, 503 a judge that is down or too many requests, 504 a scorer that hangs.
+- 400 is a request nobody can understand, 401 one without the token, 403 one for another host or of
+  a page in a browser, 408 one that arrives too slowly, 413 one that is too large, 415 one that is
+  not JSON, 500 a scorer that failed, 503 a judge that is down or too many requests, 504 a scorer
+  that hangs.
 """
 
 import asyncio
 import contextlib
+import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,11 +26,21 @@ from aiohttp import web
 
 from rlaif.config.serve_reward import ServeRewardConfig
 from rlaif.errors import EngineUnavailable, RlaifError
+from rlaif.runs.text import one_line
+from rlaif.serving.admission import Admission, Handler
 from rlaif.serving.requests import BadRequest, Question, read_openrlhf, read_plain, read_verl
 from rlaif.serving.scorer import OpenedScorer
 from rlaif.training.scorers import ScorerHangs, await_scores, name_of
 
 HOST = "127.0.0.1"
+_COMPUTING = 2
+"""Scorers that compute at once. Their threads share one interpreter with the loop that answers
+``/health``: it would wait for its turn among as many as there are requests."""
+
+_SWITCH_S = 0.0005
+"""How long a computing thread keeps the interpreter from the loop. Python's own 5 ms, at every
+read and write of 200 clients, are seconds."""
+
 _RECENT = 1024
 """Requests whose times are kept."""
 
@@ -45,12 +59,17 @@ class RewardServer:
     Args:
         opened: The scorer and its panels.
         config: Limits, and what stands for *unscored*.
+        token: What every request but ``/health`` must bring; empty asks for none.
     """
 
-    def __init__(self, opened: OpenedScorer, config: ServeRewardConfig) -> None:
+    def __init__(self, opened: OpenedScorer, config: ServeRewardConfig, token: str = "") -> None:
         self._opened = opened
         self._config = config
+        self.admission = Admission(
+            hosts=config.hosts, token=token, read_seconds=config.read_seconds
+        )
         self._free = asyncio.Semaphore(config.concurrency)
+        self._turn = threading.Semaphore(_COMPUTING)
         self._started = time.monotonic()
         self._waiting = 0
         self._working = 0
@@ -62,7 +81,9 @@ class RewardServer:
 
     def application(self) -> web.Application:
         """Return the application; run it with `aiohttp.web.run_app`."""
-        application = web.Application(client_max_size=self._config.max_bytes)
+        application = web.Application(
+            client_max_size=self._config.max_bytes, middlewares=[self._only_admitted]
+        )
         application.router.add_get("/health", self._health)
         application.router.add_get("/status", self._status)
         for path, answer in (
@@ -74,7 +95,7 @@ class RewardServer:
         return application
 
     async def _openrlhf(self, body: Any) -> dict[str, Any]:
-        questions = read_openrlhf(body, self._config.special_tokens)
+        questions = await asyncio.to_thread(read_openrlhf, body, self._config.special_tokens)
         rewards, missing = await self._whole(questions)
         # Every value of extra_logs becomes a tensor there: numbers only.
         return {"rewards": rewards, "scores": rewards, "extra_logs": {"unscored": missing}}
@@ -102,7 +123,7 @@ class RewardServer:
     async def _score(self, questions: Sequence[Question]) -> tuple[list[float | None], list[str]]:
         why: list[list[str]] = [[] for _ in questions]
         scores = await await_scores(
-            self._opened.scorer,
+            self._in_turn,
             [question.messages for question in questions],
             [question.response for question in questions],
             {
@@ -121,6 +142,20 @@ class RewardServer:
         self._unscored += len(missing)
         self._reasons.update(missing)
         return scores, reasons
+
+    @web.middleware
+    async def _only_admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self.admission.check(request)
+        except web.HTTPException as problem:
+            self._problems[f"{problem.status}"] += 1
+            return _explain(problem)
+        return await handler(request)
+
+    def _in_turn(self, *arguments: Any, **columns: Any) -> Any:
+        """Call the scorer; what an async one waits for is waited for elsewhere."""
+        with self._turn:
+            return self._opened.scorer(*arguments, **columns)
 
     def _guarded(
         self, path: str, answer: Callable[[Any], Awaitable[dict[str, Any]]]
@@ -143,7 +178,7 @@ class RewardServer:
             raise web.HTTPUnsupportedMediaType(text="send JSON, as content type application/json")
         if self._waiting >= self._config.max_waiting and self._free.locked():
             raise web.HTTPServiceUnavailable(text="too many requests are waiting; try again")
-        body = await _read(request)
+        body = await asyncio.to_thread(_parse, await self.admission.read(request))
         started = time.monotonic()
         self._waiting += 1
         try:
@@ -189,13 +224,18 @@ class RewardServer:
 
 
 def run_reward_server(
-    opened: OpenedScorer, config: ServeRewardConfig, *, on_ready: Callable[[int], None]
+    opened: OpenedScorer,
+    config: ServeRewardConfig,
+    *,
+    token: str = "",
+    on_ready: Callable[[int], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight then have ``drain_seconds`` to finish.
 
     Args:
         opened: The scorer; still open afterwards.
         config: Port and limits.
+        token: What every request but ``/health`` must bring; empty asks for none.
         on_ready: Called with the port once requests are answered.
 
     Raises:
@@ -203,21 +243,31 @@ def run_reward_server(
     """
 
     async def serve() -> None:
-        server = RewardServer(opened, config)
+        server = RewardServer(opened, config, token)
         runner = web.AppRunner(
-            server.application(), access_log=None, shutdown_timeout=config.drain_seconds
+            server.application(),
+            access_log=None,
+            shutdown_timeout=config.drain_seconds,
+            auto_decompress=False,
         )
         await runner.setup()
         try:
             site = web.TCPSite(runner, HOST, config.port)
             await site.start()
-            with _stop_signals() as stop:
-                on_ready(runner.addresses[0][1])
-                await stop.wait()
+            assert runner.server is not None
+            async with server.admission.sweeping(runner.server):
+                with _stop_signals() as stop:
+                    on_ready(runner.addresses[0][1])
+                    await stop.wait()
         finally:
             await runner.cleanup()  # refuses new connections, then waits for what is in flight
 
-    asyncio.run(serve())
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        asyncio.run(serve())
+    finally:
+        sys.setswitchinterval(usual)
 
 
 @contextlib.contextmanager
@@ -234,9 +284,9 @@ def _stop_signals() -> Any:
             loop.remove_signal_handler(number)
 
 
-async def _read(request: web.Request) -> Any:
+def _parse(body: bytes) -> Any:
     try:
-        return orjson.loads(await request.read())
+        return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
         raise BadRequest(f"the body is no JSON: {problem}") from None
 
@@ -262,7 +312,7 @@ def _explain(problem: Exception) -> web.Response:
 
 
 def _refuse(status: int, message: str, **body: Any) -> web.Response:
-    line = " ".join(message.split())[:200].encode("ascii", "replace").decode()
+    line = one_line(message, 200).encode("ascii", "replace").decode()
     headers = {"Retry-After": "1"} if status == 503 else {}
     reply = _json({"error": message, **body}, status=status, headers=headers)
     reply.set_status(status, line)  # the reason phrase is all that OpenRLHF shows

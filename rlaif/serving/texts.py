@@ -7,7 +7,7 @@ user message without special tokens, so exact prompts are better sent as labels 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rlaif.records import Message
 
@@ -17,7 +17,7 @@ _TURNS = (
     re.compile(r"<start_of_turn>(\w+)\n"),  # Gemma
     re.compile(r"<\|(system|user|assistant)\|>\n"),  # Zephyr, Phi
 )
-_INSTRUCTION = re.compile(r"\[INST\](.*?)\[/INST\]([^\[]*)", re.DOTALL)  # Llama 2, Mistral
+_ASKS, _ANSWERS = "[INST]", "[/INST]"  # Llama 2, Mistral
 _ROLES = {"model": "assistant", "human": "user"}
 _SPECIAL = (
     r"<\|[a-zA-Z0-9_]+\|>",
@@ -58,8 +58,16 @@ def split_query(query: str, prompt: str) -> str:
 
 def strip_special(text: str, special: Sequence[str] = ()) -> str:
     """Return a response without special tokens at its ends, nor the white space around them."""
-    edge = re.compile(rf"(?:\s*(?:{_pattern(special)}))+\s*$|^(?:\s*(?:{_pattern(special)}))+")
-    return edge.sub("", text)
+    pattern = _pattern(special)
+    first = last = 0  # of the tokens that follow one another with nothing but white space between
+    for token in re.finditer(pattern, text):
+        if last == 0 or text[last : token.start()].strip():
+            first = token.start()
+        last = token.end()
+    if last and not text[last:].strip():
+        text = text[:first].rstrip()
+    opening = re.match(rf"(?:\s*(?:{pattern}))+", text)
+    return text[opening.end() :] if opening else text
 
 
 def parse_conversation(text: str, special: Sequence[str] = ()) -> tuple[list[Message], str]:
@@ -75,7 +83,7 @@ def parse_conversation(text: str, special: Sequence[str] = ()) -> tuple[list[Mes
     for turns in _TURNS:
         if turns.search(text):
             return _started(_by_turns(turns, text, special))
-    if "[INST]" in text:
+    if _ASKS in text:
         return _started(_by_instructions(text, special))
     plain = re.sub(_pattern(special), "", text).strip()
     return [{"role": "user", "content": plain}], ""
@@ -91,7 +99,7 @@ def _by_turns(turns: re.Pattern[str], text: str, special: Sequence[str]) -> list
 
 def _by_instructions(text: str, special: Sequence[str]) -> list[Message]:
     messages: list[Message] = []
-    for asked, answered in _INSTRUCTION.findall(text):
+    for asked, answered in _instructions(text):
         system = re.match(r"\s*<<SYS>>(.*?)<</SYS>>(.*)", asked, re.DOTALL)
         if system is not None:
             messages.append({"role": "system", "content": system[1].strip()})
@@ -99,6 +107,16 @@ def _by_instructions(text: str, special: Sequence[str]) -> list[Message]:
         messages.append({"role": "user", "content": asked.strip()})
         messages.append({"role": "assistant", "content": strip_special(answered, special).strip()})
     return messages
+
+
+def _instructions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what stands between the markers, and what follows up to the next bracket."""
+    end = 0
+    while (start := text.find(_ASKS, end)) >= 0 and (stop := text.find(_ANSWERS, start)) >= 0:
+        answer = stop + len(_ANSWERS)
+        following = text.find("[", answer)
+        end = len(text) if following < 0 else following
+        yield text[start + len(_ASKS) : stop], text[answer:end]
 
 
 def _started(messages: list[Message]) -> tuple[list[Message], str]:

@@ -53,6 +53,9 @@ class AnnotatedPairs:
     failures: list[Failure] = field(default_factory=list)
 
 
+_KEYS = ("metadata", "annotators", "comparisons")
+
+
 def export_annotated_pairs(
     views: Iterable[JudgmentView], weights: OpinionWeights, *, name: str
 ) -> dict[str, Any]:
@@ -109,20 +112,27 @@ def read_annotated_pairs(path: Path) -> AnnotatedPairs:
         raise RecordError(f"{path}: no such file") from None
     except (OSError, orjson.JSONDecodeError) as problem:
         raise RecordError(f"{path}: cannot be read: {problem}") from None
-    if not isinstance(data, dict) or not {"metadata", "annotators", "comparisons"} <= data.keys():
+    if not isinstance(data, dict) or not data.keys() >= set(_KEYS):
         raise RecordError(f"{path}: holds no annotated pairs (metadata, annotators, comparisons)")
-    version = str(data["metadata"].get("version", ""))
+    try:
+        return _read_all(path, **{key: data[key] for key in _KEYS})
+    except (AttributeError, TypeError) as problem:
+        raise RecordError(f"{path}: not annotated pairs: {problem}") from None
+
+
+def _read_all(path: Path, *, metadata: Any, annotators: Any, comparisons: Any) -> AnnotatedPairs:
+    version = str(metadata.get("version", ""))
     if not version.startswith("2"):
         raise RecordError(f"{path}: version {version or 'unknown'} is not read; 2 is")
-    default = data["metadata"].get("default_annotator")
+    default = metadata.get("default_annotator")
     found = AnnotatedPairs(
         votes={
             name: Votes(str(one.get("description", "")))
-            for name, one in data["annotators"].items()
+            for name, one in annotators.items()
             if one.get("type") == "principle"
         }
     )
-    for number, comparison in enumerate(data["comparisons"], start=1):
+    for number, comparison in enumerate(comparisons, start=1):
         _read(found, comparison, default, f"{path.name}:{number}")
     return found
 
@@ -178,7 +188,7 @@ def _read(found: AnnotatedPairs, comparison: Any, default: Any, place: str) -> N
 
 
 def _preference(annotation: Any) -> str | None:
-    if annotation is None or annotation.get("pref") is None:
+    if not isinstance(annotation, Mapping) or annotation.get("pref") is None:
         return None
     return _PREFERENCES.get(str(annotation["pref"]).lower())
 

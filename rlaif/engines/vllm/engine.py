@@ -32,7 +32,13 @@ from rlaif.engines.protocol import (
 )
 from rlaif.engines.turns import split_reasoning
 from rlaif.engines.vllm.host import VllmHost
-from rlaif.engines.vllm.options import VllmOptions, engine_arguments, find_model, read_options
+from rlaif.engines.vllm.options import (
+    VllmOptions,
+    engine_arguments,
+    find_model,
+    read_options,
+    weights_format,
+)
 from rlaif.errors import CallFailed, ConfigError, EngineMissing
 from rlaif.models import load_pretrained, quiet_transformers
 
@@ -74,7 +80,8 @@ def build_vllm_engine(
         )
     place = find_model(model)
     tokenizer, config = _tokenizer(model, place, revision, settings)
-    arguments = engine_arguments(settings, cpu=current_platform.is_cpu()) | settings.engine_args
+    arguments = engine_arguments(settings, cpu=current_platform.is_cpu()) | weights_format(place)
+    arguments |= settings.engine_args
     arguments |= {"model": place, "disable_log_stats": True}
     if revision is not None:
         arguments["revision"] = revision

@@ -170,5 +170,16 @@ def engine_arguments(options: VllmSettings, *, cpu: bool) -> dict[str, Any]:
     return arguments | {name: value for name, value in further.items() if value is not None}
 
 
+def weights_format(place: str) -> dict[str, Any]:
+    """Return the argument that keeps vLLM from pickled weights, which run code when they are read.
+
+    By itself it takes ``.bin`` and ``.pt`` files where a model has no safetensors. GGUF files and
+    addresses have loaders of their own, which read no pickles.
+    """
+    if place.endswith(".gguf") or "://" in place:
+        return {}
+    return {"load_format": "safetensors"}
+
+
 class _Holder(Settings):
     options: VllmOptions = VllmOptions()

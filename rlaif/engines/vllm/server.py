@@ -28,7 +28,13 @@ from rlaif.config import load_config, nearest
 from rlaif.config.load import FilePath
 from rlaif.engines.vllm import guard
 from rlaif.engines.vllm.install import VllmInstall, find_vllm
-from rlaif.engines.vllm.options import VllmSettings, engine_arguments, find_model, served_name
+from rlaif.engines.vllm.options import (
+    VllmSettings,
+    engine_arguments,
+    find_model,
+    served_name,
+    weights_format,
+)
 from rlaif.errors import ConfigError, EngineError, EngineMissing, InputError
 from rlaif.models import SHIPPED, cache_folder
 
@@ -227,6 +233,7 @@ def server_flags(
         # Replies then say how much of a prompt came from the prefix cache.
         "enable_prompt_tokens_details": True,
         **engine_arguments(settings, cpu=cpu),
+        **weights_format(place),
     }
     if settings.revision is not None:
         arguments["revision"] = settings.revision

@@ -90,7 +90,7 @@ def data_card(
     ]
     lines += [
         f"- `{principle['id']}`: {principle['statement']}"
-        for principle in manifest.constitution["principles"]
+        for principle in manifest.constitution.get("principles", [])
     ]
     return "\n".join(lines) + "\n"
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import orjson
 import torch
 
-from rlaif.runs.text import one_line
+from rlaif.runs.text import one_line, safe_json, safe_text
 
 Style = Literal["terminal", "plain", "json", "quiet"]
 
@@ -100,7 +100,8 @@ class TrainingProgress:
         return (time.monotonic() - self._began) / made * (self._total - self._done)
 
     def say(self, text: str) -> None:
-        """Show a line of our own words."""
+        """Show a line."""
+        text = safe_text(text)
         if self._style == "json":
             _print_json({"event": "note", "text": text})
         elif self._bar is not None:
@@ -155,7 +156,7 @@ def _duration(seconds: float) -> str:
 
 
 def _print_json(event: Mapping[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(event) + b"\n")
+    sys.stdout.buffer.write(safe_json(orjson.dumps(event)) + b"\n")
     sys.stdout.flush()
 
 

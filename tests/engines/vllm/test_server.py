@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlaif.config import load_yaml
-from rlaif.engines.vllm.options import VllmOptions, engine_arguments
+from rlaif.engines.vllm.options import VllmOptions, engine_arguments, weights_format
 from rlaif.engines.vllm.server import ServeOptions, serve_vllm, server_flags
 from rlaif.errors import ConfigError, EngineError, EngineMissing, InputError
 from tests.e2e.project import COMMAND, rlaif
@@ -207,6 +207,17 @@ def test_a_share_of_the_memory_and_a_size_of_the_cache_are_passed_as_given():
     assert size["kv_cache_memory_bytes"] == 2**29
     assert size["tensor_parallel_size"] == 2
     assert "gpu_memory_utilization" not in size
+
+
+def test_pickled_weights_are_read_only_where_the_user_says_so():
+    assert weights_format("some/model") == {"load_format": "safetensors"}
+    assert weights_format("/models/x.gguf") == weights_format("s3://bucket/model") == {}
+    settings = ServeOptions(model="some/model", arguments=("--load-format", "auto"))
+    flags = server_flags(settings, place="some/model", name="m", port=1, cpu=True)
+    assert [flags[i + 1] for i, flag in enumerate(flags) if flag == "--load-format"] == [
+        "safetensors",
+        "auto",
+    ]  # the last one counts
 
 
 def start_command(python: str, tmp_path: Path, *words: str) -> "subprocess.Popen[bytes]":

@@ -8,8 +8,8 @@ from rlaif.generation.sample import to_response
 from rlaif.judging import METHODS, Judge, Pairwise, build_judge
 from rlaif.records import Choice, Comparison, Prompt, Response
 from rlaif.templates import TemplateSet
-from tests.hostile.cases import CASES
-from tests.hostile.echo_judge import MARK, EchoJudge, frame
+from tests.security.cases import CASES
+from tests.security.echo_judge import MARK, EchoJudge, frame
 
 QUESTION = "How long does an egg take?"
 PRINCIPLE = Principle(

@@ -8,8 +8,8 @@ import pytest
 
 from rlaif.records import Message
 from rlaif.templates import TemplateSet
-from tests.hostile.cases import CASES
-from tests.hostile.echo_judge import fences, frame
+from tests.security.cases import CASES
+from tests.security.echo_judge import fences, frame
 
 BENIGN = "Boil it for a while."
 STATEMENT = "Answer what was asked."
