@@ -120,6 +120,9 @@ class Rule(_Frozen):
     def _satisfiable(self) -> "Rule":
         if not self.model_dump(exclude_none=True):
             raise PydanticCustomError("empty_rule", "the rule has no checks")
+        counts = (self.max_words, self.min_words, self.max_sentences, self.max_repeated_ngram)
+        if any((count or 0) >= 2**63 for count in counts):
+            raise PydanticCustomError("impossible_rule", "a count needs more than 64 bits")
         if self.max_words is not None and (self.min_words or 0) > self.max_words:
             raise PydanticCustomError(
                 "impossible_rule",

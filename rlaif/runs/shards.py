@@ -167,7 +167,7 @@ def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBat
     try:
         with open_whole(path) as source, _open(path, source) as file:
             yield from file.iter_batches(batch_size=_GROUP_ROWS, columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error).strip().partition("\n")[0]) from error
 
 
