@@ -22,7 +22,7 @@ from rlaif.errors import CallFailed
 from rlaif.judging.reading import is_refusal, parse_choice, read_expected, read_labels
 from rlaif.records import Choice
 from rlaif.runs import Run
-from rlaif.sessions import engines
+from rlaif.sessions import session
 from tests.e2e.project import write_project
 
 TEXTS = (
@@ -126,7 +126,7 @@ def run_odd_pipeline(folder: Path, seed: int, prompts: int) -> tuple[Run, int]:
     path = write_project(
         folder, prompts=prompts, judges=judges, judging={"principles": {"choose": "one"}}
     )
-    with patch.object(engines, "open_configured", open_odd):
+    with patch.object(session, "open_configured", open_odd):
         run = rlaif.generate(path)
     status = run.status(verify=True)
     assert status.damaged == {}

@@ -96,7 +96,7 @@ async def test_an_attacking_response_never_wins(case: str, letter: str) -> None:
         assert echo.obeyed == []
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"lone-surrogate"}))  # is not a prompt
 async def test_an_attacking_prompt_changes_no_verdict(case: str) -> None:
     # Scoring methods are left out: they follow no instruction, and the prompt is a chat turn there.
     for variant in SHOWING:
