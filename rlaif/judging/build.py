@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlaif.config import nearest
-from rlaif.config.judge import COT_CLAMP, JudgeConfig
+from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import check_calibration, read_calibration
@@ -136,16 +136,13 @@ def build_configured_judge(
         InputError: As for `build_judge`, or settings name a principle that is not judged.
         EngineMissing: The engine cannot do what the method needs.
     """
-    values = {name: getattr(config.method_settings, name) for name in _fields(config)}
-    for key, what in (("weights", "rubric"), ("variances", "salmon")):
-        for principle in values.get(key, {}):
+    for setting, value in config.method_settings:
+        for principle in value if isinstance(value, Mapping) else ():
             if principle not in principles:
                 raise ConfigError(
-                    f"judge {config.name!r}: {what}.{key}: no judged principle has the id "
-                    f"{principle!r}{nearest(principle, sorted(principles))}"
+                    f"judge {config.name!r}: {config.method}.{setting}: no judged principle has "
+                    f"the id {principle!r}{nearest(principle, sorted(principles))}"
                 )
-    if config.method == "pairwise" and values["clamp"] is None:
-        values["clamp"] = COT_CLAMP
     judge = build_judge(
         name=config.name,
         method=config.method,
@@ -153,7 +150,7 @@ def build_configured_judge(
         templates=templates,
         orders=orders,
         min_mass=min_mass,
-        settings=METHODS[config.method].settings(**values),
+        settings=config.method_settings,
     )
     if config.calibration is None:
         return judge
@@ -163,7 +160,3 @@ def build_configured_judge(
     )
     check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
     return replace(judge, temperature=fitted.t)
-
-
-def _fields(config: JudgeConfig) -> tuple[str, ...]:
-    return tuple(type(config.method_settings).model_fields)

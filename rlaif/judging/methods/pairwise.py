@@ -20,10 +20,10 @@ one generation more.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from rlaif.config.judge import Pairwise
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Generate, Reply, Sampling
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
@@ -41,26 +41,6 @@ from rlaif.records.tool_use import spoken
 TEMPLATE = "judge/pairwise"
 REASONING_TEMPLATE = "judge/pairwise_cot"
 LABELS = ("A", "B")
-
-
-@dataclass(frozen=True, slots=True)
-class Pairwise:
-    """How a pairwise judge is asked."""
-
-    exemplars: int = 0
-    """At most this many of the principle's examples are shown."""
-
-    chain_of_thought: bool = False
-    words: bool = False
-    clamp: float = 0.4
-    """Labels made with chain of thought stay within [clamp, 1 − clamp]; 0 turns it off. Labels
-    made without it are never clamped."""
-
-    max_tokens: int = 512
-    """Of the reasoning, or of a reply in words."""
-
-    temperature: float = 0.0
-    """Of the reasoning; words are always the likeliest ones."""
 
 
 def flow(question: Question[Pairwise]) -> Flow:
@@ -115,9 +95,7 @@ def template(settings: Pairwise) -> str:
 
 def transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
     """The clamp of chain of thought; nothing without it."""
-    if not settings.chain_of_thought or settings.clamp == 0.0:
-        return ()
-    return (Clamp(settings.clamp),)
+    return (Clamp(settings.kept_within),) if settings.kept_within else ()
 
 
 def choose_exemplars(

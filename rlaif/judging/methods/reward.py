@@ -12,8 +12,7 @@ of its own, which weighs as much as all drawn principles together.
 Cost: one score per response, whatever the principles.
 """
 
-from dataclasses import dataclass
-
+from rlaif.config.judge import Reward
 from rlaif.constitution import Principle
 from rlaif.engines import Score
 from rlaif.judging.methods.flow import Flow, Outcome, Question
@@ -22,14 +21,6 @@ REWARD_PRINCIPLE = "reward-model"
 """What its verdicts name in place of a principle's id."""
 
 SPEAKER = Principle(id=REWARD_PRINCIPLE, statement="What the reward model was trained on.")
-
-
-@dataclass(frozen=True, slots=True)
-class Reward:
-    """How two scores become log-odds."""
-
-    scale: float = 1.0
-    """Log-odds per unit of score, > 0."""
 
 
 def flow(question: Question[Reward]) -> Flow:

@@ -18,13 +18,13 @@ Cost: two next-token calls per response and principle (one with a single polarit
 in every comparison; all questions about a response share their prefix.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from rlaif.config.judge import Rubric
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.position import sigmoid, split_orders
 from rlaif.judging.reading import read_labels, read_together
@@ -32,18 +32,6 @@ from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/rubric"
 LABELS = ("Yes", "No")
-
-
-@dataclass(frozen=True, slots=True)
-class Rubric:
-    """How answers become log-odds."""
-
-    scale: float = 4.0
-    """Log-odds per unit of φ, > 0."""
-
-    both_polarities: bool = True
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """Principle id to w, of any sign; 1 where none is given."""
 
 
 def flow(question: Question[Rubric]) -> Flow:
