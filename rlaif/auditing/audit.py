@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.files import (
+from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold
+from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
+from rlaif.auditing.question import Question, build_question
+from rlaif.auditing.render import (
     AUDIT,
     PICTURE,
     TABLE,
@@ -12,21 +15,16 @@ from rlaif.auditing.files import (
     check_extra,
     write_audit,
 )
-from rlaif.auditing.fit import fit_calibration
-from rlaif.auditing.gold import GoldPair, GoldSet, read_all_gold
-from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
-from rlaif.auditing.outcome import Outcome
-from rlaif.auditing.question import Question, build_question
 from rlaif.auditing.result import Audit, JudgeResult, SetResult, measure_set
-from rlaif.auditing.statistics.accuracy import measure_longer
-from rlaif.auditing.statistics.agreement import measure_alpha
+from rlaif.auditing.statistics.accuracy import measure_alpha, measure_longer
 from rlaif.auditing.statistics.consistency import measure_stability
+from rlaif.auditing.statistics.reliability import fit_calibration
 from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
-from rlaif.judging.unread import why_unread
+from rlaif.judging.panel import why_unread
 from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.sessions.concurrent import run_sync

@@ -1,10 +1,11 @@
-"""Gold: pairs of responses of which people know which one is better.
+"""Gold: pairs of responses of which people know which one is better; outcomes: what a judge chose.
 
 One JSON object a line: ``{id, prompt, response_a, response_b, label: a|b|tie, source, category}``;
-``prompt`` is text or a list of chat messages, ``source`` and ``category`` may be missing. A broken
+``prompt`` is text or a list of chat messages, ``source`` and ``category`` are optional. A broken
 line is a `Failure` with its number; a file that cannot be read at all is an exception.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ import orjson
 
 from rlaif.config import read_text
 from rlaif.errors import RecordError
-from rlaif.records import Choice, Comparison, Failure, Prompt, Response, content_id, content_uniform
+from rlaif.records import (
+    Choice,
+    Comparison,
+    Failure,
+    Judgment,
+    Prompt,
+    Response,
+    content_id,
+    content_uniform,
+)
 
 _LABELS = {"a": Choice.A, "b": Choice.B, "tie": Choice.TIE}
 
@@ -171,3 +181,59 @@ def _read_line(line: str, place: str) -> GoldPair | Failure:
         category=str(record.get("category") or ""),
         source=str(record.get("source") or ""),
     )
+
+
+_EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A gold label beside a judgment. Choices are in the order of the gold pair."""
+
+    cluster: str
+    """Outcomes of the same cluster (prompt) are not independent of each other."""
+
+    gold: Choice
+    lengths: tuple[int, int]
+    """Characters of the two responses."""
+
+    judgment: Judgment
+    category: str = ""
+
+    @classmethod
+    def build(cls, pair: GoldPair, judgment: Judgment) -> "Outcome":
+        """Put a gold pair and its judgment together."""
+        lengths = (len(pair.comparison.first.text), len(pair.comparison.second.text))
+        return cls(pair.cluster, pair.label, lengths, judgment, pair.category)
+
+    @property
+    def choice(self) -> Choice:
+        """What the judge prefers; TIE at exactly ½, ABSTAIN without a preference."""
+        return choice_of(self.judgment)
+
+    @property
+    def credit(self) -> float | None:
+        """1 where judge and a decided gold label agree, 0 where not, ½ where the judge ties.
+
+        None where the gold label is a tie or the judge abstained: neither can be right or wrong.
+        """
+        if self.gold is Choice.TIE or self.choice is Choice.ABSTAIN:
+            return None
+        if self.choice is Choice.TIE:
+            return 0.5
+        return 1.0 if self.choice is self.gold else 0.0
+
+    @property
+    def doublings(self) -> float:
+        """How many times longer the first response is, as a base-2 logarithm; 0 when equal."""
+        first, second = self.lengths
+        return math.log2((first + 1) / (second + 1))
+
+
+def choice_of(judgment: Judgment) -> Choice:
+    """What a judgment prefers, in content order; TIE at exactly ½, ABSTAIN without preference."""
+    if judgment.preference is None:
+        return Choice.ABSTAIN
+    if abs(judgment.preference - 0.5) < _EVEN:
+        return Choice.TIE
+    return Choice.A if judgment.preference > 0.5 else Choice.B

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from rlaif.auditing.gold import GoldPair, GoldSet
-from rlaif.auditing.outcome import choice_of
+from rlaif.auditing.gold import GoldPair, GoldSet, choice_of
 from rlaif.auditing.question import Question
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request

@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.accuracy import (
     Accuracy,
     measure_accuracy,
+    measure_kappa,
     measure_tie_agreement,
 )
-from rlaif.auditing.statistics.agreement import measure_kappa
-from rlaif.auditing.statistics.consistency import Triads, measure_triads
+from rlaif.auditing.statistics.consistency import Position, Triads, measure_position, measure_triads
 from rlaif.auditing.statistics.cost import Cost, Lookup, measure_cost
 from rlaif.auditing.statistics.length import fit_log_odds, fit_picks
-from rlaif.auditing.statistics.position import Position, measure_position
 from rlaif.auditing.statistics.reliability import Reliability, measure_reliability
 from rlaif.auditing.statistics.silence import Mass, Silence, measure_mass, measure_silence
 from rlaif.evaluation.intervals import Figure

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
-from rlaif.evaluation.diversity import measure_diversity
-from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts, to_estimate
+from rlaif.evaluation.diversity import measure_diversity, measure_lengths
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
     JudgedMatch,
@@ -18,16 +17,23 @@ from rlaif.evaluation.judged import (
     judge_matches,
     measure_judged,
 )
-from rlaif.evaluation.lengths import measure_lengths
 from rlaif.evaluation.likelihood import measure_likelihood
 from rlaif.evaluation.measure import Group, Measured
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import measure_refusals
 from rlaif.evaluation.rules import measure_rules
-from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
+from rlaif.evaluation.scorecard import (
+    EVERYWHERE,
+    Estimate,
+    Scorecard,
+    change_all,
+    estimate_all,
+    slice_prompts,
+    to_estimate,
+)
 from rlaif.evaluation.wins import length_controlled, match_responses, measure_rule_wins
 from rlaif.generation import sample_responses
-from rlaif.judging.unread import failed_most, why_unread
+from rlaif.judging.panel import failed_most, why_unread
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import each
 from rlaif.sessions.shown import OnProgress, unseen

@@ -1,18 +1,21 @@
-"""Diversity: does the model still say different things, or has its text collapsed?
+"""Lengths and diversity: is the text of a usual length, and does it still say different things?
+
+Lengths cannot tell whether short is concise or empty. They belong beside every other measure,
+because judges favour length and rules may forbid it.
 
 Distinct-n is the number of different n-grams over the number of all n-grams (Li et al. 2016,
 arXiv 1510.03055), here over the responses to one prompt together, averaged over prompts. Words are
-compared in lower case, without punctuation.
-
-What it cannot tell: quality. Gibberish is as diverse as it gets. Distinct-n also rises when
-responses get shorter, so a policy that learnt to be brief gains a little of it for free; the
-share repeated within a response and the share common to several prompts suffer less from that.
+compared in lower case, without punctuation. It cannot tell quality: gibberish is as diverse as it
+gets. It also rises when responses get shorter, so a policy that learnt to be brief gains a little
+of it for free; the share repeated within a response and the share common to several prompts suffer
+less from that.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from rlaif.constitution.rules import split_words
 from rlaif.evaluation.measure import Group, Measure, Measured, per_group, per_response
 from rlaif.records import Response
 
@@ -123,3 +126,39 @@ def _common(groups: Sequence[Group]) -> Callable[[Response], float | None]:
         return sum(prompts[gram] > 1 for gram in own) / len(own) if own else None
 
     return value
+
+
+WORDS = Measure(
+    "length/words",
+    "words per response, counted as the rules count them",
+    better="neither",
+    kind="number",
+    cannot_tell="whether a short response is concise or empty",
+)
+TOKENS = Measure(
+    "length/tokens",
+    "tokens per response, as the engine counted them",
+    better="neither",
+    kind="number",
+    cannot_tell="anything across models with different tokenizers",
+)
+CUT_OFF = Measure(
+    "length/cut-off",
+    "responses that ended at the token limit instead of by themselves",
+    better="lower",
+    kind="share",
+    cannot_tell="whether a response that ended by itself is complete",
+)
+
+
+def measure_lengths(groups: Sequence[Group]) -> list[Measured]:
+    """Return words, tokens (unscored where the engine did not count) and the share cut off."""
+    return [
+        per_response(WORDS, groups, lambda response: float(len(split_words(response.text)))),
+        per_response(TOKENS, groups, _tokens),
+        per_response(CUT_OFF, groups, lambda response: float(response.finish == "length")),
+    ]
+
+
+def _tokens(response: Response) -> float | None:
+    return None if response.tokens is None else float(response.tokens)

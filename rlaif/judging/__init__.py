@@ -12,12 +12,16 @@ from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
 from rlaif.judging.judge import FlowJudge, Orders
 from rlaif.judging.methods import METHODS
-from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE, ConstructionJudge
 from rlaif.judging.methods.contrast import contrast_logit
 from rlaif.judging.methods.flow import Flow, Method, Outcome, Question, label_request
 from rlaif.judging.methods.reward import REWARD_PRINCIPLE
 from rlaif.judging.methods.rubric import fit_rubric_weights
-from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
+from rlaif.judging.methods.rules import (
+    CONSTRUCTION_JUDGE,
+    RULES_JUDGE,
+    ConstructionJudge,
+    judge_rules,
+)
 from rlaif.judging.methods.salmon import measure_variances
 from rlaif.judging.panel import judge_comparison, soften_disagreement
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
@@ -31,8 +35,16 @@ from rlaif.judging.reading import (
     read_labels,
     read_word,
 )
-from rlaif.judging.strengths import fit_strengths, preference_of, refit_judgments
-from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
+from rlaif.judging.transforms import (
+    Clamp,
+    Soften,
+    Temperature,
+    Transform,
+    apply_transforms,
+    fit_strengths,
+    preference_of,
+    refit_judgments,
+)
 
 __all__ = [
     "CONSTRUCTION_JUDGE",

@@ -11,8 +11,7 @@ from rlaif.errors import ConfigError
 from rlaif.judging.calibration import check_calibration, read_calibration
 from rlaif.judging.judge import FlowJudge, Orders
 from rlaif.judging.methods import METHODS
-from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE
-from rlaif.judging.methods.rules import RULES_JUDGE
+from rlaif.judging.methods.rules import CONSTRUCTION_JUDGE, RULES_JUDGE
 from rlaif.judging.protocol import Judge, check_needs
 from rlaif.records import content_id
 from rlaif.templates import TemplateSet

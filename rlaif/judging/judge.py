@@ -10,12 +10,15 @@ from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine, Generate, Reply, Request, request_key
 from rlaif.engines.ask import ask_all, ask_one, run_together
 from rlaif.errors import CallFailed
-from rlaif.judging.methods.flow import Flow, Method, Outcome, Question
-from rlaif.judging.methods.rehearsal import (
+from rlaif.judging.methods.flow import (
     PRINCIPLE,
     PROMPT,
     TWICE,
     TWO,
+    Flow,
+    Method,
+    Outcome,
+    Question,
     cost_of,
     needs_of,
     rehearse,

@@ -1,5 +1,5 @@
-from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts
 from rlaif.evaluation.measure import Measure, Measured, Values
+from rlaif.evaluation.scorecard import change_all, estimate_all, slice_prompts
 from rlaif.records import Prompt
 
 MEASURE = Measure("m", "a number", better="higher", kind="number", cannot_tell="much")

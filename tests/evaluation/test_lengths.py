@@ -1,4 +1,4 @@
-from rlaif.evaluation.lengths import measure_lengths
+from rlaif.evaluation.diversity import measure_lengths
 from tests.evaluation.factories import group
 
 

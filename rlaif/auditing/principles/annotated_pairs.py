@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from rlaif.auditing.principles.influence import OpinionWeights, contributions, side
+from rlaif.auditing.principles.explain import OpinionWeights, contributions, side
 from rlaif.constitution import Principle
 from rlaif.errors import RecordError
 from rlaif.records import Failure, Prompt, content_id

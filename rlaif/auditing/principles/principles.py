@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlaif.auditing.gold import choice_of
 from rlaif.auditing.measuring import Audited, build_judges
-from rlaif.auditing.outcome import choice_of
 from rlaif.auditing.question import Question
 from rlaif.config import load_config
 from rlaif.config.audit import AuditConfig

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.principles.influence import OpinionWeights, contributions, side
+from rlaif.auditing.principles.explain import OpinionWeights, contributions, side
 from rlaif.auditing.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
 from rlaif.pipeline.build import run_settings

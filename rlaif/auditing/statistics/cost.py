@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice

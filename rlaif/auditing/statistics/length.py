@@ -22,7 +22,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.figure import Numbers
 from rlaif.evaluation.intervals import CONFIDENCE, Figure
 from rlaif.records import Choice

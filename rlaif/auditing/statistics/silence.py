@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.accuracy import measure_share
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.evaluation.intervals import Figure

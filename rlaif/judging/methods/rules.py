@@ -1,10 +1,19 @@
-"""Rule principles: decided by a check on the text, without a model, a call or a doubt."""
+"""Verdicts that no model gives: rule principles, and labels by construction.
 
-from collections.abc import Sequence
+A rule is a check on the text. By construction (RLCD, Yang et al. 2023, arXiv 2307.12950) what was
+sampled under the principle is the better response: such a label is as good as the student's
+obedience to the affix, and no better.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rlaif.constitution import Principle
 from rlaif.constitution.rules import check_rule
-from rlaif.records import Choice, Comparison, Order, Verdict
+from rlaif.judging.protocol import Cost, Needs
+from rlaif.judging.transforms import Transform
+from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
+from rlaif.records.response import CONTRAST_AGAINST, CONTRAST_FOR
 
 RULES_JUDGE = "rules"
 """The name that rule verdicts carry; no other judge of a run may have it."""
@@ -37,3 +46,60 @@ def _verdict(principle: Principle, comparison: Comparison) -> Verdict:
         choice=_CHOICES.get((first, second), Choice.TIE),
         scores=(float(first), float(second)),
     )
+
+
+CONSTRUCTION_JUDGE = "construction"
+"""The name that such verdicts carry; no other judge of a run may have it."""
+
+_BY_ORIGIN = {
+    (CONTRAST_FOR, CONTRAST_AGAINST): Choice.A,
+    (CONTRAST_AGAINST, CONTRAST_FOR): Choice.B,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConstructionJudge:
+    """Reads the preference off the origins of the two responses."""
+
+    name: str = CONSTRUCTION_JUDGE
+    method: str = "construction"
+    needs: Needs = ()
+
+    @property
+    def template_fingerprints(self) -> Mapping[str, str]:
+        """None: it shows nothing to anybody."""
+        return {}
+
+    @property
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost("comparison")
+
+    def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
+        """Nothing."""
+        return ()
+
+    async def judge(
+        self,
+        prompt: Prompt,  # noqa: ARG002 - the origins say it
+        comparison: Comparison,
+        principles: Sequence[Principle],
+    ) -> tuple[Verdict, ...]:
+        """One verdict per principle, which must be the one that was contrasted.
+
+        Raises:
+            ValueError: The responses were not sampled for and against one principle.
+        """
+        origins = comparison.first.origin, comparison.second.origin
+        if origins not in _BY_ORIGIN:
+            raise ValueError(f"{origins[0]} and {origins[1]} are no couple of a contrast")
+        return tuple(
+            Verdict(
+                judge=self.name,
+                method=self.method,
+                principle=principle.id,
+                order=Order.NONE,
+                choice=_BY_ORIGIN[origins],
+            )
+            for principle in principles
+        )

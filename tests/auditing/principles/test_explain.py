@@ -11,11 +11,11 @@ from rlaif.auditing.principles.annotated_pairs import (
     principles_from_votes,
     read_annotated_pairs,
 )
-from rlaif.auditing.principles.explain import explain_rows
-from rlaif.auditing.principles.influence import (
+from rlaif.auditing.principles.explain import (
     OpinionWeights,
     contributions,
     deciding_principle,
+    explain_rows,
     side,
 )
 from rlaif.config.judge import JudgeConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.auditing.principles.influence import OpinionWeights
+from rlaif.auditing.principles.explain import OpinionWeights
 from rlaif.auditing.relabel.relabel import compare_labels, relabel, reparse
 from rlaif.constitution import load_constitution
 from rlaif.errors import ConfigError, InputError
