@@ -157,7 +157,7 @@ class JudgeConfig(Settings):
 
     @property
     def method_settings(self) -> Settings:
-        """The settings of its own method."""
+        """The settings of its method."""
         settings: Settings = getattr(self, self.method)
         return settings
 

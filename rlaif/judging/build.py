@@ -27,7 +27,7 @@ def judge_fingerprint(
 ) -> str:
     """Return a hash over everything that decides what a judge says about a comparison.
 
-    Its name and its weight in a panel are no part of it, nor is a calibration, which changes how
+    Its name and its weight in a panel do not enter it, nor does a calibration, which changes how
     sure a judge is and never which response it prefers.
 
     Args:
@@ -37,8 +37,8 @@ def judge_fingerprint(
         orders: In which orders it is asked; for a method without order, anything constant.
         min_mass: Label mass below which it abstains.
     """
-    said = {key: value for key, value in plan.items() if key not in ("weight", "calibration")}
-    return content_id("judge", engine, said, dict(sorted(templates.items())), orders, min_mass)
+    method = {key: value for key, value in plan.items() if key not in ("weight", "calibration")}
+    return content_id("judge", engine, method, dict(sorted(templates.items())), orders, min_mass)
 
 
 def configured_fingerprint(
@@ -76,17 +76,18 @@ def build_judge(
         settings: The method's own, of the class that its row names; None takes its defaults.
 
     Raises:
-        ConfigError: No such method, settings of another one, or the name is taken by the rules.
+        ConfigError: Unknown method, settings of another one, or a reserved name.
         TemplateError: The method's template cannot be used.
         EngineMissing: The engine cannot do what the method needs.
     """
     if method not in METHODS:
         raise ConfigError(
-            f"judge {name!r}: no such method as {method!r}{nearest(method, sorted(METHODS))}"
+            f"judge {name!r}: unknown method {method!r}{nearest(method, sorted(METHODS))}"
         )
     if name in (RULES_JUDGE, CONSTRUCTION_JUDGE):
         raise ConfigError(
-            f"no judge can be named {name!r}: verdicts that no model gave carry that name"
+            f"judge {name!r}: this name is reserved for verdicts that no model gives",
+            hint="choose another name",
         )
     row = METHODS[method]
     chosen = row.settings() if settings is None else settings
@@ -94,7 +95,7 @@ def build_judge(
         raise ConfigError(f"judge {name!r}: {method} takes no {type(chosen).__name__} settings")
     if row.orders == "agreeing" and orders != "both":
         raise ConfigError(
-            f"judge {name!r}: {method} compares what a judge says in both orders",
+            f"judge {name!r}: {method} needs both orders, and orders is {orders}",
             hint="set orders: both, or use the method pairwise",
         )
     shown = row.template if isinstance(row.template, str) else row.template(chosen)

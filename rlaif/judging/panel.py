@@ -39,10 +39,10 @@ async def judge_comparison(
     verdicts: list[Verdict] = list(judge_rules(rules, comparison))
     weights: dict[Source, float] = {(RULES_JUDGE, rule.id): rule.weight for rule in rules}
     transforms: dict[Source, Sequence[Transform]] = {}
-    asked = tuple(judges) if drawn else ()
-    said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in asked])
+    speaking = tuple(judges) if drawn else ()
+    said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in speaking])
     own = weigh_principles(drawn, candidates)
-    for some, (judge, weight) in zip(said, asked, strict=True):
+    for some, (judge, weight) in zip(said, speaking, strict=True):
         verdicts.extend(some)
         for principle in drawn:
             source = judge.name, principle.id
@@ -74,7 +74,7 @@ NO_VERDICT = "no judge gave a readable verdict"
 
 
 def why_unread(verdicts: Sequence[Verdict]) -> str:
-    """Return one line when not one of these verdicts was read; empty when there is none at all."""
+    """Return one line when not one of these verdicts was read; empty when there are no verdicts."""
     if not verdicts or any(one.choice is not Choice.ABSTAIN for one in verdicts):
         return ""
     return NO_VERDICT + failed_most(count_unread(verdicts))

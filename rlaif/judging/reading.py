@@ -44,14 +44,12 @@ _REFUSAL = re.compile(
 
 
 def parse_choice(text: str, menu: Sequence[str]) -> str | None:
-    """Parsing: a verdict read from a judge's words.
+    """Return the entry of the menu that a judge's words decide for, or None.
 
     Servers that can are made to reply from the menu. Others write what they like, so the form is
     read tolerantly and the place strictly: only the last line counts, and all of it must be the
     verdict. A reply that names a choice somewhere and then ends in something else has not
     decided.
-
-    Return the entry of the menu that the words decide for, or None.
 
     Args:
         text: The whole reply.
@@ -83,10 +81,10 @@ def _from_json(text: str) -> str | None:
         return None
     if not isinstance(read, dict):
         return None
-    found = [value for key, value in read.items() if key.lower() in _KEYS]
-    if len(found) != 1 or not isinstance(found[0], str):
+    verdicts = [value for key, value in read.items() if key.lower() in _KEYS]
+    if len(verdicts) != 1 or not isinstance(verdicts[0], str):
         return None
-    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", found[0]).split()))
+    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", verdicts[0]).split()))
     return match["name"] if match else None
 
 
@@ -206,14 +204,14 @@ def read_word(
 
 
 def unanswered(reply: Reply) -> str:
-    """Why nothing can be read from a reply, whatever was asked; empty when it is one."""
+    """Return why nothing can be read from a reply, whatever was asked; empty for an answer."""
     if reply is NO_REPLY:
         return FAILED_REASON
     return REFUSED_REASON if reply.finish == "refusal" else ""
 
 
 def no_text_reason(reply: Reply) -> str:
-    """Why a text that was asked for cannot be used; empty when it can."""
+    """Return why a text that was asked for cannot be used; empty when it can."""
     reason = unanswered(reply)
     if reason:
         return reason
@@ -233,7 +231,7 @@ def read_together(readings: Sequence[LabelReading | Expected]) -> tuple[str, flo
 
 
 def choose(logit: float) -> Choice:
-    """The side that log-odds of A are on; exactly 0 is a tie."""
+    """Return the side that log-odds of A are on; exactly 0 is a tie."""
     if logit == 0.0:
         return Choice.TIE
     return Choice.A if logit > 0.0 else Choice.B

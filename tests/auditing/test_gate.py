@@ -1,4 +1,4 @@
-"""A judge labels only after it has shown that it can; or because somebody said so by name."""
+"""A judge labels only after it has shown that it can; or because an override names it."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_gate_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         check(tmp_path / "none.json")
     (tmp_path / "list.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is no audit"):
+    with pytest.raises(ConfigError, match="not an audit"):
         check(tmp_path / "list.json")
     good = write_audit(tmp_path / "good.json", 0.7, 0.61, 0.8)
     with pytest.raises(ConfigError, match="did you mean 'llmbar'"):

@@ -29,13 +29,13 @@ S = TypeVar("S")
 
 
 class Question(NamedTuple, Generic[S]):
-    """What a flow is asked: which of two responses is better under one principle."""
+    """What a flow decides: which of two responses is better under one principle."""
 
     prompt: Prompt
     principle: Principle
     order: Order
     a: Response
-    """The response shown first; where there is no order, the comparison's first."""
+    """The response shown first; for methods without order, the comparison's first."""
 
     b: Response
     settings: S
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
     them of the difference."""
 
     choice: Choice | None = None
-    """Where words decide and there is no number."""
+    """For verdicts read from words, which have no log-odds."""
 
     scores: tuple[float, float] | None = None
     """The responses' own scores, for methods that score each by itself."""
@@ -96,7 +96,7 @@ class Outcome(NamedTuple):
 
     reason: str = ""
     raw: str = ""
-    """The judge's words, where they belong on record."""
+    """The judge's words, to be kept on record."""
 
     @property
     def silent(self) -> bool:
@@ -230,10 +230,12 @@ def cost_of(
 
 def _run(flow: Flow, requests: list[Request], text: str, scored_by: Capability) -> Outcome:
     try:
-        asked = next(flow)
+        batch = next(flow)
         while True:
-            requests.extend(asked)
-            asked = flow.send([reply for one in asked for reply in _replies(one, text, scored_by)])
+            requests.extend(batch)
+            batch = flow.send(
+                [reply for request in batch for reply in _replies(request, text, scored_by)]
+            )
     except StopIteration as end:
         outcome: Outcome = end.value
         return outcome

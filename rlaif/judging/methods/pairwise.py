@@ -44,7 +44,7 @@ LABELS = ("A", "B")
 
 
 def flow(question: Question[Pairwise]) -> Flow:
-    """Ask for A or B, after reasoning where it is wanted."""
+    """Ask for A or B, after reasoning if the settings say so."""
     settings = question.settings
     values, said = show_both(question), []
     if settings.exemplars:
@@ -74,7 +74,7 @@ def ask_letter(question: Question[Any]) -> Flow:
 
 
 def show_both(question: Question[Any]) -> dict[str, Any]:
-    """What templates that show two responses are given."""
+    """Return the values for templates that show two responses."""
     principle = question.principle
     return {
         "statement": principle.statement,
@@ -89,7 +89,7 @@ def show_both(question: Question[Any]) -> dict[str, Any]:
 
 
 def template(settings: Pairwise) -> str:
-    """Reasoning has a template of its own."""
+    """Return the name of the template, another one where the judge reasons first."""
     return REASONING_TEMPLATE if settings.chain_of_thought else TEMPLATE
 
 
@@ -112,8 +112,8 @@ def choose_exemplars(
     shown = tuple(islice(others, count))
     if not shown:
         return ()
-    told = [[e.prompt, e.better, e.worse] for e in shown]
-    starts_with_a = content_uniform(0, "exemplars", told) < 0.5
+    key = [[e.prompt, e.better, e.worse] for e in shown]
+    starts_with_a = content_uniform(0, "exemplars", key) < 0.5
     return tuple(
         {"prompt": e.prompt, "a": e.better, "b": e.worse, "choice": "A"}
         if (at % 2 == 0) == starts_with_a

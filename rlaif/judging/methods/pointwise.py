@@ -1,4 +1,4 @@
-"""Pointwise judging: each response gets a score of its own, and the difference is the preference.
+"""Pointwise judging: each response gets its own score, and the difference is the preference.
 
 Direct RLAIF (Lee et al. 2023, arXiv 2309.00267): the judge gives a score, and its
 expected value over the label probabilities is rescaled,

@@ -6,8 +6,8 @@ and everyone since) gives scores r with P(a better than b) = σ(r_a − r_b), so
     logit = scale · (r_a − r_b)
 
 with a ``scale`` of 1; another one is a temperature for a model that is too sure. It reads no
-principle: what it was trained on speaks, so there is one verdict for each comparison, under a name
-of its own, which weighs as much as all drawn principles together.
+principle: what it was trained on speaks, so there is one verdict for each comparison, under its
+own name, which weighs as much as all drawn principles together.
 
 Cost: one score per response, whatever the principles.
 """

@@ -91,7 +91,7 @@ def fit_rubric_weights(
     steps: int = 1000,
     decay: float = 0.01,
 ) -> Floats:
-    """Fitting the weights of a rubric to responses whose order of quality is known.
+    """Fit the weights of a rubric to responses whose order of quality is known.
 
     Rule-based rewards (Mu et al. 2024, arXiv 2411.01111): responses of known classes (ideal,
     acceptable, unacceptable, …) are written on purpose; any of a better class must score above
@@ -103,8 +103,6 @@ def fit_rubric_weights(
 
     Shapes: N responses, K propositions, M pairs.
 
-    Return the weight of each proposition, of either sign.
-
     Args:
         features_NK: φ of every response and proposition, in [0, 1].
         ranks: Class of every response; smaller is better.
@@ -113,6 +111,9 @@ def fit_rubric_weights(
         rate: Learning rate of AdamW.
         steps: Of full-batch AdamW.
         decay: Weight decay of AdamW.
+
+    Returns:
+        The weight of each proposition, of either sign.
 
     Raises:
         ValueError: Numbers of responses differ, or no prompt has two classes.
@@ -147,6 +148,6 @@ def _ordered_pairs(
         if ranks[better] < ranks[worse] and prompts[better] == prompts[worse]
     ]
     if not pairs:
-        raise ValueError("no prompt has responses of two classes, so there is nothing to fit")
+        raise ValueError("nothing to fit: no prompt has responses of two classes")
     indices = np.array(pairs, dtype=np.int64)
     return indices[:, 0], indices[:, 1]

@@ -25,7 +25,7 @@ def judge_rules(principles: Sequence[Principle], comparison: Comparison) -> tupl
     """One verdict per rule principle: the response that alone satisfies it, else a tie.
 
     ``scores`` hold 1.0 for a response that satisfies the rule and 0.0 for one that does not, so a
-    tie of two good responses can be told from a tie of two bad ones.
+    tie of two good responses differs from a tie of two bad ones.
 
     Raises:
         ValueError: A principle is not a rule principle.
@@ -67,16 +67,16 @@ class ConstructionJudge:
 
     @property
     def template_fingerprints(self) -> Mapping[str, str]:
-        """None: it shows nothing to anybody."""
+        """Empty: it renders no template."""
         return {}
 
     @property
     def cost(self) -> Cost:
-        """Nothing."""
+        """No calls."""
         return Cost("comparison")
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
-        """Nothing."""
+        """None."""
         return ()
 
     async def judge(
@@ -92,7 +92,7 @@ class ConstructionJudge:
         """
         origins = comparison.first.origin, comparison.second.origin
         if origins not in _BY_ORIGIN:
-            raise ValueError(f"{origins[0]} and {origins[1]} are no couple of a contrast")
+            raise ValueError(f"{origins[0]} and {origins[1]} are not the two sides of a contrast")
         return tuple(
             Verdict(
                 judge=self.name,
