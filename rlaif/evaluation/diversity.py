@@ -72,7 +72,7 @@ def ngrams(words: Sequence[str], n: int) -> Iterator[Ngram]:
 
 
 def distinct(texts: Sequence[str], n: int) -> float | None:
-    """Return different over all n-grams of the texts together; None when there is no n-gram.
+    """Return different over all n-grams of the texts together; None without n-grams.
 
     In (0, 1]; n-grams do not run over the border of two texts.
     """

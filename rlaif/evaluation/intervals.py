@@ -114,7 +114,7 @@ def bootstrap(
     and the same prompts give the same interval on every machine.
 
     Raises:
-        ValueError: There is no prompt.
+        ValueError: No prompts.
     """
     if not means:
         raise ValueError("an interval needs at least one prompt")

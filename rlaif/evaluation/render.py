@@ -21,7 +21,7 @@ from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard, write_sc
 from rlaif.runs.text import mend_json
 
 UNKNOWN = "–"
-"""Shown where there is no number."""
+"""Shown in place of a missing number."""
 
 _BY_TAG = ("rules", "refusals", "wins/judges", "wins/rules")
 """Measures whose meaning depends on the kind of prompt: shown for each tag."""
@@ -68,7 +68,7 @@ def render_markdown(card: Scorecard) -> str:
 def format_estimate(estimate: Estimate, measure: Measure, *, change: bool = False) -> str:
     """Return a number with its interval, such as ``43.2 % [38.1, 48.0]`` or ``+15 [9, 21]``.
 
-    Values that could not be had are mentioned behind it.
+    Missing values are counted behind it.
     """
     without = f" ({estimate.unscored} unscored)" if estimate.unscored else ""
     return _with_interval(estimate, measure, change=change) + without
@@ -185,7 +185,7 @@ def write_results(evaluation: Evaluation, folder: Path) -> None:
     Raises:
         RunError: Something cannot be written.
     """
-    # An old scorecard must not stand beside new responses, should this be interrupted.
+    # So that an interruption leaves no old scorecard beside new responses.
     (folder / SCORECARD).unlink(missing_ok=True)
     write_whole(folder / RESPONSES, _json_lines(_responses(evaluation)))
     judgments = _json_lines(_judgments(evaluation))

@@ -53,7 +53,7 @@ class Estimate:
     """Values behind the number: responses; prompts for changes and measures of a whole group."""
 
     unscored: int
-    """Values that were wanted and not had: failed samples, failed calls, abstentions."""
+    """Missing values: failed samples, failed calls, abstentions."""
 
     method: str
     """How the interval was made: ``bootstrap``, ``wilson``, ``newcombe`` or ``none``."""
@@ -132,7 +132,7 @@ class Scorecard(Plain):
         Raises:
             KeyError, TypeError: It is something else.
         """
-        known = {one.name for one in fields(cls)}
+        known = {column.name for column in fields(cls)}
         plain = {key: value for key, value in data.items() if key in known}
         plain["models"] = tuple(plain["models"])
         plain["notices"] = tuple(plain["notices"])
@@ -276,7 +276,7 @@ def _within(values: Values, prompt_ids: frozenset[str]) -> Values:
 def _pair(
     old: Mapping[str, float], new: Mapping[str, float], prompt_ids: Set[str]
 ) -> dict[str, Row]:
-    """Return one value per prompt to count: unscored where either side knows nothing."""
+    """Return one value per prompt to count: unscored where either side is missing."""
     return {
         key: (new[key] - old[key] if key in old and key in new else None,) for key in prompt_ids
     }

@@ -197,8 +197,8 @@ async def test_principles_without_a_judge_are_said_to_be_unmeasured() -> None:
 
 @pytest.mark.parametrize("role", ["baseline", "likelihood_under"])
 async def test_a_role_without_a_model_is_named(role: str) -> None:
-    with pytest.raises(ConfigError, match=f"{role}: 'nobody' is none of the models"):
-        await evaluation(**{role: "nobody"})
+    with pytest.raises(ConfigError, match=f"{role}: 'unknown' is not one of the models"):
+        await evaluation(**{role: "unknown"})
 
 
 async def test_prompts_must_be_there_and_differ() -> None:
