@@ -93,9 +93,9 @@ async def aaudit(
         changed["out"] = str(Path(out).absolute())
     settings = load_config(AuditConfig, config, changed)
     if settings.out is None:
-        raise ConfigError("out: where results go is not said", hint="give --out DIR, or out: DIR")
+        raise ConfigError("out: no folder for the results", hint="give --out DIR, or out: DIR")
     if not gold:
-        raise ConfigError("an audit needs gold", hint="give --gold FILE")
+        raise ConfigError("no gold to audit on", hint="give --gold FILE")
     check_extra(len(settings.judges))
     sets = read_all_gold([Path(path) for path in gold], limit=limit, seed=settings.seed)
     question = build_question(
@@ -125,10 +125,10 @@ async def aaudit(
         work = _AuditRun(settings, sets, question, limit, asker, judges)
         if on_estimate is not None:
             on_estimate(await work.estimate())
-        found, calibrations = await work.measure(ledger)
+        result, calibrations = await work.measure(ledger)
         session.settle()
-        write_audit(settings.out, found, calibrations)
-        return found
+        write_audit(settings.out, result, calibrations)
+        return result
 
 
 audit_judge = audit
@@ -136,7 +136,7 @@ audit_judge = audit
 
 
 class _AuditRun:
-    """One audit: what it is about, then what is found."""
+    """One audit: its judges, its gold and its question."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class _AuditRun:
         ]
 
     async def measure(self, ledger: Ledger) -> tuple[Audit, Mapping[str, Calibration]]:
-        """Put all pairs before every judge, and say what that judge is worth."""
+        """Put all pairs before every judge and measure each; fit calibrations."""
         seed = self._settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
@@ -200,7 +200,7 @@ class _AuditRun:
         if len(self._judges) > 1:
             results[PANEL] = await self._panel(ledger)
             alpha = {name: measure_alpha(panel, seed=seed) for name, panel in spoken.items()}
-        found = Audit(
+        result = Audit(
             question=self._question.label,
             principles=tuple(self._question.ids()),
             seed=seed,
@@ -216,7 +216,7 @@ class _AuditRun:
             notices=tuple(_notices(results)),
             nothing=why_unread(verdicts),
         )
-        return found, calibrations
+        return result, calibrations
 
     async def _stability(
         self, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
@@ -269,8 +269,8 @@ def _outcomes(gold: GoldSet, judgments: Sequence[Judgment]) -> list[Outcome]:
 def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
     notices = []
     for judge, result in results.items():
-        for gold, found in result.sets.items():
-            against = found.accuracy.against_chance
+        for gold, measured in result.sets.items():
+            against = measured.accuracy.against_chance
             if against != "above chance":
                 notices.append(f"{judge} on {gold}: {against}")
     return notices

@@ -59,7 +59,7 @@ class GoldSet:
     """The file's name without its ending; gates speak of it."""
 
     fingerprint: str
-    """Hash over the pairs taken, so that two audits of the same pairs can be told."""
+    """Hash over the pairs taken, so that two audits of the same pairs are recognised."""
 
     pairs: tuple[GoldPair, ...]
     failures: tuple[Failure, ...]
@@ -69,7 +69,7 @@ class GoldSet:
     """Lines that hold a record, good or broken, in the whole file."""
 
     def counts(self) -> dict[str, Any]:
-        """What was read, taken and left out, JSON-compatible."""
+        """Return what was read, taken and left out, JSON-compatible."""
         return {
             "fingerprint": self.fingerprint,
             "read": self.read,
@@ -102,7 +102,7 @@ def read_gold(path: Path, *, limit: int | None = None, seed: int = 0) -> GoldSet
         read += 1
         item = _read_line(line, f"{path.name}:{number}")
         if isinstance(item, GoldPair) and item.id in pairs:
-            message = f"the id {item.id!r} was given before"
+            message = f"duplicate id {item.id!r}"
             item = Failure("read", f"{path.name}:{number}", "duplicate-id", message)
         if isinstance(item, Failure):
             failures.append(item)
@@ -111,7 +111,7 @@ def read_gold(path: Path, *, limit: int | None = None, seed: int = 0) -> GoldSet
     if not pairs:
         why = f"; {failures[0].record_id}: {failures[0].message}" if failures else ""
         raise RecordError(
-            f"{path}: holds no gold pair{why}",
+            f"{path}: no usable gold pair{why}",
             hint="each line needs prompt, response_a, response_b and label (a, b or tie)",
         )
     taken = _sample(tuple(pairs.values()), limit, seed)
@@ -125,10 +125,10 @@ def read_all_gold(
     """Read several gold files, ``limit`` pairs of each.
 
     Raises:
-        RecordError: As `read_gold`; or two files have the same name, by which results are told.
+        RecordError: As `read_gold`; or two files have the same name, by which results are reported.
     """
     sets = tuple(read_gold(path, limit=limit, seed=seed) for path in paths)
-    for name, count in Counter(one.name for one in sets).items():
+    for name, count in Counter(gold.name for gold in sets).items():
         if count > 1:
             raise RecordError(
                 f"{count} gold files are named {name!r}, and results are reported by that name",
@@ -184,6 +184,7 @@ def _read_line(line: str, place: str) -> GoldPair | Failure:
 
 
 _EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
+_CHOICE_OF_SIDE = {1: Choice.A, -1: Choice.B, 0: Choice.TIE, None: Choice.ABSTAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +233,13 @@ class Outcome:
 
 def choice_of(judgment: Judgment) -> Choice:
     """What a judgment prefers, in content order; TIE at exactly ½, ABSTAIN without preference."""
-    if judgment.preference is None:
-        return Choice.ABSTAIN
-    if abs(judgment.preference - 0.5) < _EVEN:
-        return Choice.TIE
-    return Choice.A if judgment.preference > 0.5 else Choice.B
+    return _CHOICE_OF_SIDE[side(judgment.preference)]
+
+
+def side(preference: float | None) -> int | None:
+    """Return 1 for the first response, −1 for the second, 0 for a tie, None for no preference."""
+    if preference is None:
+        return None
+    if abs(preference - 0.5) < _EVEN:
+        return 0
+    return 1 if preference > 0.5 else -1

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlaif.auditing.gold import GoldPair, GoldSet, choice_of
 from rlaif.auditing.question import Question
+from rlaif.auditing.statistics.cost import entries_behind
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
 from rlaif.judging import Judge, Orders, judge_comparison
@@ -137,7 +138,7 @@ class Estimate(Plain):
 
 
 class Asker:
-    """Judges gold pairs under one question, and keeps what it was told about it."""
+    """Judges gold pairs under one question, with progress and the ledger."""
 
     def __init__(
         self, question: Question, ledger: Ledger, *, concurrency: int, on_progress: OnProgress
@@ -156,22 +157,22 @@ class Asker:
             Interrupted: A signal arrived; what was asked is in the ledger.
             EngineUnavailable: A model or server is down.
         """
-        found: dict[int, Judgment] = {}
+        judgments: dict[int, Judgment] = {}
         panel = [one.opened.weighted for one in judges]
 
         async def one(item: tuple[int, GoldPair]) -> None:
             place, pair = item
-            found[place] = await judge_comparison(
+            judgments[place] = await judge_comparison(
                 pair.prompt,
                 pair.comparison,
                 judges=panel,
                 drawn=self._question.drawn(pair.prompt, pair.comparison.id),
                 candidates=self._question.candidates,
             )
-            self._on_progress(what, len(found), len(pairs))
+            self._on_progress(what, len(judgments), len(pairs))
 
         await run_all(iter(enumerate(pairs)), one, concurrency=self._concurrency)
-        return [found[place] for place in range(len(pairs))]
+        return [judgments[place] for place in range(len(pairs))]
 
     async def trial(
         self, judge: Audited, sets: Sequence[GoldSet], *, repeats: int, repeat_pairs: int
@@ -188,8 +189,8 @@ class Asker:
         spent, whole = _Spent(), _Spent()
         for gold, pairs in zip(sets, drawn, strict=True):
             own = _Spent()
-            for one in judged[: len(pairs)]:
-                own.count(self.entries(one))
+            for judgment in judged[: len(pairs)]:
+                own.count(entries_behind(judgment, self._ledger.get))
             del judged[: len(pairs)]
             again = min(len(gold.pairs), repeat_pairs) * (repeats - 1)
             total = len(gold.pairs) + (again if judge.engine.sampled else 0)
@@ -226,12 +227,6 @@ class Asker:
                 row.append(choice_of(judgment))
         return [pair.cluster for pair in drawn], choices
 
-    def entries(self, judgment: Judgment) -> list[Entry]:
-        """The ledger's entries behind a judgment, each once."""
-        keys = {key for verdict in judgment.verdicts for key in verdict.calls if key}
-        found = [self._ledger.get(key) for key in sorted(keys)]
-        return [entry for entry in found if entry is not None]
-
     def _asked(self) -> int:
         return sum(total.calls for total in self._ledger.totals())
 
@@ -253,8 +248,8 @@ class _Spent:
 
     def count(self, entries: Sequence[Entry]) -> None:
         """Add calls from the ledger."""
-        for one in entries:
-            self.add(_Spent(1.0, one.prompt_tokens, one.completion_tokens, one.price), 1.0)
+        for entry in entries:
+            self.add(_Spent(1.0, entry.prompt_tokens, entry.completion_tokens, entry.price), 1.0)
 
     def add(self, other: "_Spent", times: float) -> None:
         """Add what other calls came to, so many times."""

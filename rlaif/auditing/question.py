@@ -67,16 +67,17 @@ def build_question(
     """
     if constitution is None:
         if principle is not None:
-            asked = Principle(id="given", statement=principle)
-            found = Constitution(name="principle", version="1", principles=(asked,))
+            given = Principle(id="given", statement=principle)
+            loaded = Constitution(name="principle", version="1", principles=(given,))
         else:
-            found = Constitution(name="general", version="1", principles=(GENERAL,))
+            loaded = Constitution(name="general", version="1", principles=(GENERAL,))
     else:
-        found = load_constitution(constitution)
-    candidates = tuple(p for p in found.judged() if p.weight > 0.0 and p.applies(()))
+        loaded = load_constitution(constitution)
+    candidates = tuple(p for p in loaded.judged() if p.weight > 0.0 and p.applies(()))
     if not candidates:
         raise ConfigError(
-            f"constitution {found.name!r}: none of its principles needs a judge and is for every "
-            "prompt, so there is nothing to ask"
+            f"constitution {loaded.name!r}: nothing to ask, because none of its principles needs a "
+            "judge and applies to every prompt",
+            hint="gold prompts have no tags, so principles with applies_to: are left out",
         )
-    return Question(found.label, found.fingerprint, candidates, how_many, seed)
+    return Question(loaded.label, loaded.fingerprint, candidates, how_many, seed)

@@ -167,16 +167,16 @@ def _judges(audit: Audit) -> Iterator[str]:
 
 
 def _calibration(result: JudgeResult) -> Iterator[str]:
-    found = result.calibration
-    if isinstance(found, str):
-        yield f"Calibration: {found}."
+    fitted = result.calibration
+    if isinstance(fitted, str):
+        yield f"Calibration: {fitted}."
     else:
-        before, after = (Figure(**found[key]) for key in ("ece_before", "ece_after"))
+        before, after = (Figure(**fitted[key]) for key in ("ece_before", "ece_after"))
         yield (
-            f"Calibration: T = {found['t']:.3g}, fitted on {found['fitted_on']} opinions; on the "
-            f"other {found['reported_on']} ECE {show(before)} → {show(after)}, "
-            f"NLL {found['nll_before']:.3f} → {found['nll_after']:.3f} (½ gives 0.693). "
-            f"Written to `{found['file']}`."
+            f"Calibration: T = {fitted['t']:.3g}, fitted on {fitted['fitted_on']} opinions; on the "
+            f"other {fitted['reported_on']} ECE {show(before)} → {show(after)}, "
+            f"NLL {fitted['nll_before']:.3f} → {fitted['nll_after']:.3f} (½ gives 0.693). "
+            f"Written to `{fitted['file']}`."
         )
     yield ""
 
@@ -242,7 +242,7 @@ def calibration_file(judge: str) -> str:
 
 
 def check_extra(judges: int) -> None:
-    """Find out, before anything is asked, whether results can be written.
+    """Check that the libraries needed to write results are installed, before anything is asked.
 
     Raises:
         InputError: matplotlib, or for several judges krippendorff, is not installed.

@@ -37,12 +37,12 @@ CANNOT_TELL: Mapping[str, str] = {
     "mass": "what the rest of the probability would have said.",
     "cost": "time and money on other hardware or at other prices; failed calls are not in it.",
 }
-"""For every statistic, what it does not say, for whoever reads the results."""
+"""For every statistic, what it does not say, shown beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetResult(Plain):
-    """One judge on one gold set. None is: could not be measured."""
+    """One judge on one gold set. None: could not be measured."""
 
     accuracy: Accuracy
     categories: Mapping[str, Accuracy]

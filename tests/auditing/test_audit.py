@@ -245,7 +245,7 @@ def test_gold_is_sampled_by_content_and_broken_lines_are_counted(tmp_path: Path)
 
 def test_gold_without_a_pair_is_told_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "g.jsonl").write_text('{"prompt": "p"}\n', encoding="utf-8")
-    with pytest.raises(RecordError, match="holds no gold pair"):
+    with pytest.raises(RecordError, match="no usable gold pair"):
         audit_judge(config(tmp_path / "out", "echo"), [tmp_path / "g.jsonl"])
     assert not (tmp_path / "out").exists()
 

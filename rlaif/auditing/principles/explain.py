@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rlaif.auditing.gold import side
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution, constitution_from_mapping
 from rlaif.evaluation.intervals import wilson
@@ -29,8 +30,6 @@ from rlaif.pipeline.build import run_settings
 from rlaif.records import Comparison, Judgment, Row, Verdict
 from rlaif.records.plain import plain_fields
 from rlaif.runs import Run, open_run
-
-EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class OpinionWeights:
     def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
         """The weight of every opinion that the verdicts can hold, as when they were combined."""
         known = {principle.id: principle for principle in self.constitution.principles}
-        asked = [v for v in verdicts if v.judge != RULES_JUDGE]
-        spoken = dict.fromkeys(v.principle for v in asked)
+        judged = [v for v in verdicts if v.judge != RULES_JUDGE]
+        spoken = dict.fromkeys(v.principle for v in judged)
         drawn = [known[name] for name in spoken if name in known]
         candidates = [p for p in self.constitution.judged() if p.applies(prompt_tags)]
         own = weigh_principles(drawn, candidates)
@@ -58,7 +57,7 @@ class OpinionWeights:
             for rule in self.constitution.rules()
             if rule.applies(prompt_tags)
         }
-        for verdict in asked:
+        for verdict in judged:
             weight = self.judge_weights.get(verdict.judge, 1.0)
             weights[(verdict.judge, verdict.principle)] = weight * own.get(verdict.principle, 1.0)
         return weights
@@ -78,13 +77,13 @@ def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[s
     """Principle to what it added to the preference's distance from ½, in [−½, ½]."""
     opinions = read_opinions(judgment.verdicts)
     total = sum(weights.get((one.judge, one.principle), 1.0) for one in opinions)
-    found: dict[str, float] = {}
+    parts: dict[str, float] = {}
     if total <= 0.0:
-        return found
+        return parts
     for one in opinions:
         share = weights.get((one.judge, one.principle), 1.0) / total
-        found[one.principle] = found.get(one.principle, 0.0) + share * (one.probability - 0.5)
-    return found
+        parts[one.principle] = parts.get(one.principle, 0.0) + share * (one.probability - 0.5)
+    return parts
 
 
 def leave_one_out(
@@ -93,15 +92,6 @@ def leave_one_out(
     """Raw preference recomputed without this principle; None if no other contributed."""
     others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
     return aggregate_verdicts(comparison, others, weights=weights).raw_preference
-
-
-def side(preference: float | None) -> int | None:
-    """1 for the first response, −1 for the second, 0 for a tie, None for no preference."""
-    if preference is None:
-        return None
-    if abs(preference - 0.5) < EVEN:
-        return 0
-    return 1 if preference > 0.5 else -1
 
 
 def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
@@ -130,7 +120,7 @@ class Influence:
     """In which the other side would be preferred without it."""
 
     only: int = 0
-    """In which there would be no preference without it: nobody else spoke."""
+    """In which there would be no preference without it: no other principle spoke."""
 
     ties: int = 0
     """In which its opinion was exactly ½."""
@@ -189,9 +179,9 @@ class Explanation:
             "principles": {name: plain_fields(one) for name, one in self.principles.items()},
             "never_mattered": self.never_mattered(),
             "contradictions": [
-                {"principles": list(names), **found.to_json()}
-                for names, found in self.contradictions.items()
-                if found.both
+                {"principles": list(names), **counts.to_json()}
+                for names, counts in self.contradictions.items()
+                if counts.both
             ],
         }
 
@@ -203,57 +193,57 @@ def explain_run(run: str | Path | Run) -> Explanation:
         run: The run, or its directory; it is only read.
 
     Raises:
-        InputError: There is no such run.
+        InputError: The run was not found.
     """
-    found = run if isinstance(run, Run) else open_run(run)
-    return explain_rows(found.rows(), weights_of(found))
+    opened = run if isinstance(run, Run) else open_run(run)
+    return explain_rows(opened.rows(), weights_of(opened))
 
 
 def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
     """Count what principles did, row by row; memory grows with the principles only."""
-    found = Explanation(
+    explanation = Explanation(
         principles={principle.id: Influence() for principle in weights.constitution.principles}
     )
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
-        found.pairs += len(row.pairs)
+        explanation.pairs += len(row.pairs)
         for judgment in row.judgments:
             own = weights.of(judgment.verdicts, row.prompt.tags)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
-            _count(found, Comparison(first, second), judgment, own, behind)
-    return found
+            _count(explanation, Comparison(first, second), judgment, own, behind)
+    return explanation
 
 
 def _count(
-    found: Explanation,
+    explanation: Explanation,
     comparison: Comparison,
     judgment: Judgment,
     weights: Mapping[tuple[str, str], float],
     pairs: int,
 ) -> None:
-    found.judgments += 1
+    explanation.judgments += 1
     parts = contributions(judgment, weights)
     sides = {name: side(0.5 + part) or 0 for name, part in parts.items()}
     for name, one in sides.items():
-        influence = found.principles.setdefault(name, Influence())
+        influence = explanation.principles.setdefault(name, Influence())
         influence.asked += 1
         influence.ties += one == 0
     for couple in combinations(sorted(sides), 2):
         here, there = (sides[name] for name in couple)
         if here and there:
-            contradiction = found.contradictions.setdefault(couple, Contradiction())
+            contradiction = explanation.contradictions.setdefault(couple, Contradiction())
             contradiction.both += 1
             contradiction.opposed += here != there
     direction = side(judgment.raw_preference)
     if not direction:
-        found.undecided += 1
+        explanation.undecided += 1
         return
     decider = deciding_principle(parts, direction)
     if decider is not None:
-        found.principles[decider].decided += 1
-        found.principles[decider].pairs += pairs
+        explanation.principles[decider].decided += 1
+        explanation.principles[decider].pairs += pairs
     for name in parts:
         left = side(leave_one_out(comparison, judgment, name, weights))
-        found.principles[name].only += left is None
-        found.principles[name].flips += left is not None and left != direction
+        explanation.principles[name].only += left is None
+        explanation.principles[name].flips += left is not None and left != direction

@@ -35,7 +35,7 @@ NOT_RECORDED = "not-recorded"
 
 
 class ReplayOnlyEngine:
-    """An engine that refuses to be asked: whatever it is asked for must be in a ledger.
+    """An engine that fails every request: replies must come from a ledger.
 
     Args:
         identity: Of the engine whose replies the ledger holds; it is part of their keys.
@@ -46,12 +46,12 @@ class ReplayOnlyEngine:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What it was given."""
+        """The identity that it was given."""
         return self._identity
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """All: what could be asked was asked already."""
+        """All: every request was possible when it was recorded."""
         return frozenset(Capability)
 
     async def ask(self, request: Request) -> Sequence[Reply]:
@@ -101,7 +101,7 @@ async def rejudge(
         run: The run whose responses are judged.
         constitution: What they are judged by.
         out: The new run.
-        why: What the plan says besides, so that such a run is told from one that sampled.
+        why: What the plan says besides, so that such a run differs from one that sampled.
         notice: What every reader of the new run must know besides the old run's notices.
         replay_only: Ask no judge: what the ledger does not hold is an abstention.
         on_progress: Called about twice a second.

@@ -3,7 +3,7 @@
 - A gold tie has no right answer to be found, so accuracy is over decided gold labels. A judge's tie
   there counts ½, which is what breaking it at random would give. Abstentions are left out of
   accuracy and said beside it (``answered``).
-- How often the judge ties where gold ties is a figure of its own.
+- How often the judge ties where gold ties is another figure.
 
 The interval of a share is the wider, at either end, of two: Wilson, right for independent pairs and
 few of them; the bootstrap over prompts, right for pairs that share prompts and many prompts.

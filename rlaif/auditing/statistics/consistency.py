@@ -36,7 +36,7 @@ def measure_stability(
 
     Shi et al. 2024 (arXiv 2406.07791), repetition stability. 1 is always the same; k repetitions
     of a coin flip give more than ½, because one side always has the most. An abstention is a
-    choice of its own: a judge that sometimes refuses is not stable.
+    choice too: a judge that sometimes refuses is not stable.
 
     Args:
         clusters: One per pair.
@@ -52,7 +52,7 @@ def measure_stability(
 
 
 def measure_triads(outcomes: Sequence[Outcome], *, seed: int) -> Triads | None:
-    """Count cyclic triads among the responses of each prompt; None where there is no triad."""
+    """Count cyclic triads among the responses of each prompt; None without triads."""
     beats: dict[str, dict[tuple[str, str], bool]] = {}
     for outcome in outcomes:
         judgment = outcome.judgment
@@ -113,13 +113,13 @@ def measure_position(outcomes: Sequence[Outcome], *, seed: int) -> Position:
 
 def _both_orders(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
     """The verdicts of each judge and principle that speak in both orders, AB first."""
-    found: dict[tuple[str, str], dict[Order, Verdict]] = {}
+    by_source: dict[tuple[str, str], dict[Order, Verdict]] = {}
     for verdict in verdicts:
         if verdict.choice is not Choice.ABSTAIN:
-            found.setdefault((verdict.judge, verdict.principle), {})[verdict.order] = verdict
+            by_source.setdefault((verdict.judge, verdict.principle), {})[verdict.order] = verdict
     return [
         (orders[Order.AB], orders[Order.BA])
-        for orders in found.values()
+        for orders in by_source.values()
         if Order.AB in orders and Order.BA in orders
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.evaluation.intervals import Figure
-from rlaif.records import Choice
+from rlaif.records import Choice, Judgment
 from rlaif.records.plain import Plain
 from rlaif.runs import Entry
 
@@ -32,16 +32,21 @@ class Cost(Plain):
     """The same, abstentions paid for by the pairs that have a preference."""
 
 
+def entries_behind(judgment: Judgment, lookup: Lookup) -> list[Entry]:
+    """Return the ledger's entries behind a judgment's verdicts, each once."""
+    keys = {key for verdict in judgment.verdicts for key in verdict.calls if key}
+    return [entry for entry in map(lookup, sorted(keys)) if entry is not None]
+
+
 def measure_cost(outcomes: Sequence[Outcome], lookup: Lookup, *, seed: int) -> Cost | None:
-    """Add up the calls behind every pair's verdicts; a call used twice by a pair counts once."""
+    """Add up the calls behind every pair's verdicts; None without pairs."""
     if not outcomes:
         return None
     calls: list[float] = []
     prompt = completion = 0
     prices: list[float | None] = []
     for outcome in outcomes:
-        keys = {key for verdict in outcome.judgment.verdicts for key in verdict.calls if key}
-        entries = [entry for entry in map(lookup, sorted(keys)) if entry is not None]
+        entries = entries_behind(outcome.judgment, lookup)
         calls.append(float(len(entries)))
         prompt += sum(entry.prompt_tokens for entry in entries)
         completion += sum(entry.completion_tokens for entry in entries)

@@ -107,13 +107,13 @@ def _confidence(outcome: Outcome) -> float:
 
 
 def _bins(place_N: Any, confidence_N: Numbers, correct_N: Numbers, bins: int) -> tuple[Bin, ...]:
-    found = []
+    filled = []
     for place in range(bins):
         inside = place_N == place
         n = int(inside.sum())
         if n:
             low, high = wilson(float(correct_N[inside].sum()), n)
-            found.append(
+            filled.append(
                 Bin(
                     low=0.5 + place / (2 * bins),
                     high=0.5 + (place + 1) / (2 * bins),
@@ -124,7 +124,7 @@ def _bins(place_N: Any, confidence_N: Numbers, correct_N: Numbers, bins: int) ->
                     accuracy_high=high,
                 )
             )
-    return tuple(found)
+    return tuple(filled)
 
 
 FEWEST = 20
@@ -214,9 +214,9 @@ def _report(points: Sequence[_Point], t: float, seed: int) -> Reliability:
         p = sigmoid(point.logit / t)
         confidence.append(max(p, 1.0 - p))
         correct.append(0.5 if point.logit == 0.0 else float((point.logit > 0.0) is point.first))
-    found = reliability_of(confidence, correct, [point.cluster for point in points], seed=seed)
-    assert found is not None, "both halves were checked not to be empty"
-    return found
+    report = reliability_of(confidence, correct, [point.cluster for point in points], seed=seed)
+    assert report is not None, "both halves were checked not to be empty"
+    return report
 
 
 def _logit(probability: float) -> float:

@@ -74,14 +74,14 @@ def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:
 
 def measure_mass(outcomes: Sequence[Outcome], *, seed: int) -> Mass | None:
     """Summarise label mass; None for methods that have no labels."""
-    found = [
+    reported = [
         (outcome.cluster, verdict.mass)
         for outcome in outcomes
         for verdict in outcome.judgment.verdicts
         if verdict.mass is not None
     ]
-    masses = [mass for _, mass in found]
-    clusters = [cluster for cluster, _ in found]
+    masses = [mass for _, mass in reported]
+    clusters = [cluster for cluster, _ in reported]
     mean = bootstrap_figure(mean_of(masses), clusters, seed=seed)
     if mean is None:
         return None

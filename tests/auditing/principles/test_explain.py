@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.auditing.gold import read_gold
+from rlaif.auditing.gold import read_gold, side
 from rlaif.auditing.principles.annotated_pairs import (
     export_annotated_pairs,
     principles_from_votes,
@@ -16,7 +16,6 @@ from rlaif.auditing.principles.explain import (
     contributions,
     deciding_principle,
     explain_rows,
-    side,
 )
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution, Principle, Rule
