@@ -1,6 +1,7 @@
 """Audit: what judges are worth on gold, from a file to a folder; repeating it costs nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,48 +136,40 @@ audit_judge = audit
 """The name of `audit` in earlier versions."""
 
 
+@dataclass(frozen=True, slots=True)
 class _AuditRun:
     """One audit: its judges, its gold and its question."""
 
-    def __init__(
-        self,
-        settings: AuditConfig,
-        sets: Sequence[GoldSet],
-        question: Question,
-        limit: int | None,
-        asker: Asker,
-        judges: Sequence[Audited],
-    ) -> None:
-        self._settings = settings
-        self._sets = sets
-        self._question = question
-        self._limit = limit
-        self._asker = asker
-        self._judges = judges
+    settings: AuditConfig
+    sets: Sequence[GoldSet]
+    question: Question
+    limit: int | None
+    asker: Asker
+    judges: Sequence[Audited]
 
     async def estimate(self) -> list[Estimate]:
         """Time a trial; its calls are the audit's own first ones."""
-        settings = self._settings
+        settings = self.settings
         return [
-            await self._asker.trial(
-                judge, self._sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
+            await self.asker.trial(
+                judge, self.sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
             )
-            for judge in self._judges
+            for judge in self.judges
         ]
 
     async def measure(self, ledger: Ledger) -> tuple[Audit, Mapping[str, Calibration]]:
         """Put all pairs before every judge and measure each; fit calibrations."""
-        seed = self._settings.seed
+        seed = self.settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
         verdicts: list[Verdict] = []
-        spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
-        for judge in self._judges:
+        spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self.sets}
+        for judge in self.judges:
             sets: dict[str, SetResult] = {}
             judged: list[tuple[GoldPair, Judgment]] = []
-            for gold in self._sets:
+            for gold in self.sets:
                 what = f"{judge.name} on {gold.name}"
-                judgments = await self._asker.judge([judge], gold.pairs, what)
+                judgments = await self.asker.judge([judge], gold.pairs, what)
                 stability = await self._stability(judge, gold, judgments)
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
@@ -197,19 +190,19 @@ class _AuditRun:
                 else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
         alpha = {}
-        if len(self._judges) > 1:
+        if len(self.judges) > 1:
             results[PANEL] = await self._panel(ledger)
             alpha = {name: measure_alpha(panel, seed=seed) for name, panel in spoken.items()}
         result = Audit(
-            question=self._question.label,
-            principles=tuple(self._question.ids()),
+            question=self.question.label,
+            principles=tuple(self.question.ids()),
             seed=seed,
-            limit=self._limit,
-            orders=self._settings.orders,
-            gold={gold.name: gold.counts() for gold in self._sets},
+            limit=self.limit,
+            orders=self.settings.orders,
+            gold={gold.name: gold.counts() for gold in self.sets},
             longer={
                 gold.name: measure_longer(next(iter(spoken[gold.name].values())), seed=seed)
-                for gold in self._sets
+                for gold in self.sets
             },
             judges=results,
             alpha=alpha,
@@ -221,10 +214,10 @@ class _AuditRun:
     async def _stability(
         self, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
     ) -> Figure | None:
-        settings = self._settings
+        settings = self.settings
         if not judge.engine.sampled or settings.repeats < 2:
             return None
-        clusters, choices = await self._asker.repeat(
+        clusters, choices = await self.asker.repeat(
             judge, gold, first, repeats=settings.repeats, pairs=settings.repeat_pairs
         )
         return measure_stability(clusters, choices, seed=settings.seed)
@@ -232,13 +225,13 @@ class _AuditRun:
     async def _panel(self, ledger: Ledger) -> JudgeResult:
         """All judges together, with their weights; every reply is in the ledger by now."""
         sets = {}
-        for gold in self._sets:
-            judgments = await self._asker.judge(self._judges, gold.pairs, f"panel on {gold.name}")
+        for gold in self.sets:
+            judgments = await self.asker.judge(self.judges, gold.pairs, f"panel on {gold.name}")
             outcomes = _outcomes(gold, judgments)
-            sets[gold.name] = measure_set(outcomes, ledger.get, seed=self._settings.seed)
+            sets[gold.name] = measure_set(outcomes, ledger.get, seed=self.settings.seed)
         return JudgeResult(
             fingerprint=content_id(
-                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self._judges]
+                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self.judges]
             ),
             method="panel",
             engine={},
@@ -256,9 +249,9 @@ class _AuditRun:
             judge.judge,
             judged,
             fingerprint=judge.opened.fingerprint,
-            question=self._question.label,
-            gold={gold.name: gold.fingerprint for gold in self._sets},
-            seed=self._settings.seed,
+            question=self.question.label,
+            gold={gold.name: gold.fingerprint for gold in self.sets},
+            seed=self.settings.seed,
         )
 
 

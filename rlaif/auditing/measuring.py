@@ -10,7 +10,7 @@ from typing import Any
 
 from rlaif.auditing.gold import GoldPair, GoldSet, choice_of
 from rlaif.auditing.question import Question
-from rlaif.auditing.statistics.cost import entries_behind
+from rlaif.auditing.result import entries_behind
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
 from rlaif.judging import Judge, Orders, judge_comparison
@@ -137,16 +137,14 @@ class Estimate(Plain):
     """None when the trial was answered from the ledger, so that nothing was timed."""
 
 
+@dataclass(frozen=True, slots=True)
 class Asker:
     """Judges gold pairs under one question, with progress and the ledger."""
 
-    def __init__(
-        self, question: Question, ledger: Ledger, *, concurrency: int, on_progress: OnProgress
-    ) -> None:
-        self._question = question
-        self._ledger = ledger
-        self._concurrency = concurrency
-        self._on_progress = on_progress
+    question: Question
+    ledger: Ledger
+    concurrency: int
+    on_progress: OnProgress
 
     async def judge(
         self, judges: Sequence[Audited], pairs: Sequence[GoldPair], what: str
@@ -166,12 +164,12 @@ class Asker:
                 pair.prompt,
                 pair.comparison,
                 judges=panel,
-                drawn=self._question.drawn(pair.prompt, pair.comparison.id),
-                candidates=self._question.candidates,
+                drawn=self.question.drawn(pair.prompt, pair.comparison.id),
+                candidates=self.question.candidates,
             )
-            self._on_progress(what, len(judgments), len(pairs))
+            self.on_progress(what, len(judgments), len(pairs))
 
-        await run_all(iter(enumerate(pairs)), one, concurrency=self._concurrency)
+        await run_all(iter(enumerate(pairs)), one, concurrency=self.concurrency)
         return [judgments[place] for place in range(len(pairs))]
 
     async def trial(
@@ -190,7 +188,7 @@ class Asker:
         for gold, pairs in zip(sets, drawn, strict=True):
             own = _Spent()
             for judgment in judged[: len(pairs)]:
-                own.count(entries_behind(judgment, self._ledger.get))
+                own.count(entries_behind(judgment, self.ledger.get))
             del judged[: len(pairs)]
             again = min(len(gold.pairs), repeat_pairs) * (repeats - 1)
             total = len(gold.pairs) + (again if judge.engine.sampled else 0)
@@ -228,7 +226,7 @@ class Asker:
         return [pair.cluster for pair in drawn], choices
 
     def _asked(self) -> int:
-        return sum(total.calls for total in self._ledger.totals())
+        return sum(total.calls for total in self.ledger.totals())
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
-from rlaif.evaluation.diversity import measure_diversity, measure_lengths
+from rlaif.evaluation.diversity import measure_diversity, measure_lengths, measure_likelihood
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
     JudgedMatch,
@@ -17,7 +17,6 @@ from rlaif.evaluation.judged import (
     judge_matches,
     measure_judged,
 )
-from rlaif.evaluation.likelihood import measure_likelihood
 from rlaif.evaluation.measure import Group, Measured
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import measure_refusals

@@ -17,7 +17,14 @@ from rich.table import Table
 
 from rlaif.evaluation.compare import Evaluation
 from rlaif.evaluation.measure import Measure
-from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard, write_scorecard, write_whole
+from rlaif.evaluation.scorecard import (
+    EVERYWHERE,
+    Estimate,
+    Scorecard,
+    find_estimate,
+    write_scorecard,
+    write_whole,
+)
 from rlaif.runs.text import mend_json
 
 UNKNOWN = "–"
@@ -142,10 +149,8 @@ def _cells(card: Scorecard, measure: Measure, slice: str) -> list[str]:
 def _look_up(
     items: Sequence[Estimate], model: str, measure: Measure, slice: str, *, change: bool
 ) -> str:
-    for item in items:
-        if (item.model, item.measure, item.slice) == (model, measure.name, slice):
-            return format_estimate(item, measure, change=change)
-    return ""
+    estimate = find_estimate(items, model, measure.name, slice)
+    return "" if estimate is None else format_estimate(estimate, measure, change=change)
 
 
 def _arrow(measure: Measure) -> str:

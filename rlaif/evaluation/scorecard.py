@@ -104,7 +104,7 @@ class Scorecard(Plain):
         Raises:
             KeyError: The scorecard has no such model, measure or slice.
         """
-        return _find(self.estimates, model, measure, slice)
+        return _existing(self.estimates, model, measure, slice)
 
     def change(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate:
         """Return the paired difference of a model to the baseline, in the measure's own unit.
@@ -112,7 +112,7 @@ class Scorecard(Plain):
         Raises:
             KeyError: As for `estimate`; the baseline itself has no change.
         """
-        return _find(self.changes, model, measure, slice)
+        return _existing(self.changes, model, measure, slice)
 
     def measure(self, name: str) -> Measure:
         """Return what is known about a measure.
@@ -185,11 +185,19 @@ def write_whole(path: Path, content: bytes) -> None:
     files.write_whole(path, content)
 
 
-def _find(items: Iterable[Estimate], model: str, measure: str, slice: str) -> Estimate:
-    for item in items:
-        if (item.model, item.measure, item.slice) == (model, measure, slice):
-            return item
-    raise KeyError((model, measure, slice))
+def find_estimate(
+    items: Iterable[Estimate], model: str, measure: str, slice: str
+) -> Estimate | None:
+    """Return the estimate of a model, measure and slice; None when it is not among the items."""
+    key = model, measure, slice
+    return next((one for one in items if (one.model, one.measure, one.slice) == key), None)
+
+
+def _existing(items: Iterable[Estimate], model: str, measure: str, slice: str) -> Estimate:
+    estimate = find_estimate(items, model, measure, slice)
+    if estimate is None:
+        raise KeyError((model, measure, slice))
+    return estimate
 
 
 def slice_prompts(prompts: Sequence[Prompt]) -> dict[str, frozenset[str]]:

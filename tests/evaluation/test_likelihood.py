@@ -2,7 +2,7 @@ import pytest
 
 from rlaif.engines import Capability, Reply, Request, Score
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
-from rlaif.evaluation.likelihood import measure_likelihood
+from rlaif.evaluation.diversity import measure_likelihood
 from tests.evaluation.factories import Talker, group
 
 
