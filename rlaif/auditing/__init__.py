@@ -1,4 +1,4 @@
-"""Auditing: what a judge is worth, and what principles do to labels."""
+"""Auditing: how good judges are, and what principles do to labels."""
 
 from rlaif.auditing.audit import aaudit, audit, audit_judge
 from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold, read_gold

@@ -1,4 +1,4 @@
-"""Audit: what judges are worth on gold, from a file to a folder; repeating it costs nothing."""
+"""Audit: how good judges are on gold, from a file to a folder; repeating it costs nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def audit(
     on_estimate: OnEstimate | None = None,
     on_progress: OnProgress | None = None,
 ) -> Audit:
-    """Measure judges on gold pairs and write what was found.
+    """Measure judges on gold pairs and write the results.
 
     Works in scripts and in notebooks (where an event loop is already running). Every call is kept
     in the ledger of ``out``; repeating an audit, also after a stop, asks only what is missing.

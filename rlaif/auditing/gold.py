@@ -56,7 +56,7 @@ class GoldSet:
     """One gold file, or the part of it that ``limit`` took."""
 
     name: str
-    """The file's name without its ending; gates speak of it."""
+    """The file's name without its ending; gates refer to it."""
 
     fingerprint: str
     """Hash over the pairs taken, so that two audits of the same pairs are recognised."""

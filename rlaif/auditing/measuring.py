@@ -26,7 +26,7 @@ _REPETITION: ContextVar[int] = ContextVar("repetition", default=0)
 
 @contextmanager
 def repetition(number: int) -> Iterator[None]:
-    """Within it, and in tasks started within it, seeds are those of this repetition; 0 is plain."""
+    """Use the seeds of this repetition inside, also in tasks started there; 0 changes none."""
     token = _REPETITION.set(number)
     try:
         yield
@@ -57,7 +57,7 @@ class ReseededEngine:
         return self._engine.capabilities
 
     async def ask(self, request: Request) -> Sequence[Reply]:
-        """Ask, with other seeds in a repetition."""
+        """Pass the request on, with other seeds in a repetition."""
         if isinstance(request, Generate) and request.sampling.temperature > 0.0:
             self.sampled = True
             number = _REPETITION.get()
@@ -80,12 +80,12 @@ class Audited:
 
     @property
     def judge(self) -> Judge:
-        """What is asked."""
+        """The judge itself."""
         return self.opened.judge
 
     @property
     def name(self) -> str:
-        """The judge's."""
+        """The judge's name."""
         return self.judge.name
 
 
@@ -121,7 +121,7 @@ TRIAL_PAIRS = 2
 
 @dataclass(frozen=True, slots=True)
 class Estimate(Plain):
-    """What one judge will take, from a timed trial on a few pairs of every gold set."""
+    """What one judge will cost, from a timed trial on a few pairs of every gold set."""
 
     judge: str
     pairs: int
@@ -175,7 +175,7 @@ class Asker:
     async def trial(
         self, judge: Audited, sets: Sequence[GoldSet], *, repeats: int, repeat_pairs: int
     ) -> Estimate:
-        """Time one judge on a few pairs of every set and say what all of them will take.
+        """Time one judge on a few pairs of every set and extrapolate to all of them.
 
         The pairs of all sets are judged together, as busily as the audit itself will be.
         """
@@ -231,7 +231,7 @@ class Asker:
 
 @dataclass(slots=True)
 class _Spent:
-    """What calls came to."""
+    """Calls, tokens and price, summed."""
 
     calls: float = 0.0
     prompt_tokens: float = 0.0
@@ -241,7 +241,7 @@ class _Spent:
 
     @property
     def work(self) -> float:
-        """What time is taken to grow with: tokens, or calls where none were counted."""
+        """What time is assumed to grow with: tokens, or calls where no tokens were counted."""
         return self.prompt_tokens + self.completion_tokens or self.calls
 
     def count(self, entries: Sequence[Entry]) -> None:
@@ -250,7 +250,7 @@ class _Spent:
             self.add(_Spent(1.0, entry.prompt_tokens, entry.completion_tokens, entry.price), 1.0)
 
     def add(self, other: "_Spent", times: float) -> None:
-        """Add what other calls came to, so many times."""
+        """Add another sum, multiplied by ``times``."""
         self.calls += times * other.calls
         self.prompt_tokens += times * other.prompt_tokens
         self.completion_tokens += times * other.completion_tokens

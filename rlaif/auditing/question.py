@@ -25,7 +25,7 @@ GENERAL = Principle(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Judged principles, and how many of them speak about each pair."""
+    """Judged principles, and how many of them are asked about each pair."""
 
     label: str
     """``name@fingerprint``."""
@@ -36,7 +36,7 @@ class Question:
     seed: int = 0
 
     def drawn(self, prompt: Prompt, subject: str) -> tuple[Principle, ...]:
-        """The principles that speak about one comparison."""
+        """Return the principles that are asked about one comparison."""
         return choose_principles(
             [p for p in self.candidates if p.applies(prompt.tags)],
             how_many=self.how_many,
@@ -45,7 +45,7 @@ class Question:
         )
 
     def ids(self) -> Sequence[str]:
-        """The ids of the candidates."""
+        """Return the ids of the candidates."""
         return [principle.id for principle in self.candidates]
 
 

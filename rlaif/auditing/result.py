@@ -96,7 +96,7 @@ CANNOT_TELL: Mapping[str, str] = {
     "mass": "what the rest of the probability would have said.",
     "cost": "time and money on other hardware or at other prices; failed calls are not in it.",
 }
-"""For every statistic, what it does not say, shown beside it."""
+"""For every statistic, what it cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class SetResult(Plain):
     mass: Mass | None
     cost: Cost | None
     stability: Figure | None = None
-    """None for a judge that does not sample: asked again, it says the same."""
+    """None for a judge that does not sample: asked again, it gives the same verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class JudgeResult(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Everything an audit found. ``to_json`` is what audit.json holds."""
+    """Everything an audit measured. ``to_json`` is what audit.json holds."""
 
     question: str
     """``name@fingerprint`` of what was asked."""
@@ -156,7 +156,7 @@ class Audit:
     """Gold set to the accuracy of always picking the longer response."""
 
     judges: Mapping[str, JudgeResult]
-    """The panel of all judges too, as ``panel``, where there are several."""
+    """With several judges, the panel of all of them too, as ``panel``."""
 
     alpha: Mapping[str, Figure | None]
     """Gold set to Krippendorff's α among the judges; empty for one judge."""

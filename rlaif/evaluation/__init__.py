@@ -1,4 +1,4 @@
-"""Evaluation: what a policy is worth, measured beside its baseline, with intervals."""
+"""Evaluation: how good a policy is, measured beside its baseline, with intervals."""
 
 from rlaif.evaluation.compare import Evaluation, evaluate_models
 from rlaif.evaluation.evaluate import aevaluate, evaluate

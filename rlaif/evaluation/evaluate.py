@@ -32,7 +32,7 @@ class _Parts:
     prompts: tuple[Prompt, ...]
     models: Mapping[str, Engine]
     notices: tuple[str, ...]
-    """What the settings alone give a reader to know."""
+    """Notes for readers that follow from the settings alone."""
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Scorecard:
-    """Sample, measure and compare the models of an evaluation file; write what was found.
+    """Sample, measure and compare the models of an evaluation file; write the results.
 
     Works in scripts and in notebooks (where an event loop is already running). Every model call is
     kept in the ledger of ``out``, so an interrupted evaluation resumes where it stopped, and a
@@ -92,7 +92,7 @@ async def aevaluate(
 
 
 def _finished(out: Path, parts: _Parts) -> Scorecard | None:
-    """Return the scorecard that is there already, when it is of this very evaluation."""
+    """Return the scorecard of this very evaluation, if the folder holds it; None without one."""
     path = out / SCORECARD
     if not path.exists():
         return None

@@ -39,7 +39,7 @@ class Figure(Plain):
 
     value: float
     low: float | None
-    """None when there are too few prompts to say."""
+    """None when there are too few prompts for an interval."""
 
     high: float | None
     n: int

@@ -48,7 +48,7 @@ class Panel:
     """Each with its weight."""
 
     principles: HowMany = "one"
-    """How many judged principles speak about one match."""
+    """How many judged principles are asked about one match."""
 
     identity: Mapping[str, Any] = field(default_factory=dict)
     """Whatever can change a judgment, JSON-compatible: engines, methods, templates."""

@@ -1,4 +1,4 @@
-"""What a measure is: one number per response or per prompt, and honesty about what it means.
+"""What a measure is: one number per response or per prompt, and what it cannot tell.
 
 A measure reads groups (a prompt and the responses one model gave to it) and returns a table from
 prompt id to values. A missing value is None: it is counted as unscored and never

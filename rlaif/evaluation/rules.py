@@ -1,6 +1,6 @@
 """Rule satisfaction: which responses keep the rules of a constitution, decided without a model.
 
-What it cannot tell: whether a response is any good. An empty-headed answer of the right length
+It cannot tell whether a response is any good. An empty-headed answer of the right length
 keeps every rule of length; read it beside diversity and likelihood.
 """
 

@@ -91,7 +91,7 @@ class Scorecard(Plain):
     """``model: kind`` to how many samples or calls failed that way."""
 
     notices: tuple[str, ...] = ()
-    """What a reader must know, such as a judge that judges itself."""
+    """What a reader should know, such as a judge that judges itself."""
 
     nothing: str = ""
     """Why nothing was measured, or by no judge, with the most frequent failure; else empty."""

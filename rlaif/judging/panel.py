@@ -90,6 +90,6 @@ def count_unread(verdicts: Iterable[Verdict]) -> Counter[str]:
 
 
 def failed_most(messages: Counter[str]) -> str:
-    """Return the most frequent message with its count, to be put behind a sentence."""
+    """Return the most frequent message with its count, to be appended to a sentence."""
     most = messages.most_common(1)
     return "".join(f"; most frequent failure: {n} × {one_line(text, _SHOWN)}" for text, n in most)

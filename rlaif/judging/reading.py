@@ -81,10 +81,10 @@ def _from_json(text: str) -> str | None:
         return None
     if not isinstance(read, dict):
         return None
-    verdicts = [value for key, value in read.items() if key.lower() in _KEYS]
-    if len(verdicts) != 1 or not isinstance(verdicts[0], str):
+    found = [value for key, value in read.items() if key.lower() in _KEYS]
+    if len(found) != 1 or not isinstance(found[0], str):
         return None
-    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", verdicts[0]).split()))
+    match = _VERDICT.fullmatch(" ".join(_ORNAMENT.sub(" ", found[0]).split()))
     return match["name"] if match else None
 
 

@@ -34,7 +34,9 @@ def check(path: Path, **more: Any) -> tuple[str, ...]:
     return check_gate(audit=path, **wanted)
 
 
-def test_the_lower_end_must_reach_the_minimum_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_lower_end_must_reach_the_minimum_unless_the_gate_takes_the_estimate(
+    tmp_path: Path,
+) -> None:
     good = write_audit(tmp_path / "good.json", 0.7, 0.61, 0.8)
     wide = write_audit(tmp_path / "wide.json", 0.7, 0.55, 0.8)
     assert check(good) == ()

@@ -175,7 +175,7 @@ async def test_judges_compare_every_match_of_different_responses() -> None:
     assert found.scorecard.estimate("policy", "wins/judges/equal-length").estimate is not None
 
 
-async def test_abstentions_are_no_ties() -> None:
+async def test_abstentions_are_not_ties() -> None:
     judge = Prefers(abstains=True)
     found = await evaluation(
         constitution=constitution(KIND), panel=Panel(((judge, 1.0),)), n=1, likelihood_under=None
@@ -225,7 +225,7 @@ async def test_a_server_that_goes_down_ends_it_with_its_own_error() -> None:
         await evaluate_models(Plan(constitution(), "base"), PROMPTS, {"base": Talker("b", say)})
 
 
-async def test_progress_tells_each_stage_from_nothing_to_all() -> None:
+async def test_progress_reports_each_stage_from_nothing_to_all() -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
 
     def watch(stage: str, done: int, total: int) -> None:

@@ -115,7 +115,7 @@ def run(judge: dict[str, Any], judging: dict[str, Any]) -> RunConfig:
         ({"pairwise": {"words": True}}, {"min_mass": 0.5}, "min_mass has no effect"),
     ],
 )
-def test_what_no_judge_would_heed_is_refused(
+def test_settings_that_no_judge_uses_are_refused(
     judge: dict[str, Any], judging: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

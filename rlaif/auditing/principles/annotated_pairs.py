@@ -117,21 +117,21 @@ def read_annotated_pairs(path: Path) -> AnnotatedPairs:
     except (OSError, orjson.JSONDecodeError) as problem:
         raise RecordError(f"{path}: cannot be read: {problem}") from None
     if not isinstance(data, dict) or not {"metadata", "annotators", "comparisons"} <= data.keys():
-        raise RecordError(f"{path}: not annotated pairs (metadata, annotators, comparisons)")
+        raise RecordError(f"{path}: holds no annotated pairs (metadata, annotators, comparisons)")
     version = str(data["metadata"].get("version", ""))
     if not version.startswith("2"):
-        raise RecordError(f"{path}: unsupported version {version or '(none)'}, expected 2")
+        raise RecordError(f"{path}: version {version or 'unknown'} is not read; 2 is")
     default = data["metadata"].get("default_annotator")
-    pairs = AnnotatedPairs(
+    found = AnnotatedPairs(
         votes={
-            name: Votes(str(annotator.get("description", "")))
-            for name, annotator in data["annotators"].items()
-            if annotator.get("type") == "principle"
+            name: Votes(str(one.get("description", "")))
+            for name, one in data["annotators"].items()
+            if one.get("type") == "principle"
         }
     )
     for number, comparison in enumerate(data["comparisons"], start=1):
-        _read(pairs, comparison, default, f"{path.name}:{number}")
-    return pairs
+        _read(found, comparison, default, f"{path.name}:{number}")
+    return found
 
 
 def principles_from_votes(pairs: AnnotatedPairs, *, least_agreement: float) -> list[Principle]:

@@ -45,7 +45,7 @@ class OpinionWeights:
         return cls(constitution, {judge.name: judge.weight for judge in judges})
 
     def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
-        """The weight of every opinion that the verdicts can hold, as when they were combined."""
+        """Return the weight of every opinion in these verdicts, as when they were combined."""
         known = {principle.id: principle for principle in self.constitution.principles}
         judged = [v for v in verdicts if v.judge != RULES_JUDGE]
         spoken = dict.fromkeys(v.principle for v in judged)
@@ -64,7 +64,7 @@ class OpinionWeights:
 
 
 def weights_of(run: Run) -> OpinionWeights:
-    """The weights of a run, from its manifest.
+    """Return the weights of a run, from its manifest.
 
     Raises:
         ConfigError: Its settings were written by another version and can no longer be read.
@@ -74,7 +74,7 @@ def weights_of(run: Run) -> OpinionWeights:
 
 
 def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[str, float]:
-    """Principle to what it added to the preference's distance from ½, in [−½, ½]."""
+    """Return for each principle what it added to the preference's distance from ½, in [−½, ½]."""
     opinions = read_opinions(judgment.verdicts)
     total = sum(weights.get((one.judge, one.principle), 1.0) for one in opinions)
     parts: dict[str, float] = {}
@@ -89,13 +89,13 @@ def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[s
 def leave_one_out(
     comparison: Comparison, judgment: Judgment, principle: str, weights: Mapping[Source, float]
 ) -> float | None:
-    """Raw preference recomputed without this principle; None if no other contributed."""
+    """Return the raw preference without this principle; None if no other contributed."""
     others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
     return aggregate_verdicts(comparison, others, weights=weights).raw_preference
 
 
 def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
-    """The principle that pulled hardest in a direction; None where none pulled that way.
+    """Return the principle that pulled hardest in a direction; None if none pulled that way.
 
     Equal pulls go to the id that comes first, so that counts do not depend on any order.
     """
@@ -187,7 +187,7 @@ class Explanation:
 
 
 def explain_run(run: str | Path | Run) -> Explanation:
-    """Say which principle decided how much of a run, which never mattered, which contradict.
+    """Count what each principle decided in a run, which never mattered, which contradict.
 
     Args:
         run: The run, or its directory; it is only read.

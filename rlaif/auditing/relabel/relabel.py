@@ -1,7 +1,7 @@
 """Relabel: a run's responses judged by another constitution, and what that changed.
 
-Only questions that the old run's ledger cannot answer are asked. Every flipped label is laid at the
-door of the principle whose contribution moved most towards the new side.
+Only questions that the old run's ledger cannot answer are asked. Every flipped label is
+attributed to the principle whose contribution moved most towards the new side.
 """
 
 from collections import Counter
@@ -70,7 +70,7 @@ class Flips:
 
 @dataclass(frozen=True, slots=True)
 class Relabelled:
-    """A new run and how it differs from the old one."""
+    """A new run, and how its labels differ from the old one's."""
 
     rejudged: Rejudged
     flips: Flips

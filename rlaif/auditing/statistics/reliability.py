@@ -43,14 +43,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability(Plain):
-    """How far confidence can be taken at its word."""
+    """How well confidence matches how often the judge is right."""
 
     ece: Figure
     brier: Figure
     """Mean squared distance of the preference from gold, in [0, 1]; always ½ gives 0.25."""
 
     bins: tuple[Bin, ...]
-    """Those that hold something."""
+    """The bins that hold judgments."""
 
 
 def measure_reliability(outcomes: Sequence[Outcome], *, seed: int) -> Reliability | None:
@@ -72,7 +72,7 @@ def reliability_of(
     seed: int,
     bins: int = BINS,
 ) -> Reliability | None:
-    """Measure the same from plain numbers.
+    """Measure reliability from plain numbers.
 
     Args:
         confidence: Probability of the likelier side, in [½, 1], one per statement.

@@ -1,4 +1,4 @@
-"""Ties, abstentions and label mass: where a judge says nothing, and why."""
+"""Ties, abstentions and label mass: where a judge does not choose, and why."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Silence(Plain):
     """Share of pairs with a preference of exactly ½, of those with a preference."""
 
     undecided: Figure | None
-    """Share of pairs without any preference, because all that was needed for one abstained."""
+    """Share of pairs without a preference, because the verdicts it needs abstained."""
 
     abstained: Figure | None
     """Share of verdicts (single replies) that abstained."""

@@ -53,7 +53,7 @@ class Question(NamedTuple, Generic[S]):
 
     @property
     def responses(self) -> tuple[Response, Response]:
-        """Both, as shown."""
+        """Both responses, in the order shown."""
         return self.a, self.b
 
     def render(self, **values: Any) -> tuple[Message, ...]:
@@ -75,7 +75,7 @@ class Question(NamedTuple, Generic[S]):
 
 
 class Outcome(NamedTuple):
-    """What a flow makes of its replies; the judge adds whose verdict it is and on what.
+    """What a flow concludes from its replies; the judge makes it a `Verdict`.
 
     With neither a choice nor a number the judge abstains, for the reason given here; where none is
     given, for what the replies lack: a call failed, was refused, or could not be read.
@@ -115,7 +115,7 @@ def _no_transforms(_: Any, __: str) -> tuple[Transform, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[S]):
-    """One row of the table of methods: all that is known about one besides what its flow does."""
+    """One row of the table of methods: everything about one besides what its flow does."""
 
     settings: type[S]
     """A frozen record with a default for each of its fields."""
@@ -140,7 +140,7 @@ class Method(Generic[S]):
     """Whether its principles are parts of one opinion: averaged in log-odds, before the pool."""
 
     principle: Principle | None = None
-    """For a method that reads no principle: the name under which it speaks once for all."""
+    """For a method that reads no principle: stands for all of them, in one verdict."""
 
     stand_in: str = "A"
     """Text that its flow can read, for a rehearsal of methods that ask for text."""

@@ -94,7 +94,7 @@ def template(settings: Pairwise) -> str:
 
 
 def transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
-    """The clamp of chain of thought; nothing without it."""
+    """Return the clamp of chain of thought; nothing without it."""
     return (Clamp(settings.kept_within),) if settings.kept_within else ()
 
 

@@ -44,7 +44,7 @@ def flow(question: Question[Pointwise]) -> Flow:
 
 
 def factor(settings: Pointwise, _: str) -> float:
-    """Log-odds per unit of score."""
+    """Return log-odds per unit of score."""
     return settings.scale
 
 

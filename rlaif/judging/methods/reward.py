@@ -35,5 +35,5 @@ def flow(question: Question[Reward]) -> Flow:
 
 
 def factor(settings: Reward, _: str) -> float:
-    """Log-odds per unit of score."""
+    """Return log-odds per unit of score."""
     return settings.scale

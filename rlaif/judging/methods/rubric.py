@@ -72,7 +72,7 @@ def proposition(logits: Sequence[float]) -> float:
 
 
 def factor(settings: Rubric, principle: str) -> float:
-    """Log-odds per unit of φ, with the principle's weight."""
+    """Return log-odds per unit of φ, times the principle's weight."""
     return settings.scale * settings.weights.get(principle, 1.0)
 
 

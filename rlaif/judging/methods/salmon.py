@@ -37,7 +37,7 @@ def flow(question: Question[Salmon]) -> Flow:
 
 
 def transforms(settings: Salmon, principle: str) -> tuple[Transform, ...]:
-    """Division by the principle's variance, where one is given."""
+    """Return the division by the principle's variance, if one is given."""
     variance = settings.variances.get(principle)
     return () if variance is None else (Temperature(variance),)
 

@@ -108,7 +108,7 @@ def test_agreeing_principles_do_not_contradict_and_neither_flips() -> None:
     assert found.principles["true"].decided == 1
 
 
-def test_a_judgment_without_preference_is_decided_by_nobody() -> None:
+def test_a_judgment_without_preference_is_decided_by_no_principle() -> None:
     mute = judged(verdict(Order.NONE, None, principle="kind", reason="refused"))
     found = explain_rows([row(mute, paired=False)], WEIGHTS)
     assert found.undecided == 1
