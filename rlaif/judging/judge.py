@@ -108,26 +108,15 @@ class FlowJudge:
     def _questions(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
     ) -> list[Question[Any]]:
-        own, able = self.row.principle, self.engine.capabilities
+        own = self.row.principle
+        about = self.settings, self.template, self.min_mass, self.engine.capabilities
         questions = []
         for principle in principles if own is None else (own,):
             for order in self._orders(comparison, principle):
                 a, b = comparison.first, comparison.second
                 if order is Order.BA:
                     a, b = b, a
-                questions.append(
-                    Question(
-                        prompt,
-                        principle,
-                        order,
-                        a,
-                        b,
-                        self.settings,
-                        self.template,
-                        self.min_mass,
-                        able,
-                    )
-                )
+                questions.append(Question(prompt, principle, order, a, b, *about))
         return questions
 
     def _orders(self, comparison: Comparison, principle: Principle) -> tuple[Order, ...]:

@@ -75,8 +75,13 @@ def measure_longer(outcomes: Sequence[Outcome], *, seed: int) -> Accuracy:
 def measure_tie_agreement(outcomes: Sequence[Outcome], *, seed: int) -> Figure | None:
     """Return how often the judge ties where gold ties, of those it has a preference on."""
     tied = [o for o in outcomes if o.gold is Choice.TIE and o.choice is not Choice.ABSTAIN]
-    agreed = [float(outcome.choice is Choice.TIE) for outcome in tied]
-    return measure_share([outcome.cluster for outcome in tied], agreed, seed=seed)
+    return share_choosing(Choice.TIE, tied, seed=seed)
+
+
+def share_choosing(choice: Choice, outcomes: Sequence[Outcome], *, seed: int) -> Figure | None:
+    """Return how often the judge's choice is this one; None without outcomes."""
+    chosen = [float(outcome.choice is choice) for outcome in outcomes]
+    return measure_share([outcome.cluster for outcome in outcomes], chosen, seed=seed)
 
 
 def measure_share(clusters: Sequence[str], values: Sequence[float], *, seed: int) -> Figure | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlaif.auditing.gold import Outcome
-from rlaif.auditing.statistics.accuracy import measure_share
+from rlaif.auditing.statistics.accuracy import measure_share, share_choosing
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
@@ -52,16 +52,8 @@ def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:
     verdicts = [(o.cluster, verdict) for o in outcomes for verdict in o.judgment.verdicts]
     reasons = Counter(v.reason for _, v in verdicts if v.choice is Choice.ABSTAIN)
     return Silence(
-        ties=measure_share(
-            [outcome.cluster for outcome in spoken],
-            [float(outcome.choice is Choice.TIE) for outcome in spoken],
-            seed=seed,
-        ),
-        undecided=measure_share(
-            [outcome.cluster for outcome in outcomes],
-            [float(outcome.choice is Choice.ABSTAIN) for outcome in outcomes],
-            seed=seed,
-        ),
+        ties=share_choosing(Choice.TIE, spoken, seed=seed),
+        undecided=share_choosing(Choice.ABSTAIN, outcomes, seed=seed),
         abstained=measure_share(
             [cluster for cluster, _ in verdicts],
             [float(verdict.choice is Choice.ABSTAIN) for _, verdict in verdicts],

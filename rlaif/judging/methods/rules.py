@@ -6,7 +6,7 @@ obedience to the affix, and no better.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlaif.constitution import Principle
 from rlaif.constitution.rules import check_rule
@@ -51,6 +51,7 @@ def _verdict(principle: Principle, comparison: Comparison) -> Verdict:
 CONSTRUCTION_JUDGE = "construction"
 """The name that such verdicts carry; no other judge of a run may have it."""
 
+_NO_CALLS = Cost("comparison")
 _BY_ORIGIN = {
     (CONTRAST_FOR, CONTRAST_AGAINST): Choice.A,
     (CONTRAST_AGAINST, CONTRAST_FOR): Choice.B,
@@ -64,16 +65,9 @@ class ConstructionJudge:
     name: str = CONSTRUCTION_JUDGE
     method: str = "construction"
     needs: Needs = ()
+    cost: Cost = _NO_CALLS
 
-    @property
-    def template_fingerprints(self) -> Mapping[str, str]:
-        """Empty: it renders no template."""
-        return {}
-
-    @property
-    def cost(self) -> Cost:
-        """No calls."""
-        return Cost("comparison")
+    template_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:  # noqa: ARG002 - there is none
         """None."""
