@@ -1,9 +1,8 @@
-"""Auditing: what a judge is worth, and what principles do to labels."""
+"""Auditing: how good judges are, and what principles do to labels."""
 
 from rlaif.auditing.audit import aaudit, audit, audit_judge
-from rlaif.auditing.gold import GoldPair, GoldSet, read_all_gold, read_gold
+from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold, read_gold
 from rlaif.auditing.measuring import Estimate
-from rlaif.auditing.outcome import Outcome
 from rlaif.auditing.render import render_audit
 from rlaif.auditing.result import Audit, JudgeResult, SetResult, measure_set
 from rlaif.evaluation.intervals import Figure

@@ -1,10 +1,14 @@
-"""Audit: what judges are worth on gold, from a file to a folder; repeating it costs nothing."""
+"""Audit: how good judges are on gold, from a file to a folder; repeating it costs nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.files import (
+from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold
+from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
+from rlaif.auditing.question import Question, build_question
+from rlaif.auditing.render import (
     AUDIT,
     PICTURE,
     TABLE,
@@ -12,21 +16,16 @@ from rlaif.auditing.files import (
     check_extra,
     write_audit,
 )
-from rlaif.auditing.fit import fit_calibration
-from rlaif.auditing.gold import GoldPair, GoldSet, read_all_gold
-from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
-from rlaif.auditing.outcome import Outcome
-from rlaif.auditing.question import Question, build_question
 from rlaif.auditing.result import Audit, JudgeResult, SetResult, measure_set
-from rlaif.auditing.statistics.accuracy import measure_longer
-from rlaif.auditing.statistics.agreement import measure_alpha
+from rlaif.auditing.statistics.accuracy import measure_alpha, measure_longer
 from rlaif.auditing.statistics.consistency import measure_stability
+from rlaif.auditing.statistics.reliability import fit_calibration
 from rlaif.config import load_config
 from rlaif.config.audit import PANEL, AuditConfig
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
-from rlaif.judging.unread import why_unread
+from rlaif.judging.panel import why_unread
 from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
 from rlaif.sessions.concurrent import run_sync
@@ -46,7 +45,7 @@ def audit(
     on_estimate: OnEstimate | None = None,
     on_progress: OnProgress | None = None,
 ) -> Audit:
-    """Measure judges on gold pairs and write what was found.
+    """Measure judges on gold pairs and write the results.
 
     Works in scripts and in notebooks (where an event loop is already running). Every call is kept
     in the ledger of ``out``; repeating an audit, also after a stop, asks only what is missing.
@@ -95,9 +94,9 @@ async def aaudit(
         changed["out"] = str(Path(out).absolute())
     settings = load_config(AuditConfig, config, changed)
     if settings.out is None:
-        raise ConfigError("out: where results go is not said", hint="give --out DIR, or out: DIR")
+        raise ConfigError("out: no folder for the results", hint="give --out DIR, or out: DIR")
     if not gold:
-        raise ConfigError("an audit needs gold", hint="give --gold FILE")
+        raise ConfigError("no gold to audit on", hint="give --gold FILE")
     check_extra(len(settings.judges))
     sets = read_all_gold([Path(path) for path in gold], limit=limit, seed=settings.seed)
     question = build_question(
@@ -127,58 +126,50 @@ async def aaudit(
         work = _AuditRun(settings, sets, question, limit, asker, judges)
         if on_estimate is not None:
             on_estimate(await work.estimate())
-        found, calibrations = await work.measure(ledger)
+        result, calibrations = await work.measure(ledger)
         session.settle()
-        write_audit(settings.out, found, calibrations)
-        return found
+        write_audit(settings.out, result, calibrations)
+        return result
 
 
 audit_judge = audit
 """The name of `audit` in earlier versions."""
 
 
+@dataclass(frozen=True, slots=True)
 class _AuditRun:
-    """One audit: what it is about, then what is found."""
+    """One audit: its judges, its gold and its question."""
 
-    def __init__(
-        self,
-        settings: AuditConfig,
-        sets: Sequence[GoldSet],
-        question: Question,
-        limit: int | None,
-        asker: Asker,
-        judges: Sequence[Audited],
-    ) -> None:
-        self._settings = settings
-        self._sets = sets
-        self._question = question
-        self._limit = limit
-        self._asker = asker
-        self._judges = judges
+    settings: AuditConfig
+    sets: Sequence[GoldSet]
+    question: Question
+    limit: int | None
+    asker: Asker
+    judges: Sequence[Audited]
 
     async def estimate(self) -> list[Estimate]:
         """Time a trial; its calls are the audit's own first ones."""
-        settings = self._settings
+        settings = self.settings
         return [
-            await self._asker.trial(
-                judge, self._sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
+            await self.asker.trial(
+                judge, self.sets, repeats=settings.repeats, repeat_pairs=settings.repeat_pairs
             )
-            for judge in self._judges
+            for judge in self.judges
         ]
 
     async def measure(self, ledger: Ledger) -> tuple[Audit, Mapping[str, Calibration]]:
-        """Put all pairs before every judge, and say what that judge is worth."""
-        seed = self._settings.seed
+        """Put all pairs before every judge and measure each; fit calibrations."""
+        seed = self.settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
         verdicts: list[Verdict] = []
-        spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self._sets}
-        for judge in self._judges:
+        spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self.sets}
+        for judge in self.judges:
             sets: dict[str, SetResult] = {}
             judged: list[tuple[GoldPair, Judgment]] = []
-            for gold in self._sets:
+            for gold in self.sets:
                 what = f"{judge.name} on {gold.name}"
-                judgments = await self._asker.judge([judge], gold.pairs, what)
+                judgments = await self.asker.judge([judge], gold.pairs, what)
                 stability = await self._stability(judge, gold, judgments)
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
@@ -199,34 +190,34 @@ class _AuditRun:
                 else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
         alpha = {}
-        if len(self._judges) > 1:
+        if len(self.judges) > 1:
             results[PANEL] = await self._panel(ledger)
             alpha = {name: measure_alpha(panel, seed=seed) for name, panel in spoken.items()}
-        found = Audit(
-            question=self._question.label,
-            principles=tuple(self._question.ids()),
+        result = Audit(
+            question=self.question.label,
+            principles=tuple(self.question.ids()),
             seed=seed,
-            limit=self._limit,
-            orders=self._settings.orders,
-            gold={gold.name: gold.counts() for gold in self._sets},
+            limit=self.limit,
+            orders=self.settings.orders,
+            gold={gold.name: gold.counts() for gold in self.sets},
             longer={
                 gold.name: measure_longer(next(iter(spoken[gold.name].values())), seed=seed)
-                for gold in self._sets
+                for gold in self.sets
             },
             judges=results,
             alpha=alpha,
             notices=tuple(_notices(results)),
             nothing=why_unread(verdicts),
         )
-        return found, calibrations
+        return result, calibrations
 
     async def _stability(
         self, judge: Audited, gold: GoldSet, first: Sequence[Judgment]
     ) -> Figure | None:
-        settings = self._settings
+        settings = self.settings
         if not judge.engine.sampled or settings.repeats < 2:
             return None
-        clusters, choices = await self._asker.repeat(
+        clusters, choices = await self.asker.repeat(
             judge, gold, first, repeats=settings.repeats, pairs=settings.repeat_pairs
         )
         return measure_stability(clusters, choices, seed=settings.seed)
@@ -234,13 +225,13 @@ class _AuditRun:
     async def _panel(self, ledger: Ledger) -> JudgeResult:
         """All judges together, with their weights; every reply is in the ledger by now."""
         sets = {}
-        for gold in self._sets:
-            judgments = await self._asker.judge(self._judges, gold.pairs, f"panel on {gold.name}")
+        for gold in self.sets:
+            judgments = await self.asker.judge(self.judges, gold.pairs, f"panel on {gold.name}")
             outcomes = _outcomes(gold, judgments)
-            sets[gold.name] = measure_set(outcomes, ledger.get, seed=self._settings.seed)
+            sets[gold.name] = measure_set(outcomes, ledger.get, seed=self.settings.seed)
         return JudgeResult(
             fingerprint=content_id(
-                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self._judges]
+                "panel", [[j.opened.fingerprint, j.opened.config.weight] for j in self.judges]
             ),
             method="panel",
             engine={},
@@ -258,9 +249,9 @@ class _AuditRun:
             judge.judge,
             judged,
             fingerprint=judge.opened.fingerprint,
-            question=self._question.label,
-            gold={gold.name: gold.fingerprint for gold in self._sets},
-            seed=self._settings.seed,
+            question=self.question.label,
+            gold={gold.name: gold.fingerprint for gold in self.sets},
+            seed=self.settings.seed,
         )
 
 
@@ -271,8 +262,8 @@ def _outcomes(gold: GoldSet, judgments: Sequence[Judgment]) -> list[Outcome]:
 def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
     notices = []
     for judge, result in results.items():
-        for gold, found in result.sets.items():
-            against = found.accuracy.against_chance
+        for gold, measured in result.sets.items():
+            against = measured.accuracy.against_chance
             if against != "above chance":
                 notices.append(f"{judge} on {gold}: {against}")
     return notices

@@ -1,10 +1,11 @@
-"""Gold: pairs of responses of which people know which one is better.
+"""Gold: pairs of responses of which people know which one is better; outcomes: what a judge chose.
 
 One JSON object a line: ``{id, prompt, response_a, response_b, label: a|b|tie, source, category}``;
-``prompt`` is text or a list of chat messages, ``source`` and ``category`` may be missing. A broken
+``prompt`` is text or a list of chat messages, ``source`` and ``category`` are optional. A broken
 line is a `Failure` with its number; a file that cannot be read at all is an exception.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ import orjson
 
 from rlaif.config import read_text
 from rlaif.errors import RecordError
-from rlaif.records import Choice, Comparison, Failure, Prompt, Response, content_id, content_uniform
+from rlaif.records import (
+    Choice,
+    Comparison,
+    Failure,
+    Judgment,
+    Prompt,
+    Response,
+    content_id,
+    content_uniform,
+)
 
 _LABELS = {"a": Choice.A, "b": Choice.B, "tie": Choice.TIE}
 
@@ -46,10 +56,10 @@ class GoldSet:
     """One gold file, or the part of it that ``limit`` took."""
 
     name: str
-    """The file's name without its ending; gates speak of it."""
+    """The file's name without its ending; gates refer to it."""
 
     fingerprint: str
-    """Hash over the pairs taken, so that two audits of the same pairs can be told."""
+    """Hash over the pairs taken, so that two audits of the same pairs are recognised."""
 
     pairs: tuple[GoldPair, ...]
     failures: tuple[Failure, ...]
@@ -59,7 +69,7 @@ class GoldSet:
     """Lines that hold a record, good or broken, in the whole file."""
 
     def counts(self) -> dict[str, Any]:
-        """What was read, taken and left out, JSON-compatible."""
+        """Return what was read, taken and left out, JSON-compatible."""
         return {
             "fingerprint": self.fingerprint,
             "read": self.read,
@@ -92,7 +102,7 @@ def read_gold(path: Path, *, limit: int | None = None, seed: int = 0) -> GoldSet
         read += 1
         item = _read_line(line, f"{path.name}:{number}")
         if isinstance(item, GoldPair) and item.id in pairs:
-            message = f"the id {item.id!r} was given before"
+            message = f"duplicate id {item.id!r}"
             item = Failure("read", f"{path.name}:{number}", "duplicate-id", message)
         if isinstance(item, Failure):
             failures.append(item)
@@ -101,7 +111,7 @@ def read_gold(path: Path, *, limit: int | None = None, seed: int = 0) -> GoldSet
     if not pairs:
         why = f"; {failures[0].record_id}: {failures[0].message}" if failures else ""
         raise RecordError(
-            f"{path}: holds no gold pair{why}",
+            f"{path}: no usable gold pair{why}",
             hint="each line needs prompt, response_a, response_b and label (a, b or tie)",
         )
     taken = _sample(tuple(pairs.values()), limit, seed)
@@ -115,10 +125,10 @@ def read_all_gold(
     """Read several gold files, ``limit`` pairs of each.
 
     Raises:
-        RecordError: As `read_gold`; or two files have the same name, by which results are told.
+        RecordError: As `read_gold`; or two files have the same name, by which results are reported.
     """
     sets = tuple(read_gold(path, limit=limit, seed=seed) for path in paths)
-    for name, count in Counter(one.name for one in sets).items():
+    for name, count in Counter(gold.name for gold in sets).items():
         if count > 1:
             raise RecordError(
                 f"{count} gold files are named {name!r}, and results are reported by that name",
@@ -171,3 +181,65 @@ def _read_line(line: str, place: str) -> GoldPair | Failure:
         category=str(record.get("category") or ""),
         source=str(record.get("source") or ""),
     )
+
+
+_EVEN = 1e-9  # preferences closer to ½ than this differ from it by rounding alone
+_CHOICE_OF_SIDE = {1: Choice.A, -1: Choice.B, 0: Choice.TIE, None: Choice.ABSTAIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A gold label beside a judgment. Choices are in the order of the gold pair."""
+
+    cluster: str
+    """Outcomes of the same cluster (prompt) are not independent of each other."""
+
+    gold: Choice
+    lengths: tuple[int, int]
+    """Characters of the two responses."""
+
+    judgment: Judgment
+    category: str = ""
+
+    @classmethod
+    def build(cls, pair: GoldPair, judgment: Judgment) -> "Outcome":
+        """Put a gold pair and its judgment together."""
+        lengths = (len(pair.comparison.first.text), len(pair.comparison.second.text))
+        return cls(pair.cluster, pair.label, lengths, judgment, pair.category)
+
+    @property
+    def choice(self) -> Choice:
+        """What the judge prefers; TIE at exactly ½, ABSTAIN without a preference."""
+        return choice_of(self.judgment)
+
+    @property
+    def credit(self) -> float | None:
+        """1 where judge and a decided gold label agree, 0 where not, ½ where the judge ties.
+
+        None where the gold label is a tie or the judge abstained: neither can be right or wrong.
+        """
+        if self.gold is Choice.TIE or self.choice is Choice.ABSTAIN:
+            return None
+        if self.choice is Choice.TIE:
+            return 0.5
+        return 1.0 if self.choice is self.gold else 0.0
+
+    @property
+    def doublings(self) -> float:
+        """How many times longer the first response is, as a base-2 logarithm; 0 when equal."""
+        first, second = self.lengths
+        return math.log2((first + 1) / (second + 1))
+
+
+def choice_of(judgment: Judgment) -> Choice:
+    """What a judgment prefers, in content order; TIE at exactly ½, ABSTAIN without preference."""
+    return _CHOICE_OF_SIDE[side(judgment.preference)]
+
+
+def side(preference: float | None) -> int | None:
+    """Return 1 for the first response, −1 for the second, 0 for a tie, None for no preference."""
+    if preference is None:
+        return None
+    if abs(preference - 0.5) < _EVEN:
+        return 0
+    return 1 if preference > 0.5 else -1

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from rlaif.auditing.gold import GoldPair, GoldSet
-from rlaif.auditing.outcome import choice_of
+from rlaif.auditing.gold import GoldPair, GoldSet, choice_of
 from rlaif.auditing.question import Question
+from rlaif.auditing.result import entries_behind
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
 from rlaif.judging import Judge, Orders, judge_comparison
@@ -26,7 +26,7 @@ _REPETITION: ContextVar[int] = ContextVar("repetition", default=0)
 
 @contextmanager
 def repetition(number: int) -> Iterator[None]:
-    """Within it, and in tasks started within it, seeds are those of this repetition; 0 is plain."""
+    """Use the seeds of this repetition inside, also in tasks started there; 0 changes none."""
     token = _REPETITION.set(number)
     try:
         yield
@@ -57,7 +57,7 @@ class ReseededEngine:
         return self._engine.capabilities
 
     async def ask(self, request: Request) -> Sequence[Reply]:
-        """Ask, with other seeds in a repetition."""
+        """Pass the request on, with other seeds in a repetition."""
         if isinstance(request, Generate) and request.sampling.temperature > 0.0:
             self.sampled = True
             number = _REPETITION.get()
@@ -80,12 +80,12 @@ class Audited:
 
     @property
     def judge(self) -> Judge:
-        """What is asked."""
+        """The judge itself."""
         return self.opened.judge
 
     @property
     def name(self) -> str:
-        """The judge's."""
+        """The judge's name."""
         return self.judge.name
 
 
@@ -121,7 +121,7 @@ TRIAL_PAIRS = 2
 
 @dataclass(frozen=True, slots=True)
 class Estimate(Plain):
-    """What one judge will take, from a timed trial on a few pairs of every gold set."""
+    """What one judge will cost, from a timed trial on a few pairs of every gold set."""
 
     judge: str
     pairs: int
@@ -137,16 +137,14 @@ class Estimate(Plain):
     """None when the trial was answered from the ledger, so that nothing was timed."""
 
 
+@dataclass(frozen=True, slots=True)
 class Asker:
-    """Judges gold pairs under one question, and keeps what it was told about it."""
+    """Judges gold pairs under one question, with progress and the ledger."""
 
-    def __init__(
-        self, question: Question, ledger: Ledger, *, concurrency: int, on_progress: OnProgress
-    ) -> None:
-        self._question = question
-        self._ledger = ledger
-        self._concurrency = concurrency
-        self._on_progress = on_progress
+    question: Question
+    ledger: Ledger
+    concurrency: int
+    on_progress: OnProgress
 
     async def judge(
         self, judges: Sequence[Audited], pairs: Sequence[GoldPair], what: str
@@ -157,27 +155,27 @@ class Asker:
             Interrupted: A signal arrived; what was asked is in the ledger.
             EngineUnavailable: A model or server is down.
         """
-        found: dict[int, Judgment] = {}
+        judgments: dict[int, Judgment] = {}
         panel = [one.opened.weighted for one in judges]
 
         async def one(item: tuple[int, GoldPair]) -> None:
             place, pair = item
-            found[place] = await judge_comparison(
+            judgments[place] = await judge_comparison(
                 pair.prompt,
                 pair.comparison,
                 judges=panel,
-                drawn=self._question.drawn(pair.prompt, pair.comparison.id),
-                candidates=self._question.candidates,
+                drawn=self.question.drawn(pair.prompt, pair.comparison.id),
+                candidates=self.question.candidates,
             )
-            self._on_progress(what, len(found), len(pairs))
+            self.on_progress(what, len(judgments), len(pairs))
 
-        await run_all(iter(enumerate(pairs)), one, concurrency=self._concurrency)
-        return [found[place] for place in range(len(pairs))]
+        await run_all(iter(enumerate(pairs)), one, concurrency=self.concurrency)
+        return [judgments[place] for place in range(len(pairs))]
 
     async def trial(
         self, judge: Audited, sets: Sequence[GoldSet], *, repeats: int, repeat_pairs: int
     ) -> Estimate:
-        """Time one judge on a few pairs of every set and say what all of them will take.
+        """Time one judge on a few pairs of every set and extrapolate to all of them.
 
         The pairs of all sets are judged together, as busily as the audit itself will be.
         """
@@ -189,8 +187,8 @@ class Asker:
         spent, whole = _Spent(), _Spent()
         for gold, pairs in zip(sets, drawn, strict=True):
             own = _Spent()
-            for one in judged[: len(pairs)]:
-                own.count(self.entries(one))
+            for judgment in judged[: len(pairs)]:
+                own.count(entries_behind(judgment, self.ledger.get))
             del judged[: len(pairs)]
             again = min(len(gold.pairs), repeat_pairs) * (repeats - 1)
             total = len(gold.pairs) + (again if judge.engine.sampled else 0)
@@ -227,19 +225,13 @@ class Asker:
                 row.append(choice_of(judgment))
         return [pair.cluster for pair in drawn], choices
 
-    def entries(self, judgment: Judgment) -> list[Entry]:
-        """The ledger's entries behind a judgment, each once."""
-        keys = {key for verdict in judgment.verdicts for key in verdict.calls if key}
-        found = [self._ledger.get(key) for key in sorted(keys)]
-        return [entry for entry in found if entry is not None]
-
     def _asked(self) -> int:
-        return sum(total.calls for total in self._ledger.totals())
+        return sum(total.calls for total in self.ledger.totals())
 
 
 @dataclass(slots=True)
 class _Spent:
-    """What calls came to."""
+    """Calls, tokens and price, summed."""
 
     calls: float = 0.0
     prompt_tokens: float = 0.0
@@ -249,16 +241,16 @@ class _Spent:
 
     @property
     def work(self) -> float:
-        """What time is taken to grow with: tokens, or calls where none were counted."""
+        """What time is assumed to grow with: tokens, or calls where no tokens were counted."""
         return self.prompt_tokens + self.completion_tokens or self.calls
 
     def count(self, entries: Sequence[Entry]) -> None:
         """Add calls from the ledger."""
-        for one in entries:
-            self.add(_Spent(1.0, one.prompt_tokens, one.completion_tokens, one.price), 1.0)
+        for entry in entries:
+            self.add(_Spent(1.0, entry.prompt_tokens, entry.completion_tokens, entry.price), 1.0)
 
     def add(self, other: "_Spent", times: float) -> None:
-        """Add what other calls came to, so many times."""
+        """Add another sum, multiplied by ``times``."""
         self.calls += times * other.calls
         self.prompt_tokens += times * other.prompt_tokens
         self.completion_tokens += times * other.completion_tokens

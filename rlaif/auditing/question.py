@@ -25,7 +25,7 @@ GENERAL = Principle(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Judged principles, and how many of them speak about each pair."""
+    """Judged principles, and how many of them are asked about each pair."""
 
     label: str
     """``name@fingerprint``."""
@@ -36,7 +36,7 @@ class Question:
     seed: int = 0
 
     def drawn(self, prompt: Prompt, subject: str) -> tuple[Principle, ...]:
-        """The principles that speak about one comparison."""
+        """Return the principles that are asked about one comparison."""
         return choose_principles(
             [p for p in self.candidates if p.applies(prompt.tags)],
             how_many=self.how_many,
@@ -45,7 +45,7 @@ class Question:
         )
 
     def ids(self) -> Sequence[str]:
-        """The ids of the candidates."""
+        """Return the ids of the candidates."""
         return [principle.id for principle in self.candidates]
 
 
@@ -67,16 +67,17 @@ def build_question(
     """
     if constitution is None:
         if principle is not None:
-            asked = Principle(id="given", statement=principle)
-            found = Constitution(name="principle", version="1", principles=(asked,))
+            given = Principle(id="given", statement=principle)
+            loaded = Constitution(name="principle", version="1", principles=(given,))
         else:
-            found = Constitution(name="general", version="1", principles=(GENERAL,))
+            loaded = Constitution(name="general", version="1", principles=(GENERAL,))
     else:
-        found = load_constitution(constitution)
-    candidates = tuple(p for p in found.judged() if p.weight > 0.0 and p.applies(()))
+        loaded = load_constitution(constitution)
+    candidates = tuple(p for p in loaded.judged() if p.weight > 0.0 and p.applies(()))
     if not candidates:
         raise ConfigError(
-            f"constitution {found.name!r}: none of its principles needs a judge and is for every "
-            "prompt, so there is nothing to ask"
+            f"constitution {loaded.name!r}: nothing to ask, because none of its principles needs a "
+            "judge and applies to every prompt",
+            hint="gold prompts have no tags, so principles with applies_to: are left out",
         )
-    return Question(found.label, found.fingerprint, candidates, how_many, seed)
+    return Question(loaded.label, loaded.fingerprint, candidates, how_many, seed)

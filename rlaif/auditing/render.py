@@ -1,13 +1,20 @@
-"""An audit as Markdown: what was found, beside what it cannot tell."""
+"""The files of an audit: audit.json, table.md, reliability.png and one calibration per judge."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from rlaif.auditing.result import CANNOT_TELL, Audit, JudgeResult, SetResult
 from rlaif.auditing.statistics.accuracy import Accuracy
 from rlaif.auditing.statistics.reliability import Reliability
+from rlaif.errors import InputError
 from rlaif.evaluation.intervals import Figure
+from rlaif.judging.calibration import Calibration
+from rlaif.runs.files import write_whole
 
 _INK, _MUTED, _GRID, _BAR = "#1a1a1a", "#666666", "#d9d9d9", "#4477aa"
 
@@ -160,16 +167,16 @@ def _judges(audit: Audit) -> Iterator[str]:
 
 
 def _calibration(result: JudgeResult) -> Iterator[str]:
-    found = result.calibration
-    if isinstance(found, str):
-        yield f"Calibration: {found}."
+    fitted = result.calibration
+    if isinstance(fitted, str):
+        yield f"Calibration: {fitted}."
     else:
-        before, after = (Figure(**found[key]) for key in ("ece_before", "ece_after"))
+        before, after = (Figure(**fitted[key]) for key in ("ece_before", "ece_after"))
         yield (
-            f"Calibration: T = {found['t']:.3g}, fitted on {found['fitted_on']} opinions; on the "
-            f"other {found['reported_on']} ECE {show(before)} → {show(after)}, "
-            f"NLL {found['nll_before']:.3f} → {found['nll_after']:.3f} (½ gives 0.693). "
-            f"Written to `{found['file']}`."
+            f"Calibration: T = {fitted['t']:.3g}, fitted on {fitted['fitted_on']} opinions; on the "
+            f"other {fitted['reported_on']} ECE {show(before)} → {show(after)}, "
+            f"NLL {fitted['nll_before']:.3f} → {fitted['nll_after']:.3f} (½ gives 0.693). "
+            f"Written to `{fitted['file']}`."
         )
     yield ""
 
@@ -222,3 +229,45 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[
     for row in rows:
         yield f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |"
     yield ""
+
+
+AUDIT = "audit.json"
+TABLE = "table.md"
+PICTURE = "reliability.png"
+
+
+def calibration_file(judge: str) -> str:
+    """Return the name of the file with a judge's calibration."""
+    return f"calibration-{judge}.json"
+
+
+def check_extra(judges: int) -> None:
+    """Check that the libraries needed to write results are installed, before anything is asked.
+
+    Raises:
+        InputError: matplotlib, or for several judges krippendorff, is not installed.
+    """
+    needed = ["matplotlib", *(["krippendorff"] if judges > 1 else [])]
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"an audit needs {' and '.join(missing)}, which is not installed",
+            hint="pip install 'constitutional-rlaif[audit]'",
+        )
+
+
+def write_audit(out: Path, audit: Audit, calibrations: Mapping[str, Calibration]) -> None:
+    """Write everything into an existing folder; audit.json last, so its being there says: whole.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    for name, calibration in calibrations.items():
+        write_whole(out / calibration_file(name), _json(calibration.to_json()))
+    write_whole(out / PICTURE, draw_reliability(audit))
+    write_whole(out / TABLE, render_audit(audit).encode())
+    write_whole(out / AUDIT, _json(audit.to_json()))
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n"

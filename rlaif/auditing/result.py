@@ -1,25 +1,83 @@
-"""Results of an audit as values: what a judge showed on each gold set."""
+"""Results of an audit as values: what a judge showed on each gold set, and what it cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.accuracy import (
     Accuracy,
     measure_accuracy,
+    measure_kappa,
     measure_tie_agreement,
 )
-from rlaif.auditing.statistics.agreement import measure_kappa
-from rlaif.auditing.statistics.consistency import Triads, measure_triads
-from rlaif.auditing.statistics.cost import Cost, Lookup, measure_cost
+from rlaif.auditing.statistics.consistency import Position, Triads, measure_position, measure_triads
+from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.auditing.statistics.length import fit_log_odds, fit_picks
-from rlaif.auditing.statistics.position import Position, measure_position
 from rlaif.auditing.statistics.reliability import Reliability, measure_reliability
 from rlaif.auditing.statistics.silence import Mass, Silence, measure_mass, measure_silence
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.gate import AUDIT_FORMAT
+from rlaif.records import Choice, Judgment
 from rlaif.records.plain import Plain, plain_fields
+from rlaif.runs import Entry
+
+Lookup = Callable[[str], Entry | None]
+"""From a call's key to its entry in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(Plain):
+    """Per pair that was judged: an abstention costs as much as an answer."""
+
+    pairs: int
+    labels: int
+    """Pairs that have a preference."""
+
+    calls: Figure
+    prompt_tokens: float
+    completion_tokens: float
+    price: float | None
+    """Mean price of a pair, in the currency of the price list; None when a call has none."""
+
+    price_per_label: float | None
+    """The same, abstentions paid for by the pairs that have a preference."""
+
+
+def entries_behind(judgment: Judgment, lookup: Lookup) -> list[Entry]:
+    """Return the ledger's entries behind a judgment's verdicts, each once."""
+    keys = {key for verdict in judgment.verdicts for key in verdict.calls if key}
+    return [entry for entry in map(lookup, sorted(keys)) if entry is not None]
+
+
+def measure_cost(outcomes: Sequence[Outcome], lookup: Lookup, *, seed: int) -> Cost | None:
+    """Add up the calls behind every pair's verdicts; None without pairs."""
+    if not outcomes:
+        return None
+    calls: list[float] = []
+    prompt = completion = 0
+    prices: list[float | None] = []
+    for outcome in outcomes:
+        entries = entries_behind(outcome.judgment, lookup)
+        calls.append(float(len(entries)))
+        prompt += sum(entry.prompt_tokens for entry in entries)
+        completion += sum(entry.completion_tokens for entry in entries)
+        prices.extend(entry.price for entry in entries)
+    labels = sum(outcome.choice is not Choice.ABSTAIN for outcome in outcomes)
+    known = [price for price in prices if price is not None]
+    price = sum(known) if known and len(known) == len(prices) else None
+    figure = bootstrap_figure(mean_of(calls), [o.cluster for o in outcomes], seed=seed)
+    assert figure is not None, "there are outcomes"
+    return Cost(
+        pairs=len(outcomes),
+        labels=labels,
+        calls=figure,
+        prompt_tokens=prompt / len(outcomes),
+        completion_tokens=completion / len(outcomes),
+        price=None if price is None else price / len(outcomes),
+        price_per_label=None if price is None or labels == 0 else price / labels,
+    )
+
 
 CANNOT_TELL: Mapping[str, str] = {
     "accuracy": "whether gold is right, or is about what your constitution asks. One crowd vote "
@@ -38,12 +96,12 @@ CANNOT_TELL: Mapping[str, str] = {
     "mass": "what the rest of the probability would have said.",
     "cost": "time and money on other hardware or at other prices; failed calls are not in it.",
 }
-"""For every statistic, what it does not say, for whoever reads the results."""
+"""For every statistic, what it cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetResult(Plain):
-    """One judge on one gold set. None is: could not be measured."""
+    """One judge on one gold set. None: could not be measured."""
 
     accuracy: Accuracy
     categories: Mapping[str, Accuracy]
@@ -64,7 +122,7 @@ class SetResult(Plain):
     mass: Mass | None
     cost: Cost | None
     stability: Figure | None = None
-    """None for a judge that does not sample: asked again, it says the same."""
+    """None for a judge that does not sample: asked again, it gives the same verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +140,7 @@ class JudgeResult(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Everything an audit found. ``to_json`` is what audit.json holds."""
+    """Everything an audit measured. ``to_json`` is what audit.json holds."""
 
     question: str
     """``name@fingerprint`` of what was asked."""
@@ -98,7 +156,7 @@ class Audit:
     """Gold set to the accuracy of always picking the longer response."""
 
     judges: Mapping[str, JudgeResult]
-    """The panel of all judges too, as ``panel``, where there are several."""
+    """With several judges, the panel of all of them too, as ``panel``."""
 
     alpha: Mapping[str, Figure | None]
     """Gold set to Krippendorff's α among the judges; empty for one judge."""

@@ -66,8 +66,7 @@ def explain(
 ) -> None:
     """Say which principle decided how much of a run, which never mattered, which contradict."""
     from rlaif.auditing.principles.annotated_pairs import export_annotated_pairs
-    from rlaif.auditing.principles.explain import explain_run
-    from rlaif.auditing.principles.influence import weights_of
+    from rlaif.auditing.principles.explain import explain_run, weights_of
     from rlaif.runs import open_run
     from rlaif.runs.files import check_free, write_whole
 

@@ -1,4 +1,4 @@
-"""The audit file: what `rlaif audit judge.yaml` is told."""
+"""Schema of the audit file read by `rlaif audit judge.yaml`."""
 
 from typing import Literal
 
@@ -49,9 +49,11 @@ class AuditConfig(Settings):
         names = [judge.name for judge in self.judges]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two judges are named {name!r}: give each a name of its own")
+                raise ValueError(f"two judges are named {name!r}: give each another name")
         if PANEL in names:
-            raise ValueError(f"no judge can be named {PANEL!r}: all together are reported by it")
+            raise ValueError(
+                f"the name {PANEL!r} is reserved for all judges together: rename this judge"
+            )
         if self.constitution is not None and self.principle is not None:
             raise ValueError("give a constitution or a principle, not both")
         if any(judge.engine is None for judge in self.judges):

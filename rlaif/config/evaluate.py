@@ -1,4 +1,4 @@
-"""The evaluation file: what `rlaif evaluate eval.yaml` is told."""
+"""Schema of the evaluation file read by `rlaif evaluate eval.yaml`."""
 
 from typing import Literal
 
@@ -67,7 +67,7 @@ class EvaluateConfig(Settings):
         for kind, given in (("models", names), ("judges", [j.name for j in self.judges])):
             for name in given:
                 if given.count(name) > 1:
-                    raise ValueError(f"two {kind} are named {name!r}: give each a name of its own")
+                    raise ValueError(f"two {kind} are named {name!r}: give each another name")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is none of {', '.join(names)}")
         if self.likelihood_under not in (None, BASELINE, *names):

@@ -1,4 +1,7 @@
-"""Judges in a run file: which model, which method, and that method's own settings."""
+"""Judges in a run file: which model, which method, and that method's own settings.
+
+The records of settings are what the flows of `rlaif.judging.methods` take.
+"""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,15 +19,19 @@ COT_CLAMP = 0.4
 """Labels made with chain of thought are kept within 40–60 % unless the file says otherwise."""
 
 
-class ContrastConfig(Settings):
+class Contrast(Settings):
     """Contrastive likelihood (DLMA): how summed log-probability differences become log-odds."""
 
     scale: float = Field(0.2, gt=0, allow_inf_nan=False, description="Factor on the difference.")
     clamp: float = Field(40.0, gt=0, description="The difference is cut to ± this first.")
-    per_token: bool = Field(False, description="Divide each log-probability by its tokens.")
+    per_token: bool = Field(
+        False,
+        description="Divide each log-probability by its tokens, so that length alone cannot "
+        "decide. The difference is then small: use a larger scale.",
+    )
 
 
-class PairwiseConfig(Settings):
+class Pairwise(Settings):
     """Pairwise (RL-CAI): what is shown besides the two responses, and how the reply is read."""
 
     exemplars: int = Field(
@@ -38,7 +45,7 @@ class PairwiseConfig(Settings):
         ge=0,
         lt=0.5,
         description="chain_of_thought: keep labels within [clamp, 1 - clamp]; 0 turns it off. "
-        f"Absent: {COT_CLAMP}.",
+        f"Default: {COT_CLAMP}.",
     )
     words: bool = Field(
         False, description="Read the reply's words, for servers without log-probabilities."
@@ -47,7 +54,7 @@ class PairwiseConfig(Settings):
     temperature: float = Field(0.0, ge=0, le=10, description="Of the reasoning.")
 
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "PairwiseConfig":
+    def _nothing_without_effect(self) -> "Pairwise":
         if not self.chain_of_thought:
             if self.clamp is not None:
                 raise ValueError("clamp is for labels made with chain_of_thought: true")
@@ -57,8 +64,15 @@ class PairwiseConfig(Settings):
                 raise ValueError("max_tokens is for chain_of_thought: true or words: true")
         return self
 
+    @property
+    def kept_within(self) -> float:
+        """Labels stay within [this, 1 − this]; 0 for labels that are not clamped."""
+        if not self.chain_of_thought:
+            return 0.0
+        return COT_CLAMP if self.clamp is None else self.clamp
 
-class PointwiseConfig(Settings):
+
+class Pointwise(Settings):
     """Pointwise (d-RLAIF): how two expected scores become log-odds."""
 
     scale: float = Field(
@@ -69,7 +83,7 @@ class PointwiseConfig(Settings):
     )
 
 
-class RewardConfig(Settings):
+class Reward(Settings):
     """A trained reward model: how two scores become log-odds."""
 
     scale: float = Field(
@@ -77,7 +91,7 @@ class RewardConfig(Settings):
     )
 
 
-class RubricConfig(Settings):
+class Rubric(Settings):
     """Rubric (RBR): how answers to yes/no propositions become log-odds."""
 
     scale: float = Field(
@@ -92,7 +106,7 @@ class RubricConfig(Settings):
     )
 
 
-class SalmonConfig(Settings):
+class Salmon(Settings):
     """Principle-wise scores (SALMON)."""
 
     variances: dict[str, _Positive] = Field(
@@ -116,12 +130,12 @@ class JudgeConfig(Settings):
     api_key_env: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     method: Method = "pairwise"
-    contrast: ContrastConfig = ContrastConfig()
-    pairwise: PairwiseConfig = PairwiseConfig()
-    pointwise: PointwiseConfig = PointwiseConfig()
-    reward: RewardConfig = RewardConfig()
-    rubric: RubricConfig = RubricConfig()
-    salmon: SalmonConfig = SalmonConfig()
+    contrast: Contrast = Contrast()
+    pairwise: Pairwise = Pairwise()
+    pointwise: Pointwise = Pointwise()
+    reward: Reward = Reward()
+    rubric: Rubric = Rubric()
+    salmon: Salmon = Salmon()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     calibration: FilePath | None = Field(
         None, description="A calibration that rlaif audit fitted to this very judge."
@@ -143,9 +157,9 @@ class JudgeConfig(Settings):
 
     @property
     def method_settings(self) -> Settings:
-        """The settings of its own method."""
-        found: Settings = getattr(self, self.method)
-        return found
+        """The settings of its method."""
+        settings: Settings = getattr(self, self.method)
+        return settings
 
     @property
     def shows_both(self) -> bool:

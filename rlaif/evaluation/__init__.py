@@ -1,4 +1,4 @@
-"""Evaluation: what a policy is worth, measured beside its baseline, with intervals."""
+"""Evaluation: how good a policy is, measured beside its baseline, with intervals."""
 
 from rlaif.evaluation.compare import Evaluation, evaluate_models
 from rlaif.evaluation.evaluate import aevaluate, evaluate
@@ -6,8 +6,7 @@ from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.measure import Group, Measure, Measured
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import Refusal, detect_refusal
-from rlaif.evaluation.render import render_markdown, render_table
-from rlaif.evaluation.results import write_results
+from rlaif.evaluation.render import render_markdown, render_table, write_results
 from rlaif.evaluation.scorecard import Estimate, Scorecard, read_scorecard, write_scorecard
 from rlaif.sessions.shown import OnProgress
 

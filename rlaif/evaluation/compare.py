@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
-from rlaif.evaluation.diversity import measure_diversity
-from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts, to_estimate
+from rlaif.evaluation.diversity import measure_diversity, measure_lengths, measure_likelihood
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
     JudgedMatch,
@@ -18,16 +17,22 @@ from rlaif.evaluation.judged import (
     judge_matches,
     measure_judged,
 )
-from rlaif.evaluation.lengths import measure_lengths
-from rlaif.evaluation.likelihood import measure_likelihood
 from rlaif.evaluation.measure import Group, Measured
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import measure_refusals
 from rlaif.evaluation.rules import measure_rules
-from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
+from rlaif.evaluation.scorecard import (
+    EVERYWHERE,
+    Estimate,
+    Scorecard,
+    change_all,
+    estimate_all,
+    slice_prompts,
+    to_estimate,
+)
 from rlaif.evaluation.wins import length_controlled, match_responses, measure_rule_wins
 from rlaif.generation import sample_responses
-from rlaif.judging.unread import failed_most, why_unread
+from rlaif.judging.panel import failed_most, why_unread
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import each
 from rlaif.sessions.shown import OnProgress, unseen
@@ -46,7 +51,7 @@ class Evaluation:
 
 @dataclass(slots=True)
 class _Findings:
-    """What is known about one model so far."""
+    """What was measured of one model so far."""
 
     groups: tuple[Group, ...] = ()
     measured: list[Measured] = field(default_factory=list)
@@ -74,43 +79,45 @@ async def evaluate_models(
 
     Raises:
         ConfigError: The baseline or the model for the likelihood is not among the models.
-        RecordError: There is no prompt, or an id is given twice.
+        RecordError: No prompts, or an id is given twice.
         EngineMissing: An engine cannot do what the plan needs of it.
         EngineUnavailable: A model or server is down; recorded engines keep what was done.
         Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
-    asked = _check(plan, prompts, models)
-    work = _EvaluationRun(plan, asked, on_progress or unseen)
-    found = {model: await work.sample(model, engine) for model, engine in models.items()}
-    for model, findings in found.items():
+    checked = _check(plan, prompts, models)
+    work = _EvaluationRun(plan, checked, on_progress or unseen)
+    by_model = {model: await work.sample(model, engine) for model, engine in models.items()}
+    for model, findings in by_model.items():
         await work.measure(model, findings, models)
-    for model, findings in found.items():
+    for model, findings in by_model.items():
         if model != plan.baseline:
-            await work.compare(model, found[plan.baseline], findings)
+            await work.compare(model, by_model[plan.baseline], findings)
     return Evaluation(
-        scorecard=_scorecard(plan, asked, models, found, name),
-        groups={model: findings.groups for model, findings in found.items()},
-        measured={model: (*f.measured, *f.wins) for model, f in found.items()},
-        judged={model: findings.judged for model, findings in found.items()},
-        failures={model: tuple(findings.failures) for model, findings in found.items()},
+        scorecard=_scorecard(plan, checked, models, by_model, name),
+        groups={model: findings.groups for model, findings in by_model.items()},
+        measured={model: (*f.measured, *f.wins) for model, f in by_model.items()},
+        judged={model: findings.judged for model, findings in by_model.items()},
+        failures={model: tuple(findings.failures) for model, findings in by_model.items()},
     )
 
 
 def _check(plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]) -> list[Prompt]:
     for role, model in (("baseline", plan.baseline), ("likelihood_under", plan.likelihood_under)):
         if model is not None and model not in models:
-            raise ConfigError(f"{role}: {model!r} is none of the models ({', '.join(models)})")
+            raise ConfigError(f"{role}: {model!r} is not one of the models ({', '.join(models)})")
     for model, engine in models.items():
         require(engine, Capability.GENERATE, who=f"the model {model!r}")
     if plan.likelihood_under is not None:
         require(models[plan.likelihood_under], Capability.SCORE, who="the likelihood measure")
-    asked = list(prompts)
-    if not asked:
-        raise RecordError("there is no prompt to evaluate on")
-    twice = [prompt_id for prompt_id, count in Counter(p.id for p in asked).items() if count > 1]
+    listed = list(prompts)
+    if not listed:
+        raise RecordError(
+            "no prompts to evaluate on", hint="check prompts:, its filters and its limit"
+        )
+    twice = [prompt_id for prompt_id, count in Counter(p.id for p in listed).items() if count > 1]
     if twice:
         raise RecordError(f"the prompt id {twice[0]!r} is given more than once")
-    return asked
+    return listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +208,15 @@ def _scorecard(
     plan: Plan,
     prompts: Sequence[Prompt],
     models: Mapping[str, Engine],
-    found: Mapping[str, _Findings],
+    by_model: Mapping[str, _Findings],
     name: str,
 ) -> Scorecard:
     slices = slice_prompts(prompts)
-    baseline = found[plan.baseline]
+    baseline = by_model[plan.baseline]
     estimates: list[Estimate] = []
     changes: list[Estimate] = []
     measures = {item.measure.name: item.measure for item in baseline.measured}
-    for model, findings in found.items():
+    for model, findings in by_model.items():
         estimates += estimate_all(
             model, [*findings.measured, *findings.wins], slices, seed=plan.seed
         )
@@ -231,18 +238,18 @@ def _scorecard(
         measures=tuple(measures.values()),
         estimates=tuple(estimates),
         changes=tuple(changes),
-        failures=_count_failures(found),
-        notices=_notices(plan, found),
-        nothing=_why_nothing(estimates, found),
+        failures=_count_failures(by_model),
+        notices=_notices(plan, by_model),
+        nothing=_why_nothing(estimates, by_model),
     )
 
 
-def _why_nothing(estimates: Sequence[Estimate], found: Mapping[str, _Findings]) -> str:
+def _why_nothing(estimates: Sequence[Estimate], by_model: Mapping[str, _Findings]) -> str:
     if all(one.estimate is None for one in estimates):
-        failures = (failure for findings in found.values() for failure in findings.failures)
+        failures = (failure for findings in by_model.values() for failure in findings.failures)
         words = Counter(f"{failure.kind}: {failure.message}" for failure in failures)
         return "nothing was measured" + failed_most(words)
-    judgments = (item.judgment for findings in found.values() for item in findings.judged)
+    judgments = (item.judgment for findings in by_model.values() for item in findings.judged)
     return why_unread([verdict for one in judgments if one for verdict in one.verdicts])
 
 
@@ -257,26 +264,26 @@ def _at_equal_length(model: str, findings: _Findings, seed: int) -> Estimate:
     return to_estimate(model, AT_EQUAL_LENGTH.name, EVERYWHERE, interval, values)
 
 
-def _count_failures(found: Mapping[str, _Findings]) -> dict[str, int]:
+def _count_failures(by_model: Mapping[str, _Findings]) -> dict[str, int]:
     return {
         f"{model}: {failure_kind}": count
-        for model, findings in found.items()
+        for model, findings in by_model.items()
         for failure_kind, count in sorted(Counter(f.kind for f in findings.failures).items())
     }
 
 
-def _notices(plan: Plan, found: Mapping[str, _Findings]) -> tuple[str, ...]:
+def _notices(plan: Plan, by_model: Mapping[str, _Findings]) -> tuple[str, ...]:
     notices = []
-    for model, findings in found.items():
+    for model, findings in by_model.items():
         asked = sum(group.asked for group in findings.groups)
         missing = asked - sum(len(group.responses) for group in findings.groups)
         if missing:
             notices.append(
-                f"{model}: {missing} of {asked} samples failed; its numbers speak of the rest"
+                f"{model}: {missing} of {asked} samples failed; its numbers are about the rest"
             )
         notices += explain_abstentions(model, findings.judged)
-    silent = plan.constitution.judged()
-    if silent and plan.panel is None:
-        ids = ", ".join(principle.id for principle in silent)
+    unjudged = plan.constitution.judged() if plan.panel is None else ()
+    if unjudged:
+        ids = ", ".join(principle.id for principle in unjudged)
         notices.append(f"no judge is named, so these principles were not measured: {ids}")
     return tuple(notices)

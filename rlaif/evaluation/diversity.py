@@ -1,20 +1,30 @@
-"""Diversity: does the model still say different things, or has its text collapsed?
+"""Lengths, diversity, likelihood: does the model still write text, or has it collapsed?
 
-Distinct-n is the number of different n-grams over the number of all n-grams (Li et al. 2016,
-arXiv 1510.03055), here over the responses to one prompt together, averaged over prompts. Words are
-compared in lower case, without punctuation.
-
-What it cannot tell: quality. Gibberish is as diverse as it gets. Distinct-n also rises when
-responses get shorter, so a policy that learnt to be brief gains a little of it for free; the
-share repeated within a response and the share common to several prompts suffer less from that.
+- Lengths cannot tell whether short is concise or empty. They belong beside every other measure,
+  because judges favour length and rules may forbid it.
+- Distinct-n is the number of different n-grams over the number of all n-grams (Li et al. 2016,
+  arXiv 1510.03055), here over the responses to one prompt together, averaged over prompts. Words
+  are compared in lower case, without punctuation. It cannot tell quality: gibberish is as diverse
+  as it gets. It also rises when responses get shorter, so a policy that learnt to be brief gains a
+  little of it for free; the share repeated within a response and the share common to several
+  prompts suffer less from that.
+- Likelihood is the mean log-probability per token (natural logarithm) of each response under a base
+  model. Collapsed text shows in both directions: gibberish far below what the base model itself
+  writes, loops and stock phrases far above it. So it is compared with the baseline, and neither
+  direction is good by itself. It cannot tell truth or use: a dull sentence is likely and a
+  surprising insight is not. Values under different base models or tokenizers are not comparable.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from rlaif.constitution.rules import split_words
+from rlaif.engines import Capability, Engine, Score, require
+from rlaif.errors import CallFailed
 from rlaif.evaluation.measure import Group, Measure, Measured, per_group, per_response
-from rlaif.records import Response
+from rlaif.records import Failure, Message, Response
+from rlaif.sessions.concurrent import each
 
 Ngram = tuple[str, ...]
 
@@ -69,7 +79,7 @@ def ngrams(words: Sequence[str], n: int) -> Iterator[Ngram]:
 
 
 def distinct(texts: Sequence[str], n: int) -> float | None:
-    """Return different over all n-grams of the texts together; None when there is no n-gram.
+    """Return different over all n-grams of the texts together; None without n-grams.
 
     In (0, 1]; n-grams do not run over the border of two texts.
     """
@@ -123,3 +133,118 @@ def _common(groups: Sequence[Group]) -> Callable[[Response], float | None]:
         return sum(prompts[gram] > 1 for gram in own) / len(own) if own else None
 
     return value
+
+
+WORDS = Measure(
+    "length/words",
+    "words per response, counted as the rules count them",
+    better="neither",
+    kind="number",
+    cannot_tell="whether a short response is concise or empty",
+)
+TOKENS = Measure(
+    "length/tokens",
+    "tokens per response, as the engine counted them",
+    better="neither",
+    kind="number",
+    cannot_tell="anything across models with different tokenizers",
+)
+CUT_OFF = Measure(
+    "length/cut-off",
+    "responses that ended at the token limit instead of by themselves",
+    better="lower",
+    kind="share",
+    cannot_tell="whether a response that ended by itself is complete",
+)
+
+
+def measure_lengths(groups: Sequence[Group]) -> list[Measured]:
+    """Return words, tokens (unscored where the engine did not count) and the share cut off."""
+    return [
+        per_response(WORDS, groups, lambda response: float(len(split_words(response.text)))),
+        per_response(TOKENS, groups, _tokens),
+        per_response(CUT_OFF, groups, lambda response: float(response.finish == "length")),
+    ]
+
+
+def _tokens(response: Response) -> float | None:
+    return None if response.tokens is None else float(response.tokens)
+
+
+LIKELIHOOD_PURPOSE = "likelihood"
+
+
+def likelihood_measure(under: str) -> Measure:
+    """Return the measure, named for the model whose probabilities are used."""
+    return Measure(
+        "likelihood",
+        f"mean log-probability per token of the responses under {under}",
+        better="neither",
+        kind="number",
+        cannot_tell="whether likely text is good; loops are likely and gibberish is not",
+    )
+
+
+async def measure_likelihood(
+    groups: Sequence[Group],
+    engine: Engine,
+    *,
+    under: str,
+    system: str = "",
+    concurrency: int = 64,
+    on_done: Callable[[], None] | None = None,
+) -> tuple[Measured, list[Failure]]:
+    """Ask the engine for the log-probability of every response.
+
+    Args:
+        groups: The responses of one model.
+        engine: The base model; must be able to score.
+        under: Its name, for the report.
+        system: System message the responses were drawn with.
+        concurrency: Calls in flight at once.
+        on_done: Called after each response.
+
+    Returns:
+        The values, and a failure for each call that failed. Failed, empty and tokenless
+        responses are unscored.
+
+    Raises:
+        EngineMissing: The engine cannot score.
+        EngineUnavailable: The model or server is down.
+    """
+    require(engine, Capability.SCORE, who="the likelihood measure")
+    failures: list[Failure] = []
+
+    async def value(item: tuple[Group, Response]) -> float | None:
+        group, response = item
+        try:
+            return await _per_token(engine, group.prompt.with_system(system), response.text)
+        except CallFailed as problem:
+            failures.append(
+                Failure("score", response.id, problem.kind, problem.message, problem.attempts)
+            )
+            return None
+        finally:
+            if on_done is not None:
+                on_done()
+
+    items = [(group, response) for group in groups for response in group.own()]
+    values = dict(
+        zip(
+            (response.id for _, response in items),
+            await each(items, value, concurrency=concurrency),
+            strict=True,
+        )
+    )
+    failures.sort(key=lambda failure: failure.record_id)
+    measure = likelihood_measure(under)
+    return per_response(measure, groups, lambda response: values[response.id]), failures
+
+
+async def _per_token(engine: Engine, messages: tuple[Message, ...], text: str) -> float | None:
+    if not text.strip():
+        return None
+    (reply,) = await engine.ask(Score(messages, text, purpose=LIKELIHOOD_PURPOSE))
+    if reply.logprob is None or not reply.scored_tokens:
+        return None
+    return reply.logprob / reply.scored_tokens

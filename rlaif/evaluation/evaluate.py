@@ -1,20 +1,38 @@
 """Evaluate: from an evaluation file to a scorecard on disk; repeating it costs nothing."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlaif.config import load_config
 from rlaif.config.evaluate import EvaluateConfig
-from rlaif.errors import RecordError, RunMismatch
-from rlaif.evaluation.build import Parts, build_parts
+from rlaif.constitution import Constitution, load_constitution
+from rlaif.engines import Engine
+from rlaif.errors import ConfigError, RecordError, RunMismatch
 from rlaif.evaluation.compare import evaluate_models
-from rlaif.evaluation.results import RESULTS, SCORECARD, write_results
+from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.plan import Plan
+from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
+from rlaif.inputs import PromptSource, read_prompts
+from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.engines import sampling_of
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an evaluation is made of, before it has a folder."""
+
+    plan: Plan
+    prompts: tuple[Prompt, ...]
+    models: Mapping[str, Engine]
+    notices: tuple[str, ...]
+    """Notes for readers that follow from the settings alone."""
 
 
 def evaluate(
@@ -24,7 +42,7 @@ def evaluate(
     again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Scorecard:
-    """Sample, measure and compare the models of an evaluation file; write what was found.
+    """Sample, measure and compare the models of an evaluation file; write the results.
 
     Works in scripts and in notebooks (where an event loop is already running). Every model call is
     kept in the ledger of ``out``, so an interrupted evaluation resumes where it stopped, and a
@@ -58,7 +76,7 @@ async def aevaluate(
     """The same as `evaluate`, to be awaited."""
     settings = load_config(EvaluateConfig, config, overrides)
     async with Session(settings.templates) as session:
-        parts = build_parts(session, settings)
+        parts = _build_parts(session, settings)
         done = None if again else _finished(settings.out, parts)
         if done is not None:
             return done
@@ -73,8 +91,8 @@ async def aevaluate(
         return card
 
 
-def _finished(out: Path, parts: Parts) -> Scorecard | None:
-    """Return the scorecard that is there already, when it is of this very evaluation."""
+def _finished(out: Path, parts: _Parts) -> Scorecard | None:
+    """Return the scorecard of this very evaluation, if the folder holds it; None without one."""
     path = out / SCORECARD
     if not path.exists():
         return None
@@ -90,3 +108,82 @@ def _finished(out: Path, parts: Parts) -> Scorecard | None:
             hint="choose another out, or replace it: --again",
         )
     return card
+
+
+def _build_parts(session: Session, settings: EvaluateConfig) -> _Parts:
+    """Read and open everything an evaluation needs; nothing is written.
+
+    Raises:
+        InputError: Constitution or prompts cannot be used, or the judges have nothing to judge.
+        EngineMissing: A model, extra, key or capability is missing.
+    """
+    constitution = load_constitution(settings.constitution)
+    if settings.judges and not constitution.judged():
+        raise ConfigError(
+            f"judges: the constitution {constitution.name!r} has only rule principles, "
+            "so a judge would never be asked",
+            hint="remove judges:, rules are always measured",
+        )
+    read = list(read_prompts(PromptSource(**dict(settings.prompts))))
+    models = {model.name: session.engine(model, model.name) for model in settings.models}
+    plan = Plan(
+        constitution=constitution,
+        baseline=settings.baseline,
+        sampling=sampling_of(settings.sampling),
+        n=settings.sampling.n,
+        seed=settings.seed,
+        system=settings.system,
+        likelihood_under=settings.likelihood_model,
+        panel=_panel(session, settings, constitution) if settings.judges else None,
+        concurrency=settings.concurrency,
+    )
+    return _Parts(
+        plan,
+        prompts=tuple(item for item in read if isinstance(item, Prompt)),
+        models=models,
+        notices=(
+            *_self_judging(session, settings),
+            *_left_out([item for item in read if isinstance(item, Failure)]),
+        ),
+    )
+
+
+def _panel(session: Session, settings: EvaluateConfig, constitution: Constitution) -> Panel:
+    judging = settings.judging
+    judges = session.judges(
+        settings.judges,
+        orders=judging.orders,
+        min_mass=judging.min_mass,
+        principles=[principle.id for principle in constitution.judged()],
+    )
+    return Panel(
+        judges=tuple(judge.weighted for judge in judges),
+        principles=judging.principles.how_many,
+        identity={
+            "judging": judging.model_dump(mode="json"),
+            "judges": {
+                judge.config.name: {
+                    **judge.plan(),
+                    "templates": dict(judge.judge.template_fingerprints),
+                }
+                for judge in judges
+            },
+        },
+    )
+
+
+def _self_judging(session: Session, settings: EvaluateConfig) -> list[str]:
+    return [
+        f"the judge {judge.name!r} is the model {model.name!r} itself: it judges its own responses"
+        for judge in settings.judges
+        for model in settings.models
+        if session.judge_engine(judge).identity == session.engines[model.name].identity
+    ]
+
+
+def _left_out(unreadable: list[Failure]) -> list[str]:
+    if not unreadable:
+        return []
+    kinds = Counter(failure.kind for failure in unreadable)
+    why = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    return [f"{len(unreadable)} records of the prompts were left out ({why})"]

@@ -39,7 +39,7 @@ class Figure(Plain):
 
     value: float
     low: float | None
-    """None when there are too few prompts to say."""
+    """None when there are too few prompts for an interval."""
 
     high: float | None
     n: int
@@ -114,7 +114,7 @@ def bootstrap(
     and the same prompts give the same interval on every machine.
 
     Raises:
-        ValueError: There is no prompt.
+        ValueError: No prompts.
     """
     if not means:
         raise ValueError("an interval needs at least one prompt")

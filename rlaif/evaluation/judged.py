@@ -48,7 +48,7 @@ class Panel:
     """Each with its weight."""
 
     principles: HowMany = "one"
-    """How many judged principles speak about one match."""
+    """How many judged principles are asked about one match."""
 
     identity: Mapping[str, Any] = field(default_factory=dict)
     """Whatever can change a judgment, JSON-compatible: engines, methods, templates."""
@@ -60,8 +60,8 @@ class JudgedMatch:
 
     match: Match
     judgment: Judgment | None
-    """None when the two responses are word for word the same and nobody was asked, or when one
-    of them is missing."""
+    """None when the two responses are word for word the same, so that no judge was asked, or when
+    one of them is missing."""
 
     @property
     def preference(self) -> float | None:
@@ -85,7 +85,7 @@ async def judge_matches(
     """Put every match before the judges, under principles drawn by content.
 
     Matches with a missing response, with two equal ones, or for whose prompt no judged principle
-    speaks are not put before anybody.
+    speaks are not judged.
 
     Raises:
         EngineUnavailable: A judge's model or server is down.
@@ -117,7 +117,7 @@ def measure_judged(judged: Sequence[JudgedMatch]) -> list[Measured]:
 
 
 def explain_abstentions(model: str, judged: Sequence[JudgedMatch]) -> list[str]:
-    """Return one line on the verdicts that could not be had, or nothing when all could."""
+    """Return one line that counts abstentions by reason; nothing when no verdict abstained."""
     verdicts = [v for item in judged if item.judgment is not None for v in item.judgment.verdicts]
     reasons = Counter(v.reason or "unknown" for v in verdicts if v.choice is Choice.ABSTAIN)
     if not reasons:

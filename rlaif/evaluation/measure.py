@@ -1,7 +1,7 @@
-"""What a measure is: one number per response or per prompt, and honesty about what it means.
+"""What a measure is: one number per response or per prompt, and what it cannot tell.
 
 A measure reads groups (a prompt and the responses one model gave to it) and returns a table from
-prompt id to values. A value that could not be had is None: it is counted as unscored and never
+prompt id to values. A missing value is None: it is counted as unscored and never
 becomes a number.
 """
 
@@ -14,10 +14,10 @@ from rlaif.records import Prompt, Response
 
 Row = tuple[float | None, ...]
 """The values of one prompt: one per sample asked for, by index, or a single one for measures of
-the whole group. None where a value was wanted and not had."""
+the whole group. None where a value is missing."""
 
 Values = Mapping[str, Row]
-"""Prompt id to row. Prompts the measure is not for are absent."""
+"""Prompt id to row. Prompts that the measure does not apply to are left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def _share(measure: Measure, groups: Sequence[Group], kinds: tuple[Refusal, ...]
         for response in group.responses:
             # A request that the server's own filter refused was refused, whatever the words are.
             filtered = response.finish == REFUSED
-            found = Refusal.FULL if filtered else detect_refusal(response.text)
-            row[response.index] = None if found is None else float(found in kinds)
+            refusal = Refusal.FULL if filtered else detect_refusal(response.text)
+            row[response.index] = None if refusal is None else float(refusal in kinds)
         values[group.prompt.id] = tuple(row)
     return Measured(measure, values)

@@ -1,15 +1,34 @@
-"""Rendering a scorecard: Markdown for a file, a Rich table for a terminal."""
+"""Results: a scorecard as Markdown and as a Rich table, and the files of a finished evaluation.
 
-from collections.abc import Sequence
+responses.jsonl   one response a line with its values, and one line per failure
+judgments.jsonl   one judged match a line; only where judges were asked
+report.md         the scorecard for people
+scorecard.json    the scorecard, written last: where it is, the evaluation is finished
+"""
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
 from rich.markup import escape
 from rich.table import Table
 
+from rlaif.evaluation.compare import Evaluation
 from rlaif.evaluation.measure import Measure
-from rlaif.evaluation.scorecard import EVERYWHERE, Estimate, Scorecard
+from rlaif.evaluation.scorecard import (
+    EVERYWHERE,
+    Estimate,
+    Scorecard,
+    find_estimate,
+    write_scorecard,
+    write_whole,
+)
+from rlaif.runs.text import mend_json
 
 UNKNOWN = "–"
-"""Shown where there is no number."""
+"""Shown in place of a missing number."""
 
 _BY_TAG = ("rules", "refusals", "wins/judges", "wins/rules")
 """Measures whose meaning depends on the kind of prompt: shown for each tag."""
@@ -56,7 +75,7 @@ def render_markdown(card: Scorecard) -> str:
 def format_estimate(estimate: Estimate, measure: Measure, *, change: bool = False) -> str:
     """Return a number with its interval, such as ``43.2 % [38.1, 48.0]`` or ``+15 [9, 21]``.
 
-    Values that could not be had are mentioned behind it.
+    Missing values are counted behind it.
     """
     without = f" ({estimate.unscored} unscored)" if estimate.unscored else ""
     return _with_interval(estimate, measure, change=change) + without
@@ -130,10 +149,8 @@ def _cells(card: Scorecard, measure: Measure, slice: str) -> list[str]:
 def _look_up(
     items: Sequence[Estimate], model: str, measure: Measure, slice: str, *, change: bool
 ) -> str:
-    for item in items:
-        if (item.model, item.measure, item.slice) == (model, measure.name, slice):
-            return format_estimate(item, measure, change=change)
-    return ""
+    estimate = find_estimate(items, model, measure.name, slice)
+    return "" if estimate is None else format_estimate(estimate, measure, change=change)
 
 
 def _arrow(measure: Measure) -> str:
@@ -158,3 +175,73 @@ def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def _cell(text: str) -> str:
     """Keep text from breaking out of its line or table cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+SCORECARD = "scorecard.json"
+RESPONSES = "responses.jsonl"
+JUDGMENTS = "judgments.jsonl"
+REPORT = "report.md"
+RESULTS = (SCORECARD, RESPONSES, JUDGMENTS, REPORT)
+
+
+def write_results(evaluation: Evaluation, folder: Path) -> None:
+    """Write an evaluation into a folder, in the place of what an earlier one left there.
+
+    Raises:
+        RunError: Something cannot be written.
+    """
+    # So that an interruption leaves no old scorecard beside new responses.
+    (folder / SCORECARD).unlink(missing_ok=True)
+    write_whole(folder / RESPONSES, _json_lines(_responses(evaluation)))
+    judgments = _json_lines(_judgments(evaluation))
+    if judgments:
+        write_whole(folder / JUDGMENTS, judgments)
+    else:
+        (folder / JUDGMENTS).unlink(missing_ok=True)
+    write_whole(folder / REPORT, render_markdown(evaluation.scorecard).encode())
+    write_scorecard(evaluation.scorecard, folder / SCORECARD)
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(mend_json(row)) + b"\n" for row in rows)
+
+
+def _responses(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    for model, groups in evaluation.groups.items():
+        measured = [m for m in evaluation.measured[model] if m.measure.of == "response"]
+        for group in groups:
+            prompt = group.prompt
+            for response in group.responses:
+                values = {
+                    item.measure.name: item.values[prompt.id][response.index]
+                    for item in measured
+                    if len(item.values.get(prompt.id, ())) > response.index
+                }
+                yield {
+                    "model": model,
+                    "prompt_id": prompt.id,
+                    "prompt": prompt.text,
+                    "tags": list(prompt.tags),
+                    "index": response.index,
+                    "response": response.text,
+                    "finish": response.finish,
+                    "tokens": response.tokens,
+                    "call": response.call,
+                    "values": values,
+                }
+        for failure in evaluation.failures[model]:
+            yield {"model": model, "failure": asdict(failure)}
+
+
+def _judgments(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    for model, judged in evaluation.judged.items():
+        for item in judged:
+            if item.judgment is not None:
+                yield {
+                    "model": model,
+                    "baseline": evaluation.scorecard.baseline,
+                    "prompt_id": item.match.prompt.id,
+                    "index": item.match.index,
+                    "longer_by": item.match.longer_by,
+                    **asdict(item.judgment),
+                }

@@ -1,6 +1,6 @@
 """Rule satisfaction: which responses keep the rules of a constitution, decided without a model.
 
-What it cannot tell: whether a response is any good. An empty-headed answer of the right length
+It cannot tell whether a response is any good. An empty-headed answer of the right length
 keeps every rule of length; read it beside diversity and likelihood.
 """
 
@@ -10,7 +10,7 @@ from functools import partial
 from rlaif.constitution import Principle
 from rlaif.constitution.rules import check_rule
 from rlaif.evaluation.measure import Group, Measure, Measured, Row
-from rlaif.records import Response
+from rlaif.records import Prompt, Response
 
 RULES = Measure(
     "rules",
@@ -33,10 +33,15 @@ def measure_rules(groups: Sequence[Group], principles: Sequence[Principle]) -> l
     return [_measured(RULES, groups, rules), *(_measured(_one(p), groups, [p]) for p in rules)]
 
 
+def applying_rules(principles: Sequence[Principle], prompt: Prompt) -> list[Principle]:
+    """Return the rule principles with a weight above 0 that apply to a prompt."""
+    return [p for p in principles if p.rule is not None and p.weight > 0 and p.applies(prompt.tags)]
+
+
 def _measured(measure: Measure, groups: Sequence[Group], rules: Sequence[Principle]) -> Measured:
     values: dict[str, Row] = {}
     for group in groups:
-        applying = [p for p in rules if p.applies(group.prompt.tags)]
+        applying = applying_rules(rules, group.prompt)
         if applying:
             values[group.prompt.id] = group.row(partial(_kept, applying))
     return Measured(measure, values)

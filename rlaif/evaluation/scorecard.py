@@ -1,6 +1,9 @@
-"""Scorecard: what an evaluation found, with intervals, counts, and what was not measured."""
+"""Scorecard: what an evaluation found, with intervals, counts, and what was not measured.
 
-from collections.abc import Iterable, Mapping
+Also the way there: from the values of every model to estimates, overall and by tag.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,14 @@ from typing import Any
 import orjson
 
 from rlaif.errors import RecordError
-from rlaif.evaluation.measure import Measure
+from rlaif.evaluation.intervals import (
+    Figure,
+    estimate_difference,
+    estimate_mean,
+    prompt_means,
+)
+from rlaif.evaluation.measure import Measure, Measured, Row, Values
+from rlaif.records import Prompt
 from rlaif.records.plain import Plain
 from rlaif.runs import files
 from rlaif.runs.files import make_folder
@@ -43,7 +53,7 @@ class Estimate:
     """Values behind the number: responses; prompts for changes and measures of a whole group."""
 
     unscored: int
-    """Values that were wanted and not had: failed samples, failed calls, abstentions."""
+    """Missing values: failed samples, failed calls, abstentions."""
 
     method: str
     """How the interval was made: ``bootstrap``, ``wilson``, ``newcombe`` or ``none``."""
@@ -81,7 +91,7 @@ class Scorecard(Plain):
     """``model: kind`` to how many samples or calls failed that way."""
 
     notices: tuple[str, ...] = ()
-    """What a reader must know, such as a judge that judges itself."""
+    """What a reader should know, such as a judge that judges itself."""
 
     nothing: str = ""
     """Why nothing was measured, or by no judge, with the most frequent failure; else empty."""
@@ -94,7 +104,7 @@ class Scorecard(Plain):
         Raises:
             KeyError: The scorecard has no such model, measure or slice.
         """
-        return _find(self.estimates, model, measure, slice)
+        return _existing(self.estimates, model, measure, slice)
 
     def change(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate:
         """Return the paired difference of a model to the baseline, in the measure's own unit.
@@ -102,7 +112,7 @@ class Scorecard(Plain):
         Raises:
             KeyError: As for `estimate`; the baseline itself has no change.
         """
-        return _find(self.changes, model, measure, slice)
+        return _existing(self.changes, model, measure, slice)
 
     def measure(self, name: str) -> Measure:
         """Return what is known about a measure.
@@ -122,7 +132,7 @@ class Scorecard(Plain):
         Raises:
             KeyError, TypeError: It is something else.
         """
-        known = {one.name for one in fields(cls)}
+        known = {column.name for column in fields(cls)}
         plain = {key: value for key, value in data.items() if key in known}
         plain["models"] = tuple(plain["models"])
         plain["notices"] = tuple(plain["notices"])
@@ -175,8 +185,106 @@ def write_whole(path: Path, content: bytes) -> None:
     files.write_whole(path, content)
 
 
-def _find(items: Iterable[Estimate], model: str, measure: str, slice: str) -> Estimate:
-    for item in items:
-        if (item.model, item.measure, item.slice) == (model, measure, slice):
-            return item
-    raise KeyError((model, measure, slice))
+def find_estimate(
+    items: Iterable[Estimate], model: str, measure: str, slice: str
+) -> Estimate | None:
+    """Return the estimate of a model, measure and slice; None when it is not among the items."""
+    key = model, measure, slice
+    return next((one for one in items if (one.model, one.measure, one.slice) == key), None)
+
+
+def _existing(items: Iterable[Estimate], model: str, measure: str, slice: str) -> Estimate:
+    estimate = find_estimate(items, model, measure, slice)
+    if estimate is None:
+        raise KeyError((model, measure, slice))
+    return estimate
+
+
+def slice_prompts(prompts: Sequence[Prompt]) -> dict[str, frozenset[str]]:
+    """Return the ids of all prompts under ``all``, and of those with each tag under the tag.
+
+    A tag that every prompt has, or that is spelled ``all``, is left out.
+    """
+    everything = frozenset(prompt.id for prompt in prompts)
+    tags = sorted({tag for prompt in prompts for tag in prompt.tags} - {EVERYWHERE})
+    tagged = {tag: frozenset(p.id for p in prompts if tag in p.tags) for tag in tags}
+    return {EVERYWHERE: everything, **{t: ids for t, ids in tagged.items() if ids != everything}}
+
+
+def estimate_all(
+    model: str,
+    measured: Sequence[Measured],
+    slices: Mapping[str, frozenset[str]],
+    *,
+    seed: int,
+) -> list[Estimate]:
+    """Return the mean of every measure in every slice that has prompts for it."""
+    estimates = []
+    for item in measured:
+        for name, prompt_ids in slices.items():
+            values = _within(item.values, prompt_ids)
+            if values:
+                share = item.measure.kind == "share"
+                interval = estimate_mean(values, share=share, seed=seed)
+                estimates.append(to_estimate(model, item.measure.name, name, interval, values))
+    return estimates
+
+
+def change_all(
+    model: str,
+    before: Sequence[Measured],
+    after: Sequence[Measured],
+    slices: Mapping[str, frozenset[str]],
+    *,
+    seed: int,
+) -> list[Estimate]:
+    """Return after − before, paired by prompt, for every measure that both have.
+
+    What is counted as scored and unscored here are prompts.
+    """
+    first = {item.measure.name: item for item in before}
+    changes = []
+    for item in after:
+        if item.measure.name not in first:
+            continue
+        for name, prompt_ids in slices.items():
+            old = _within(first[item.measure.name].values, prompt_ids)
+            new = _within(item.values, prompt_ids)
+            if old and new:
+                share = item.measure.kind == "share"
+                interval = estimate_difference(old, new, share=share, seed=seed)
+                paired = _pair(prompt_means(old), prompt_means(new), old.keys() | new.keys())
+                changes.append(to_estimate(model, item.measure.name, name, interval, paired))
+    return changes
+
+
+def to_estimate(
+    model: str, measure: str, slice: str, figure: Figure | None, values: Values
+) -> Estimate:
+    """Put a figure and the counts behind it into one record."""
+    scored = {key: sum(value is not None for value in row) for key, row in values.items()}
+    return Estimate(
+        model=model,
+        measure=measure,
+        slice=slice,
+        estimate=None if figure is None else figure.value,
+        low=None if figure is None else figure.low,
+        high=None if figure is None else figure.high,
+        n=sum(count > 0 for count in scored.values()),
+        scored=sum(scored.values()),
+        unscored=sum(len(row) for row in values.values()) - sum(scored.values()),
+        method="none" if figure is None else figure.method,
+    )
+
+
+def _within(values: Values, prompt_ids: frozenset[str]) -> Values:
+    return {key: row for key, row in values.items() if key in prompt_ids}
+
+
+def _pair(
+    old: Mapping[str, float], new: Mapping[str, float], prompt_ids: Set[str]
+) -> dict[str, Row]:
+    """Return one value per prompt to count: unscored where either side is missing."""
+    return {
+        key: (new[key] - old[key] if key in old and key in new else None,) for key in prompt_ids
+    }

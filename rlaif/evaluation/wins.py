@@ -24,6 +24,7 @@ from rlaif.constitution import Principle
 from rlaif.constitution.rules import check_rule, split_words
 from rlaif.evaluation.intervals import RESAMPLES, Figure, percentiles, resample, wilson
 from rlaif.evaluation.measure import Group, Measure, Measured
+from rlaif.evaluation.rules import applying_rules
 from rlaif.records import Prompt, Response
 
 RULE_WINS = Measure(
@@ -79,11 +80,7 @@ def measure_rule_wins(
     """Compare every two responses by the weight of the rules each keeps; nothing without rules."""
     values: dict[str, list[float | None]] = {}
     for match in matches:
-        rules = [
-            p
-            for p in principles
-            if p.rule is not None and p.weight > 0 and p.applies(match.prompt.tags)
-        ]
+        rules = applying_rules(principles, match.prompt)
         if not rules:
             continue
         row = values.setdefault(match.prompt.id, [])

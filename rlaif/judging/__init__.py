@@ -1,5 +1,6 @@
 """Judging: from a comparison to a judgment, a probability and not a bit."""
 
+from rlaif.config.judge import Contrast, Pairwise, Pointwise, Reward, Rubric, Salmon
 from rlaif.judging.aggregate import (
     Opinion,
     aggregate_verdicts,
@@ -11,15 +12,17 @@ from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
 from rlaif.judging.judge import FlowJudge, Orders
 from rlaif.judging.methods import METHODS
-from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE, ConstructionJudge
-from rlaif.judging.methods.contrast import Contrast, contrast_logit
+from rlaif.judging.methods.contrast import contrast_logit
 from rlaif.judging.methods.flow import Flow, Method, Outcome, Question, label_request
-from rlaif.judging.methods.pairwise import Pairwise
-from rlaif.judging.methods.pointwise import Pointwise
-from rlaif.judging.methods.reward import REWARD_PRINCIPLE, Reward
-from rlaif.judging.methods.rubric import Rubric, fit_rubric_weights
-from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.methods.salmon import Salmon, measure_variances
+from rlaif.judging.methods.reward import REWARD_PRINCIPLE
+from rlaif.judging.methods.rubric import fit_rubric_weights
+from rlaif.judging.methods.rules import (
+    CONSTRUCTION_JUDGE,
+    RULES_JUDGE,
+    ConstructionJudge,
+    judge_rules,
+)
+from rlaif.judging.methods.salmon import measure_variances
 from rlaif.judging.panel import judge_comparison, soften_disagreement
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
@@ -32,8 +35,16 @@ from rlaif.judging.reading import (
     read_labels,
     read_word,
 )
-from rlaif.judging.strengths import fit_strengths, preference_of, refit_judgments
-from rlaif.judging.transforms import Clamp, Soften, Temperature, Transform, apply_transforms
+from rlaif.judging.transforms import (
+    Clamp,
+    Soften,
+    Temperature,
+    Transform,
+    apply_transforms,
+    fit_strengths,
+    preference_of,
+    refit_judgments,
+)
 
 __all__ = [
     "CONSTRUCTION_JUDGE",

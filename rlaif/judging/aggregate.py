@@ -12,7 +12,7 @@ A rubric is the exception: its propositions are parts of one opinion, a weighted
 propositions are averaged in log-odds first and enter the pool together, with their weights added.
 
 Nothing is guessed: an opinion that lacks one of its orders is missing, not half there, because a
-single order carries the position bias; without any opinion there is no preference.
+single order carries the position bias; without an opinion the preference is None.
 """
 
 import math
@@ -122,9 +122,9 @@ def weigh_principles(
     """Return the weight of each drawn principle's opinion.
 
     Drawing already favours heavy principles, so drawn ones share the weight of all candidates
-    equally: whoever speaks, the judged principles together weigh the same against the rules. Only
-    when every candidate speaks does each keep its own weight. Candidates of weight 0, which are
-    never drawn, do not count.
+    equally: whichever are drawn, together they weigh the same against the rules. Only when every
+    candidate speaks does each keep its own weight. Candidates of weight 0, which are never drawn,
+    do not count.
     """
     possible = [principle for principle in candidates if principle.weight > 0.0]
     if len(drawn) >= len(possible):
@@ -236,18 +236,19 @@ def _on_record(
     opinions: Sequence[Opinion], transforms: Mapping[Source, Sequence[Transform]]
 ) -> tuple[str, ...]:
     """What was done to whose opinions: to a judge's, or only to those under one principle."""
-    found: dict[str, list[str]] = {}
-    for opinion in opinions:
-        done = ", ".join(str(one) for one in transforms.get(_source(opinion), ()))
-        found.setdefault(opinion.judge, []).append(done)
-    record: list[str] = []
-    for opinion in opinions:
-        done = ", ".join(str(one) for one in transforms.get(_source(opinion), ()))
-        same = len(set(found[opinion.judge])) == 1
-        line = f"{opinion.judge if same else '/'.join(_source(opinion))}: {done}"
-        if done and line not in record:
-            record.append(line)
-    return tuple(record)
+    done = [
+        ", ".join(str(transform) for transform in transforms.get(_source(opinion), ()))
+        for opinion in opinions
+    ]
+    by_judge: dict[str, set[str]] = {}
+    for opinion, text in zip(opinions, done, strict=True):
+        by_judge.setdefault(opinion.judge, set()).add(text)
+    lines: dict[str, None] = {}  # a set that keeps its order
+    for opinion, text in zip(opinions, done, strict=True):
+        same = len(by_judge[opinion.judge]) == 1
+        if text:
+            lines[f"{opinion.judge if same else '/'.join(_source(opinion))}: {text}"] = None
+    return tuple(lines)
 
 
 def _agreement(

@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from rlaif.config import nearest
-from rlaif.config.judge import COT_CLAMP, JudgeConfig
+from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import check_calibration, read_calibration
 from rlaif.judging.judge import FlowJudge, Orders
 from rlaif.judging.methods import METHODS
-from rlaif.judging.methods.construction import CONSTRUCTION_JUDGE
-from rlaif.judging.methods.rules import RULES_JUDGE
+from rlaif.judging.methods.rules import CONSTRUCTION_JUDGE, RULES_JUDGE
 from rlaif.judging.protocol import Judge, check_needs
 from rlaif.records import content_id
 from rlaif.templates import TemplateSet
@@ -28,7 +27,7 @@ def judge_fingerprint(
 ) -> str:
     """Return a hash over everything that decides what a judge says about a comparison.
 
-    Its name and its weight in a panel are no part of it, nor is a calibration, which changes how
+    Its name and its weight in a panel do not enter it, nor does a calibration, which changes how
     sure a judge is and never which response it prefers.
 
     Args:
@@ -38,8 +37,8 @@ def judge_fingerprint(
         orders: In which orders it is asked; for a method without order, anything constant.
         min_mass: Label mass below which it abstains.
     """
-    said = {key: value for key, value in plan.items() if key not in ("weight", "calibration")}
-    return content_id("judge", engine, said, dict(sorted(templates.items())), orders, min_mass)
+    method = {key: value for key, value in plan.items() if key not in ("weight", "calibration")}
+    return content_id("judge", engine, method, dict(sorted(templates.items())), orders, min_mass)
 
 
 def configured_fingerprint(
@@ -77,17 +76,18 @@ def build_judge(
         settings: The method's own, of the class that its row names; None takes its defaults.
 
     Raises:
-        ConfigError: No such method, settings of another one, or the name is taken by the rules.
+        ConfigError: Unknown method, settings of another one, or a reserved name.
         TemplateError: The method's template cannot be used.
         EngineMissing: The engine cannot do what the method needs.
     """
     if method not in METHODS:
         raise ConfigError(
-            f"judge {name!r}: no such method as {method!r}{nearest(method, sorted(METHODS))}"
+            f"judge {name!r}: unknown method {method!r}{nearest(method, sorted(METHODS))}"
         )
     if name in (RULES_JUDGE, CONSTRUCTION_JUDGE):
         raise ConfigError(
-            f"no judge can be named {name!r}: verdicts that no model gave carry that name"
+            f"judge {name!r}: this name is reserved for verdicts that no model gives",
+            hint="choose another name",
         )
     row = METHODS[method]
     chosen = row.settings() if settings is None else settings
@@ -95,7 +95,7 @@ def build_judge(
         raise ConfigError(f"judge {name!r}: {method} takes no {type(chosen).__name__} settings")
     if row.orders == "agreeing" and orders != "both":
         raise ConfigError(
-            f"judge {name!r}: {method} compares what a judge says in both orders",
+            f"judge {name!r}: {method} needs both orders, and orders is {orders}",
             hint="set orders: both, or use the method pairwise",
         )
     shown = row.template if isinstance(row.template, str) else row.template(chosen)
@@ -136,16 +136,13 @@ def build_configured_judge(
         InputError: As for `build_judge`, or settings name a principle that is not judged.
         EngineMissing: The engine cannot do what the method needs.
     """
-    values = {name: getattr(config.method_settings, name) for name in _fields(config)}
-    for key, what in (("weights", "rubric"), ("variances", "salmon")):
-        for principle in values.get(key, {}):
+    for setting, value in config.method_settings:
+        for principle in value if isinstance(value, Mapping) else ():
             if principle not in principles:
                 raise ConfigError(
-                    f"judge {config.name!r}: {what}.{key}: no judged principle has the id "
-                    f"{principle!r}{nearest(principle, sorted(principles))}"
+                    f"judge {config.name!r}: {config.method}.{setting}: no judged principle has "
+                    f"the id {principle!r}{nearest(principle, sorted(principles))}"
                 )
-    if config.method == "pairwise" and values["clamp"] is None:
-        values["clamp"] = COT_CLAMP
     judge = build_judge(
         name=config.name,
         method=config.method,
@@ -153,7 +150,7 @@ def build_configured_judge(
         templates=templates,
         orders=orders,
         min_mass=min_mass,
-        settings=METHODS[config.method].settings(**values),
+        settings=config.method_settings,
     )
     if config.calibration is None:
         return judge
@@ -163,7 +160,3 @@ def build_configured_judge(
     )
     check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
     return replace(judge, temperature=fitted.t)
-
-
-def _fields(config: JudgeConfig) -> tuple[str, ...]:
-    return tuple(type(config.method_settings).model_fields)

@@ -7,7 +7,7 @@ settings, templates and orders. It is fitted on opinions, which is what it is ap
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 
 from rlaif.errors import ConfigError
 from rlaif.judging.position import sigmoid
+from rlaif.records.plain import Plain
 
 FORMAT = 1
 _LEAST, _MOST = 1e-3, 1e3  # where a factor on log-odds is looked for
@@ -22,14 +23,14 @@ _HALVINGS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(Plain):
     """A fitted temperature and what it rests on."""
 
     t: float
     """Above 1: the judge was too sure; below 1: not sure enough."""
 
     judge: str
-    """Name it had when it was audited; for people, the fingerprint decides."""
+    """Name it had when it was audited, for readers; the fingerprint decides."""
 
     fingerprint: str
     """Of the judge, see `rlaif.judging.build`."""
@@ -53,10 +54,6 @@ class Calibration:
 
     format: int = FORMAT
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
-        return asdict(self)
-
 
 def fit_temperature(logits: Sequence[float], firsts: Sequence[bool]) -> float | None:
     """Return the T that makes the gold labels likeliest under σ(logit / T).
@@ -68,8 +65,8 @@ def fit_temperature(logits: Sequence[float], firsts: Sequence[bool]) -> float | 
         firsts: Whether it is.
 
     Returns:
-        None where there is no T: log-odds do not point towards gold at all (T would be infinite),
-        never point away from it (T would be 0), or are all 0.
+        None where no T can be fitted: log-odds do not point towards gold at all (T would be
+        infinite), never point away from it (T would be 0), or are all 0.
     """
     if not any(logits):
         return None
@@ -116,20 +113,19 @@ def read_calibration(path: Path) -> Calibration:
         ConfigError: No such file, damaged, or written by a newer version.
     """
     try:
-        data = orjson.loads(path.read_bytes())
-        found = Calibration(**data)
-        usable = 0.0 < float(found.t) < math.inf
+        calibration = Calibration(**orjson.loads(path.read_bytes()))
+        usable = 0.0 < float(calibration.t) < math.inf
     except FileNotFoundError:
         raise ConfigError(
             f"calibration: {path}: no such file", hint="rlaif audit writes it"
         ) from None
     except (OSError, ValueError, TypeError) as problem:
         raise ConfigError(f"calibration: {path}: cannot be read: {problem}") from None
-    if found.format > FORMAT:
+    if calibration.format > FORMAT:
         raise ConfigError(f"calibration: {path}: written by a newer version")
     if not usable:
-        raise ConfigError(f"calibration: {path}: t must be above 0, not {found.t!r}")
-    return replace(found, t=float(found.t))
+        raise ConfigError(f"calibration: {path}: t must be above 0, not {calibration.t!r}")
+    return replace(calibration, t=float(calibration.t))
 
 
 def _slope(logits: Sequence[float], firsts: Sequence[bool], factor: float) -> float:

@@ -1,8 +1,8 @@
-"""Canaries: known pairs mixed into a run, to see while it goes on what its judges are worth.
+"""Canaries: known pairs mixed into a run, to see during the run what its judges are worth.
 
 The known pairs are the principles' own examples, judged like any comparison under their principle.
 They are kept beside the row's judgments, never paired and never exported as preferences. A judge
-sees no example as exemplar whose prompt is the live one, so none is told its own answer.
+sees no example as exemplar whose prompt is the live one, so none is shown its own answer.
 
 An example that comes up again is remembered and not asked again, so canaries cost at most one
 comparison per example, whatever the share; and accuracy counts each once.
@@ -28,7 +28,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """What judgments on canaries came to; every different canary counts once."""
+    """Counts of judgments on canaries; every different canary counts once."""
 
     right: int
     wrong: int
@@ -36,7 +36,7 @@ class Caught:
 
     even: int
     undecided: int
-    """Without any opinion."""
+    """Without a preference, because every needed verdict abstained."""
 
     @property
     def accuracy(self) -> float | None:

@@ -62,7 +62,7 @@ def check_gate(
         Notices for the manifest: one for each judge that labels without having passed.
 
     Raises:
-        ConfigError: No such audit, damaged, without a named gold set; or an override names nobody.
+        ConfigError: The audit is missing, damaged or lacks a gold set; an override names no judge.
         GateRefused: A judge does not pass; names each with its figures.
     """
     known = _read(audit)
@@ -78,11 +78,11 @@ def check_gate(
                 hint="audit the judge on it: rlaif audit judge.yaml --gold FILE",
             )
     problems = {
-        name: found
+        name: reasons
         for name, fingerprint in judges.items()
-        if (found := _problems(known, fingerprint, min_accuracy, by))
+        if (reasons := _problems(known, fingerprint, min_accuracy, by))
     }
-    refused = [f"  {n}: {'; '.join(found)}" for n, found in problems.items() if n not in override]
+    refused = [f"  {n}: {'; '.join(some)}" for n, some in problems.items() if n not in override]
     if refused:
         raise GateRefused(
             "\n".join([f"the gate refuses these judges (audit {audit}):", *refused]),
@@ -90,8 +90,8 @@ def check_gate(
             "name it under gate: override:, which the data card will say",
         )
     return tuple(
-        f"the judge {name!r} labels although the gate refuses it (overridden): {'; '.join(found)}"
-        for name, found in problems.items()
+        f"the judge {name!r} labels although the gate refuses it (overridden): {'; '.join(reasons)}"
+        for name, reasons in problems.items()
     )
 
 
@@ -99,7 +99,11 @@ def _problems(
     known: Mapping[str, Any], fingerprint: str, min_accuracy: Mapping[str, float], by: By
 ) -> list[str]:
     sets = next(
-        (one["sets"] for one in known["judges"].values() if one["fingerprint"] == fingerprint),
+        (
+            result["sets"]
+            for result in known["judges"].values()
+            if result["fingerprint"] == fingerprint
+        ),
         None,
     )
     if sets is None:
@@ -132,7 +136,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, orjson.JSONDecodeError) as problem:
         raise ConfigError(f"gate: {path}: cannot be read: {problem}") from None
     if not isinstance(data, dict) or not {"format", "judges", "gold"} <= data.keys():
-        raise ConfigError(f"gate: {path}: is no audit")
+        raise ConfigError(f"gate: {path}: not an audit.json")
     if data["format"] > AUDIT_FORMAT:
         raise ConfigError(f"gate: {path}: written by a newer version")
     return data

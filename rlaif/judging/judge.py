@@ -10,12 +10,15 @@ from rlaif.constitution import Principle
 from rlaif.engines import Capability, Engine, Generate, Reply, Request, request_key
 from rlaif.engines.ask import ask_all, ask_one, run_together
 from rlaif.errors import CallFailed
-from rlaif.judging.methods.flow import Flow, Method, Outcome, Question
-from rlaif.judging.methods.rehearsal import (
+from rlaif.judging.methods.flow import (
     PRINCIPLE,
     PROMPT,
     TWICE,
     TWO,
+    Flow,
+    Method,
+    Outcome,
+    Question,
     cost_of,
     needs_of,
     rehearse,
@@ -105,26 +108,15 @@ class FlowJudge:
     def _questions(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
     ) -> list[Question[Any]]:
-        own, able = self.row.principle, self.engine.capabilities
+        own = self.row.principle
+        about = self.settings, self.template, self.min_mass, self.engine.capabilities
         questions = []
         for principle in principles if own is None else (own,):
             for order in self._orders(comparison, principle):
                 a, b = comparison.first, comparison.second
                 if order is Order.BA:
                     a, b = b, a
-                questions.append(
-                    Question(
-                        prompt,
-                        principle,
-                        order,
-                        a,
-                        b,
-                        self.settings,
-                        self.template,
-                        self.min_mass,
-                        able,
-                    )
-                )
+                questions.append(Question(prompt, principle, order, a, b, *about))
         return questions
 
     def _orders(self, comparison: Comparison, principle: Principle) -> tuple[Order, ...]:

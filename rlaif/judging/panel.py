@@ -1,14 +1,17 @@
-"""Panels: several judges on one comparison, and what is made of their disagreement."""
+"""Panels: several judges on one comparison, their disagreement, and why none gave a verdict."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rlaif.constitution import Principle
 from rlaif.engines.ask import run_together
 from rlaif.judging.aggregate import Source, aggregate_verdicts, weigh_principles
 from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
 from rlaif.judging.protocol import Judge
+from rlaif.judging.reading import FAILED_REASON
 from rlaif.judging.transforms import Soften, Transform, apply_transforms
-from rlaif.records import Comparison, Judgment, Prompt, Verdict
+from rlaif.records import Choice, Comparison, Judgment, Prompt, Verdict
+from rlaif.runs.text import one_line
 
 
 async def judge_comparison(
@@ -36,10 +39,10 @@ async def judge_comparison(
     verdicts: list[Verdict] = list(judge_rules(rules, comparison))
     weights: dict[Source, float] = {(RULES_JUDGE, rule.id): rule.weight for rule in rules}
     transforms: dict[Source, Sequence[Transform]] = {}
-    asked = tuple(judges) if drawn else ()
-    said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in asked])
+    speaking = tuple(judges) if drawn else ()
+    said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in speaking])
     own = weigh_principles(drawn, candidates)
-    for some, (judge, weight) in zip(said, asked, strict=True):
+    for some, (judge, weight) in zip(said, speaking, strict=True):
         verdicts.extend(some)
         for principle in drawn:
             source = judge.name, principle.id
@@ -63,3 +66,30 @@ def soften_disagreement(judgment: Judgment, *, above: float) -> Judgment:
     if judgment.disagreement is None or judgment.disagreement <= above:
         return judgment
     return apply_transforms(judgment, [Soften(above / judgment.disagreement)])
+
+
+_SHOWN = 300
+
+NO_VERDICT = "no judge gave a readable verdict"
+
+
+def why_unread(verdicts: Sequence[Verdict]) -> str:
+    """Return one line when not one of these verdicts was read; empty when there are no verdicts."""
+    if not verdicts or any(one.choice is not Choice.ABSTAIN for one in verdicts):
+        return ""
+    return NO_VERDICT + failed_most(count_unread(verdicts))
+
+
+def count_unread(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """Count verdicts that abstain: by the server's words where a call failed, else by reason."""
+    return Counter(
+        (one.raw if one.reason == FAILED_REASON else "") or one.reason or "unknown"
+        for one in verdicts
+        if one.choice is Choice.ABSTAIN
+    )
+
+
+def failed_most(messages: Counter[str]) -> str:
+    """Return the most frequent message with its count, to be appended to a sentence."""
+    most = messages.most_common(1)
+    return "".join(f"; most frequent failure: {n} × {one_line(text, _SHOWN)}" for text, n in most)

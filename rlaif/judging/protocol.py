@@ -69,12 +69,12 @@ class Judge(Protocol):
 
     @property
     def template_fingerprints(self) -> Mapping[str, str]:
-        """Name to fingerprint of every template it shows."""
+        """Name to fingerprint of every template it renders."""
         ...
 
     @property
     def cost(self) -> Cost:
-        """What it asks for; pure, so that it can be told before a run starts."""
+        """What it asks for; pure, so that it can be estimated before a run starts."""
         ...
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:
@@ -84,7 +84,7 @@ class Judge(Protocol):
     async def judge(
         self, prompt: Prompt, comparison: Comparison, principles: Sequence[Principle]
     ) -> tuple[Verdict, ...]:
-        """Say what the method says, for every principle and every order it asks in.
+        """Return the method's verdicts, for every principle and every order it asks in.
 
         A call that failed for good is a verdict that abstains, with the reason ``failed`` and
         ``kind: message`` as its raw text; nothing is left out silently.
@@ -97,7 +97,7 @@ class Judge(Protocol):
 
 @runtime_checkable
 class ScoresAlone(Protocol):
-    """A judge that can tell the strength of a response by itself, if its method does."""
+    """A judge that can score the strength of a response by itself, if its method does."""
 
     def strength(self, principle: str, score: float) -> float:
         """Return the log-odds behind a response's own score.

@@ -48,14 +48,12 @@ _LONGEST_VERDICT = 1_000
 
 
 def parse_choice(text: str, menu: Sequence[str]) -> str | None:
-    """Parsing: a verdict read from a judge's words.
+    """Return the entry of the menu that a judge's words decide for, or None.
 
     Servers that can are made to reply from the menu. Others write what they like, so the form is
     read tolerantly and the place strictly: only the last line counts, and all of it must be the
     verdict. A reply that names a choice somewhere and then ends in something else has not
     decided.
-
-    Return the entry of the menu that the words decide for, or None.
 
     Args:
         text: The whole reply.
@@ -211,14 +209,14 @@ def read_word(
 
 
 def unanswered(reply: Reply) -> str:
-    """Why nothing can be read from a reply, whatever was asked; empty when it is one."""
+    """Return why nothing can be read from a reply, whatever was asked; empty for an answer."""
     if reply is NO_REPLY:
         return FAILED_REASON
     return REFUSED_REASON if reply.finish == "refusal" else ""
 
 
 def no_text_reason(reply: Reply) -> str:
-    """Why a text that was asked for cannot be used; empty when it can."""
+    """Return why a text that was asked for cannot be used; empty when it can."""
     reason = unanswered(reply)
     if reason:
         return reason
@@ -238,7 +236,7 @@ def read_together(readings: Sequence[LabelReading | Expected]) -> tuple[str, flo
 
 
 def choose(logit: float) -> Choice:
-    """The side that log-odds of A are on; exactly 0 is a tie."""
+    """Return the side that log-odds of A are on; exactly 0 is a tie."""
     if logit == 0.0:
         return Choice.TIE
     return Choice.A if logit > 0.0 else Choice.B

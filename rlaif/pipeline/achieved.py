@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rlaif.judging.unread import NO_VERDICT, count_unread, failed_most
+from rlaif.judging.panel import NO_VERDICT, count_unread, failed_most
 from rlaif.records import Choice
 from rlaif.runs import Run, RunStatus
 

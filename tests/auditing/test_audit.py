@@ -121,7 +121,7 @@ async def test_labels_from_both_orders_are_free_of_the_position_bias(tmp_path: P
     assert max(abs(a - b) for a, b in zip(one_order, unbiased, strict=True)) > 0.1
 
 
-def test_a_judge_without_skill_is_not_told_from_chance(
+def test_a_judge_without_skill_is_not_distinguishable_from_chance(
     tmp_path: Path, engines: dict[str, PlantedEngine]
 ) -> None:
     audit = audited(tmp_path, "coin", pairs=100)
@@ -243,9 +243,9 @@ def test_gold_is_sampled_by_content_and_broken_lines_are_counted(tmp_path: Path)
     assert large.read == 52
 
 
-def test_gold_without_a_pair_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_gold_without_a_pair_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "g.jsonl").write_text('{"prompt": "p"}\n', encoding="utf-8")
-    with pytest.raises(RecordError, match="holds no gold pair"):
+    with pytest.raises(RecordError, match="no usable gold pair"):
         audit_judge(config(tmp_path / "out", "echo"), [tmp_path / "g.jsonl"])
     assert not (tmp_path / "out").exists()
 

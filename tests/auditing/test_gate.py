@@ -1,4 +1,4 @@
-"""A judge labels only after it has shown that it can; or because somebody said so by name."""
+"""A judge labels only after it has shown that it can; or because an override names it."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,9 @@ def check(path: Path, **more: Any) -> tuple[str, ...]:
     return check_gate(audit=path, **wanted)
 
 
-def test_the_lower_end_must_reach_the_minimum_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_lower_end_must_reach_the_minimum_unless_the_gate_takes_the_estimate(
+    tmp_path: Path,
+) -> None:
     good = write_audit(tmp_path / "good.json", 0.7, 0.61, 0.8)
     wide = write_audit(tmp_path / "wide.json", 0.7, 0.55, 0.8)
     assert check(good) == ()
@@ -70,7 +72,7 @@ def test_a_gate_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         check(tmp_path / "none.json")
     (tmp_path / "list.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is no audit"):
+    with pytest.raises(ConfigError, match="not an audit"):
         check(tmp_path / "list.json")
     good = write_audit(tmp_path / "good.json", 0.7, 0.61, 0.8)
     with pytest.raises(ConfigError, match="did you mean 'llmbar'"):

@@ -8,14 +8,18 @@ from hypothesis import given, strategies as st
 
 from rlaif.auditing.statistics.accuracy import (
     measure_accuracy,
+    measure_alpha,
+    measure_kappa,
     measure_longer,
     measure_tie_agreement,
 )
-from rlaif.auditing.statistics.agreement import measure_alpha, measure_kappa
-from rlaif.auditing.statistics.consistency import measure_stability, measure_triads
+from rlaif.auditing.statistics.consistency import (
+    measure_position,
+    measure_stability,
+    measure_triads,
+)
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.auditing.statistics.length import fit_log_odds, fit_picks
-from rlaif.auditing.statistics.position import measure_position
 from rlaif.auditing.statistics.reliability import measure_reliability, reliability_of
 from rlaif.auditing.statistics.silence import measure_mass, measure_silence
 from rlaif.evaluation.intervals import Figure

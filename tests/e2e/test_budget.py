@@ -1,4 +1,4 @@
-"""Runs with a budget: they stop in time, keep what was paid for, and go on when it is raised."""
+"""Runs with a budget: they stop in time, keep what was paid for, and resume when it is raised."""
 
 import asyncio
 import json
@@ -80,9 +80,11 @@ async def test_calls_in_flight_at_the_stop_are_finished_and_kept(tmp_path: Path)
     assert answered in (30, 31)  # two samples are one call: the last place may stay empty
 
 
-async def test_the_command_line_says_what_was_spent_and_how_to_go_on(tmp_path: Path):
+async def test_the_command_line_says_what_was_spent_and_how_to_resume(tmp_path: Path):
     async with serving("plain") as server:
-        config = project(tmp_path, server, budget={"max_price": 0.0105})
+        # The judge likes the first place: only with one order does that make pairs.
+        budget, judging = {"max_price": 0.0105}, {"orders": "one"}
+        config = project(tmp_path, server, budget=budget, judging=judging)
         done = await asyncio.to_thread(command, "generate", config, "--json", cwd=tmp_path)
         assert done.returncode == 3, done.stderr
         assert "the budget is used up: spent 0.01" in done.stderr

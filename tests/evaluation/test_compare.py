@@ -175,7 +175,7 @@ async def test_judges_compare_every_match_of_different_responses() -> None:
     assert found.scorecard.estimate("policy", "wins/judges/equal-length").estimate is not None
 
 
-async def test_abstentions_are_no_ties() -> None:
+async def test_abstentions_are_not_ties() -> None:
     judge = Prefers(abstains=True)
     found = await evaluation(
         constitution=constitution(KIND), panel=Panel(((judge, 1.0),)), n=1, likelihood_under=None
@@ -197,8 +197,8 @@ async def test_principles_without_a_judge_are_said_to_be_unmeasured() -> None:
 
 @pytest.mark.parametrize("role", ["baseline", "likelihood_under"])
 async def test_a_role_without_a_model_is_named(role: str) -> None:
-    with pytest.raises(ConfigError, match=f"{role}: 'nobody' is none of the models"):
-        await evaluation(**{role: "nobody"})
+    with pytest.raises(ConfigError, match=f"{role}: 'unknown' is not one of the models"):
+        await evaluation(**{role: "unknown"})
 
 
 async def test_prompts_must_be_there_and_differ() -> None:
@@ -225,7 +225,7 @@ async def test_a_server_that_goes_down_ends_it_with_its_own_error() -> None:
         await evaluate_models(Plan(constitution(), "base"), PROMPTS, {"base": Talker("b", say)})
 
 
-async def test_progress_tells_each_stage_from_nothing_to_all() -> None:
+async def test_progress_reports_each_stage_from_nothing_to_all() -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
 
     def watch(stage: str, done: int, total: int) -> None:

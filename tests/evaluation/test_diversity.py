@@ -1,7 +1,13 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from rlaif.evaluation.diversity import distinct, measure_diversity, ngrams, self_repetition
+from rlaif.evaluation.diversity import (
+    distinct,
+    measure_diversity,
+    measure_lengths,
+    ngrams,
+    self_repetition,
+)
 from rlaif.evaluation.measure import Measured
 from tests.evaluation.factories import group
 
@@ -61,3 +67,20 @@ def test_distinct_lies_in_the_half_open_unit_interval(texts: list[str], n: int) 
 @given(st.lists(st.sampled_from("abc"), max_size=10), st.integers(1, 5))
 def test_there_are_as_many_ngrams_as_places_to_start(words: list[str], n: int) -> None:
     assert len(list(ngrams(words, n))) == max(0, len(words) - n + 1)
+
+
+def test_words_tokens_and_cut_off_are_counted() -> None:
+    words, tokens, cut = measure_lengths([group("p", "It is so.", "No.", tokens=7)])
+    assert words.values == {"p": (3.0, 1.0)}
+    assert tokens.values == {"p": (7.0, 7.0)}
+    assert cut.values == {"p": (0.0, 0.0)}
+
+
+def test_tokens_that_no_engine_counted_are_unscored() -> None:
+    _, tokens, _ = measure_lengths([group("p", "It is so.")])
+    assert tokens.values == {"p": (None,)}
+
+
+def test_a_response_that_met_the_limit_is_cut_off() -> None:
+    _, _, cut = measure_lengths([group("p", "It is so that", None, finish="length")])
+    assert cut.values == {"p": (1.0, None)}

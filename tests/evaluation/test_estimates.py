@@ -1,5 +1,5 @@
-from rlaif.evaluation.estimates import change_all, estimate_all, slice_prompts
 from rlaif.evaluation.measure import Measure, Measured, Values
+from rlaif.evaluation.scorecard import change_all, estimate_all, slice_prompts
 from rlaif.records import Prompt
 
 MEASURE = Measure("m", "a number", better="higher", kind="number", cannot_tell="much")
@@ -27,7 +27,7 @@ def test_every_slice_gets_an_estimate_with_its_counts() -> None:
     assert (easy.slice, easy.estimate, easy.n, easy.low) == ("easy", 1.0, 1, None)
 
 
-def test_nothing_scored_is_no_number_and_is_counted() -> None:
+def test_nothing_scored_gives_no_number_and_is_counted() -> None:
     (only,) = estimate_all("m", measured({"a": (None,)}), {"all": frozenset("a")}, seed=0)
     assert (only.estimate, only.low, only.high, only.n, only.unscored) == (None, None, None, 0, 1)
 

@@ -111,7 +111,7 @@ def test_measuring_again_asks_no_model(config: dict[str, Any]) -> None:
     assert calls(config["out"]) == paid
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(config: dict[str, Any]) -> None:
+def test_an_interrupted_evaluation_resumes_where_it_stopped(config: dict[str, Any]) -> None:
     class Stop(Exception):  # noqa: N818 - stands for a crash
         pass
 

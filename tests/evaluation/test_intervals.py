@@ -40,7 +40,7 @@ def test_wilson_holds_the_share_and_mirrors(n: int, share: float, confidence: fl
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_what_is_no_share(successes: int, n: int) -> None:
+def test_wilson_refuses_what_is_not_a_share(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="a share needs"):
         wilson(successes, n)
 
@@ -120,7 +120,7 @@ def test_a_share_that_always_holds_gets_a_wilson_interval_over_prompts() -> None
     assert (interval.value, interval.low, interval.high) == (1.0, *wilson(10, 10))
 
 
-def test_nothing_scored_is_no_number() -> None:
+def test_nothing_scored_gives_no_number() -> None:
     assert estimate_mean({"a": (None,), "b": ()}, share=False, seed=0) is None
     assert estimate_difference({"a": (1.0,)}, {"a": (None,)}, share=False, seed=0) is None
 

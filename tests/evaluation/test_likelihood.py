@@ -2,7 +2,7 @@ import pytest
 
 from rlaif.engines import Capability, Reply, Request, Score
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
-from rlaif.evaluation.likelihood import measure_likelihood
+from rlaif.evaluation.diversity import measure_likelihood
 from tests.evaluation.factories import Talker, group
 
 
@@ -16,7 +16,7 @@ class Scorer(Talker):
             case "bad":
                 raise CallFailed("too long", kind="context-length")
             case "down":
-                raise EngineUnavailable("nobody there")
+                raise EngineUnavailable("no answer")
             case "odd":
                 return [Reply(logprob=None, scored_tokens=None)]
             case _:
@@ -65,5 +65,5 @@ async def test_an_engine_that_cannot_score_is_named_before_anything_is_asked() -
 
 
 async def test_a_server_that_is_down_ends_it_plainly() -> None:
-    with pytest.raises(EngineUnavailable, match="nobody there"):
+    with pytest.raises(EngineUnavailable, match="no answer"):
         await measure_likelihood([group("p", "down", "one")], scorer(), under="base")

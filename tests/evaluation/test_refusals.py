@@ -30,7 +30,7 @@ def test_declining_and_objecting_openings_are_full_refusals(text: str) -> None:
         "Sorry to interrupt, said the fox, and took the cheese.",
     ],
 )
-def test_answers_are_no_refusals(text: str) -> None:
+def test_answers_are_not_refusals(text: str) -> None:
     assert detect_refusal(text) is Refusal.NONE
 
 

@@ -32,5 +32,5 @@ def test_a_rule_speaks_only_about_prompts_with_its_tags() -> None:
     assert every.values == one.values == {"a": (0.0,)}
 
 
-def test_a_rule_of_weight_nought_is_off() -> None:
+def test_a_rule_of_weight_zero_is_off() -> None:
     assert measure_rules([group("p", "a b c d")], [rule("off", weight=0, max_words=1)]) == []

@@ -44,8 +44,8 @@ def test_estimates_and_changes_are_looked_up_by_name() -> None:
     assert CARD.measure("rules") is RULES
 
 
-@pytest.mark.parametrize("model", ["base", "nobody"])
-def test_what_is_not_there_is_a_key_error(model: str) -> None:
+@pytest.mark.parametrize("model", ["base", "unknown"])
+def test_a_missing_estimate_is_a_key_error(model: str) -> None:
     with pytest.raises(KeyError):
         CARD.change(model, "rules")
     with pytest.raises(KeyError):

@@ -92,7 +92,7 @@ def test_always_winning_is_not_certain() -> None:
     assert (interval.low, interval.high) == wilson(12, 12)
 
 
-def test_undecided_matches_are_left_out_and_nothing_decided_is_no_number() -> None:
+def test_undecided_matches_are_left_out_and_nothing_decided_gives_no_number() -> None:
     assert length_controlled({"a": (None, 1.0)}, {"a": (3.0, None)}, seed=0) is None
     interval = length_controlled({"a": (None, 1.0, 0.0)}, {"a": (3.0, 0.0, 0.0)}, seed=0)
     assert interval is not None

@@ -48,7 +48,7 @@ def test_an_unknown_method_names_the_nearest() -> None:
         build_judge(name="main", method="pairwize", engine=engine(), templates=TemplateSet.open())
 
 
-def test_the_name_of_the_rules_is_taken() -> None:
+def test_the_name_of_the_rules_is_reserved() -> None:
     with pytest.raises(ConfigError, match="rules"):
         build_judge(
             name="rules",

@@ -43,7 +43,7 @@ def test_the_fitted_temperature_beats_its_neighbours(scale: float, logits: list[
     assert best <= negative_log_likelihood(scaled, firsts, t / 1.05) + 1e-9
 
 
-def test_there_is_no_temperature_for_a_judge_that_points_nowhere() -> None:
+def test_no_temperature_is_fitted_for_a_judge_that_points_nowhere() -> None:
     assert fit_temperature([0.0, 0.0], [True, False]) is None
     assert fit_temperature([1.0, 2.0], [False, False]) is None
     assert fit_temperature([1.0, -2.0], [True, False]) is None  # never wrong: T would be 0
@@ -119,7 +119,7 @@ def test_a_calibration_of_another_judge_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [(None, "no such file"), ("{", "cannot be read"), ("{}", "cannot be read"), ("[]", "cannot")],
 )
-def test_a_calibration_that_cannot_be_read_is_told(
+def test_a_calibration_that_cannot_be_read_is_reported(
     tmp_path: Path, content: str | None, message: str
 ) -> None:
     path = tmp_path / "c.json"

@@ -265,7 +265,7 @@ async def test_a_row_says_whether_orders_must_agree(
     assert judgment.position_bias == 2.0
 
 
-def test_a_flow_that_comes_to_no_verdict_in_rehearsal_is_told_what_is_missing(
+def test_a_flow_without_a_verdict_in_rehearsal_is_an_error_that_says_what_is_missing(
     templates: TemplateSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METHODS, "poll", replace(ROW, stand_in="perhaps"))

@@ -70,7 +70,7 @@ async def test_disagreement_is_the_spread_between_judges() -> None:
     assert judgment.swap().disagreement == judgment.disagreement
 
 
-async def test_one_judge_cannot_disagree_and_rules_are_no_judge() -> None:
+async def test_one_judge_cannot_disagree_and_rules_do_not_count_as_a_judge() -> None:
     alone = await panel(Says("one", 2.0), rules=[SHORT])
     assert alone.disagreement is None
     silent = await panel(Says("one", 2.0), Says("two", None))

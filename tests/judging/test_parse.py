@@ -59,7 +59,7 @@ def test_many_forms_of_one_verdict_are_read(text: str) -> None:
         "The answer is A because it is short, and that is what was asked for.",
     ],
 )
-def test_what_decides_for_nothing_on_the_menu_is_no_verdict(text: str) -> None:
+def test_what_decides_for_nothing_on_the_menu_is_not_a_verdict(text: str) -> None:
     assert parse_choice(text, MENU) is None
 
 
@@ -88,13 +88,13 @@ def test_whatever_is_read_is_on_the_menu(text: str) -> None:
         "Unfortunately, I am not able to.",
     ],
 )
-def test_a_judge_that_declines_abstains_in_a_kind_of_its_own(text: str) -> None:
+def test_a_judge_that_declines_abstains_with_another_reason(text: str) -> None:
     assert is_refusal(text)
     reading = read_word(text)
     assert (reading.choice, reading.reason) == (Choice.ABSTAIN, "refused")
 
 
-def test_an_answer_that_cannot_be_read_is_no_refusal() -> None:
+def test_an_answer_that_cannot_be_read_is_not_a_refusal() -> None:
     reading = read_word("I cannot decide which is longer, so perhaps both?")
     assert reading.reason == "refused"
     assert read_word("Either.").reason == "unreadable"

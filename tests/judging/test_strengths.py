@@ -96,7 +96,7 @@ def test_the_slope_vanishes_at_the_fit(preferences: list[float]) -> None:
         assert slope == pytest.approx(0.0, abs=1e-8)
 
 
-def test_a_kept_library_finds_the_same_strengths() -> None:
+def test_a_reference_library_finds_the_same_strengths() -> None:
     wins = {
         ("a", "b"): 7,
         ("b", "a"): 3,

@@ -109,7 +109,7 @@ def test_scale_temperature_and_rubric_weights_are_part_of_a_strength():
     pointwise = judge("pointwise")
     assert strength(pointwise, "p", 0.5) == 2.0
     assert strength(replace(pointwise, temperature=4.0), "p", 0.5) == 0.5
-    assert strength(judge("rubric", Rubric(4.0, True, {"p": -2.0})), "p", 0.5) == -4.0
+    assert strength(judge("rubric", Rubric(weights={"p": -2.0})), "p", 0.5) == -4.0
     assert strength(judge("reward"), "reward-model", -1.5) == -1.5
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from rlaif.auditing.principles.influence import OpinionWeights, contributions, side
+from rlaif.auditing.gold import side
+from rlaif.auditing.principles.explain import OpinionWeights, contributions
 from rlaif.constitution import Principle
 from rlaif.errors import RecordError
 from rlaif.records import Failure, Prompt, content_id
@@ -62,7 +63,7 @@ def export_annotated_pairs(
     """Return a run's judgments as annotated pairs, JSON-compatible.
 
     A principle prefers what its opinions, weighted, prefer. One that was not asked about a pair is
-    absent there; one that is exactly even prefers ``None`` with the reason ``tie``.
+    left out there; one that is exactly even prefers ``None`` with the reason ``tie``.
     """
     comparisons = []
     for view in views:
@@ -81,11 +82,17 @@ def export_annotated_pairs(
                 "metadata": {"prompt_id": view.prompt.id},
             }
         )
-    annotators: dict[str, Any] = {
-        LABEL: {"name": "label", "description": "The run's label", "type": "unknown"}
+    annotators = {
+        LABEL: {"name": "label", "description": "The run's label", "type": "unknown"},
+        **{
+            principle.id: {
+                "name": principle.id,
+                "description": principle.statement,
+                "type": "principle",
+            }
+            for principle in weights.constitution.principles
+        },
     }
-    for one in weights.constitution.principles:
-        annotators[one.id] = {"name": one.id, "description": one.statement, "type": "principle"}
     return {
         "metadata": {
             "version": VERSION,
@@ -156,7 +163,7 @@ def principles_from_votes(pairs: AnnotatedPairs, *, least_agreement: float) -> l
     ]
 
 
-def _read(found: AnnotatedPairs, comparison: Any, default: Any, place: str) -> None:
+def _read(pairs: AnnotatedPairs, comparison: Any, default: Any, place: str) -> None:
     try:
         texts = [str(comparison[key]["text"]) for key in ("response_a", "response_b")]
         annotations: Mapping[str, Any] = comparison["annotations"]
@@ -164,9 +171,9 @@ def _read(found: AnnotatedPairs, comparison: Any, default: Any, place: str) -> N
         prompt = Prompt.build(comparison["prompt"])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         message = f"{type(problem).__name__}: {problem}"
-        found.failures.append(Failure("read", place, "bad-comparison", message))
+        pairs.failures.append(Failure("read", place, "bad-comparison", message))
         return
-    for name, votes in found.votes.items():
+    for name, votes in pairs.votes.items():
         vote = _preference(annotations.get(name))
         if vote in ("a", "b") and label in ("a", "b"):
             votes.agree += vote == label
@@ -174,7 +181,7 @@ def _read(found: AnnotatedPairs, comparison: Any, default: Any, place: str) -> N
         elif name in annotations:
             votes.silent += 1
     if label is not None:
-        found.gold.append(
+        pairs.gold.append(
             {
                 "id": str(comparison.get("id") or content_id("annotated", prompt.id, *texts)),
                 "prompt": comparison["prompt"],
@@ -193,7 +200,7 @@ def _preference(annotation: Any) -> str | None:
     return _PREFERENCES.get(str(annotation["pref"]).lower())
 
 
-def _annotation(one: int | None, reason: str) -> dict[str, Any]:
-    if not one:
-        return {"pref": None, "no_pref_reason": reason if one is None else "tie"}
-    return {"pref": _LETTER[one]}
+def _annotation(preferred: int | None, reason: str) -> dict[str, Any]:
+    if not preferred:
+        return {"pref": None, "no_pref_reason": reason if preferred is None else "tie"}
+    return {"pref": _LETTER[preferred]}

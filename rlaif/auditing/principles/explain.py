@@ -1,28 +1,106 @@
 """Explain: which principle decided how much of a run, which never mattered, which contradict.
 
-All from stored verdicts, without asking anybody: a judgment is combined again with one principle's
-verdicts left out. Preferences are taken before transforms.
+All from stored verdicts, without a model call. A preference is the weighted mean of opinions, so an
+opinion contributes its share of the weight times its distance from ½; contributions add up to the
+preference's distance from ½. What a principle did is the sum over its opinions. (Opinions of a
+rubric are pooled in log-odds first; there contributions are shares of the direction, not an exact
+sum.) Whether a principle mattered is found by combining a judgment again without its verdicts.
+Opinions and preferences are taken before transforms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.principles.influence import (
-    OpinionWeights,
-    contributions,
-    deciding_principle,
-    leave_one_out,
-    side,
-    weights_of,
-)
+from rlaif.auditing.gold import side
+from rlaif.config.judge import JudgeConfig
+from rlaif.constitution import Constitution, constitution_from_mapping
 from rlaif.evaluation.intervals import wilson
-from rlaif.records import Comparison, Judgment, Row
+from rlaif.judging import (
+    RULES_JUDGE,
+    aggregate_verdicts,
+    read_opinions,
+    weigh_principles,
+)
+from rlaif.judging.aggregate import Source
+from rlaif.pipeline.build import run_settings
+from rlaif.records import Comparison, Judgment, Row, Verdict
 from rlaif.records.plain import plain_fields
 from rlaif.runs import Run, open_run
+
+
+@dataclass(frozen=True, slots=True)
+class OpinionWeights:
+    """The weight of each opinion in a run, from its constitution and its judges."""
+
+    constitution: Constitution
+    judge_weights: Mapping[str, float]
+
+    @classmethod
+    def build(cls, constitution: Constitution, judges: Sequence[JudgeConfig]) -> "OpinionWeights":
+        """Take the weights of judges from their settings."""
+        return cls(constitution, {judge.name: judge.weight for judge in judges})
+
+    def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
+        """Return the weight of every opinion in these verdicts, as when they were combined."""
+        known = {principle.id: principle for principle in self.constitution.principles}
+        judged = [v for v in verdicts if v.judge != RULES_JUDGE]
+        spoken = dict.fromkeys(v.principle for v in judged)
+        drawn = [known[name] for name in spoken if name in known]
+        candidates = [p for p in self.constitution.judged() if p.applies(prompt_tags)]
+        own = weigh_principles(drawn, candidates)
+        weights = {
+            (RULES_JUDGE, rule.id): rule.weight
+            for rule in self.constitution.rules()
+            if rule.applies(prompt_tags)
+        }
+        for verdict in judged:
+            weight = self.judge_weights.get(verdict.judge, 1.0)
+            weights[(verdict.judge, verdict.principle)] = weight * own.get(verdict.principle, 1.0)
+        return weights
+
+
+def weights_of(run: Run) -> OpinionWeights:
+    """Return the weights of a run, from its manifest.
+
+    Raises:
+        ConfigError: Its settings were written by another version and can no longer be read.
+    """
+    constitution = constitution_from_mapping(run.manifest.constitution)
+    return OpinionWeights.build(constitution, run_settings(run).judges)
+
+
+def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[str, float]:
+    """Return for each principle what it added to the preference's distance from ½, in [−½, ½]."""
+    opinions = read_opinions(judgment.verdicts)
+    total = sum(weights.get((one.judge, one.principle), 1.0) for one in opinions)
+    parts: dict[str, float] = {}
+    if total <= 0.0:
+        return parts
+    for one in opinions:
+        share = weights.get((one.judge, one.principle), 1.0) / total
+        parts[one.principle] = parts.get(one.principle, 0.0) + share * (one.probability - 0.5)
+    return parts
+
+
+def leave_one_out(
+    comparison: Comparison, judgment: Judgment, principle: str, weights: Mapping[Source, float]
+) -> float | None:
+    """Return the raw preference without this principle; None if no other contributed."""
+    others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
+    return aggregate_verdicts(comparison, others, weights=weights).raw_preference
+
+
+def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
+    """Return the principle that pulled hardest in a direction; None if none pulled that way.
+
+    Equal pulls go to the id that comes first, so that counts do not depend on any order.
+    """
+    pulls = {name: direction * part for name, part in parts.items() if direction * part > 0.0}
+    return min(pulls, key=lambda name: (-pulls[name], name)) if pulls else None
 
 
 @dataclass(slots=True)
@@ -42,7 +120,7 @@ class Influence:
     """In which the other side would be preferred without it."""
 
     only: int = 0
-    """In which there would be no preference without it: nobody else spoke."""
+    """In which there would be no preference without it: no other principle spoke."""
 
     ties: int = 0
     """In which its opinion was exactly ½."""
@@ -101,71 +179,71 @@ class Explanation:
             "principles": {name: plain_fields(one) for name, one in self.principles.items()},
             "never_mattered": self.never_mattered(),
             "contradictions": [
-                {"principles": list(names), **found.to_json()}
-                for names, found in self.contradictions.items()
-                if found.both
+                {"principles": list(names), **counts.to_json()}
+                for names, counts in self.contradictions.items()
+                if counts.both
             ],
         }
 
 
 def explain_run(run: str | Path | Run) -> Explanation:
-    """Say which principle decided how much of a run, which never mattered, which contradict.
+    """Count what each principle decided in a run, which never mattered, which contradict.
 
     Args:
         run: The run, or its directory; it is only read.
 
     Raises:
-        InputError: There is no such run.
+        InputError: The run was not found.
     """
-    found = run if isinstance(run, Run) else open_run(run)
-    return explain_rows(found.rows(), weights_of(found))
+    opened = run if isinstance(run, Run) else open_run(run)
+    return explain_rows(opened.rows(), weights_of(opened))
 
 
 def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
     """Count what principles did, row by row; memory grows with the principles only."""
-    found = Explanation(
+    explanation = Explanation(
         principles={principle.id: Influence() for principle in weights.constitution.principles}
     )
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
-        found.pairs += len(row.pairs)
+        explanation.pairs += len(row.pairs)
         for judgment in row.judgments:
             own = weights.of(judgment.verdicts, row.prompt.tags)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
-            _count(found, Comparison(first, second), judgment, own, behind)
-    return found
+            _count(explanation, Comparison(first, second), judgment, own, behind)
+    return explanation
 
 
 def _count(
-    found: Explanation,
+    explanation: Explanation,
     comparison: Comparison,
     judgment: Judgment,
     weights: Mapping[tuple[str, str], float],
     pairs: int,
 ) -> None:
-    found.judgments += 1
+    explanation.judgments += 1
     parts = contributions(judgment, weights)
     sides = {name: side(0.5 + part) or 0 for name, part in parts.items()}
     for name, one in sides.items():
-        influence = found.principles.setdefault(name, Influence())
+        influence = explanation.principles.setdefault(name, Influence())
         influence.asked += 1
         influence.ties += one == 0
     for couple in combinations(sorted(sides), 2):
         here, there = (sides[name] for name in couple)
         if here and there:
-            contradiction = found.contradictions.setdefault(couple, Contradiction())
+            contradiction = explanation.contradictions.setdefault(couple, Contradiction())
             contradiction.both += 1
             contradiction.opposed += here != there
     direction = side(judgment.raw_preference)
     if not direction:
-        found.undecided += 1
+        explanation.undecided += 1
         return
     decider = deciding_principle(parts, direction)
     if decider is not None:
-        found.principles[decider].decided += 1
-        found.principles[decider].pairs += pairs
+        explanation.principles[decider].decided += 1
+        explanation.principles[decider].pairs += pairs
     for name in parts:
         left = side(leave_one_out(comparison, judgment, name, weights))
-        found.principles[name].only += left is None
-        found.principles[name].flips += left is not None and left != direction
+        explanation.principles[name].only += left is None
+        explanation.principles[name].flips += left is not None and left != direction

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlaif.auditing.gold import choice_of
 from rlaif.auditing.measuring import Audited, build_judges
-from rlaif.auditing.outcome import choice_of
 from rlaif.auditing.question import Question
 from rlaif.config import load_config
 from rlaif.config.audit import AuditConfig
@@ -25,7 +25,7 @@ from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress, unseen
 
 RULE = "(rule)"
-"""In place of a judge's name: nobody needs to be asked."""
+"""In place of a judge's name: a rule is checked without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class TrialReport:
         if failed:
             raise GateRefused(
                 "\n".join([f"{self.constitution}: principles below {least:g}:", *failed]),
-                hint="mend their words or examples, or choose a judge that can apply them",
+                hint="fix their words or examples, or choose a judge that can apply them",
             )
 
 
@@ -139,7 +139,7 @@ def try_constitution(
         on_progress: Called as examples are judged.
 
     Raises:
-        InputError: The constitution or the file cannot be used, or there is nowhere to write.
+        InputError: The constitution or the file cannot be used, or no folder is given.
         EngineMissing: A judge's model, extra or key is missing.
         KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
@@ -163,7 +163,7 @@ async def atry_constitution(
         settings = load_config(AuditConfig, judge)
         folder = settings.out if out is None else Path(out)
         if folder is None:
-            raise InputError("no folder for the ledger is named", hint="give --out DIR")
+            raise InputError("no folder for the ledger", hint="give --out DIR")
         tested += await _ask(constitution, settings, folder, on_progress or unseen)
     elif constitution.judged():
         untested = tuple(

@@ -4,15 +4,15 @@ Nothing is sampled: the responses are the rows'. Replies come from the old run's
 question is the same, so only what changed is asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.relabel.replay import ReplayOnlyEngine
 from rlaif.config import RunConfig
 from rlaif.constitution import Constitution
-from rlaif.errors import ConfigError
+from rlaif.engines import Capability, Reply, Request
+from rlaif.errors import CallFailed, ConfigError
 from rlaif.pipeline.build import (
     Parts,
     build_manifest,
@@ -29,6 +29,44 @@ from rlaif.runs import Run, RunWriter, done_ids, open_run
 from rlaif.runs.layout import Layout
 from rlaif.sessions.session import Session, judge_role
 from rlaif.sessions.shown import OnProgress
+
+NOT_RECORDED = "not-recorded"
+"""The kind of a call that a `ReplayOnlyEngine` was asked for."""
+
+
+class ReplayOnlyEngine:
+    """An engine that fails every request: replies must come from a ledger.
+
+    Args:
+        identity: Of the engine whose replies the ledger holds; it is part of their keys.
+    """
+
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        self._identity = dict(identity)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The identity that it was given."""
+        return self._identity
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All: every request was possible when it was recorded."""
+        return frozenset(Capability)
+
+    async def ask(self, request: Request) -> Sequence[Reply]:
+        """Refuse.
+
+        Raises:
+            CallFailed: Always.
+        """
+        raise CallFailed(
+            f"the ledger holds no reply to this {type(request).__name__.lower()} request",
+            kind=NOT_RECORDED,
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +101,7 @@ async def rejudge(
         run: The run whose responses are judged.
         constitution: What they are judged by.
         out: The new run.
-        why: What the plan says besides, so that such a run is told from one that sampled.
+        why: What the plan says besides, so that such a run differs from one that sampled.
         notice: What every reader of the new run must know besides the old run's notices.
         replay_only: Ask no judge: what the ledger does not hold is an abstention.
         on_progress: Called about twice a second.

@@ -1,7 +1,7 @@
 """Relabel: a run's responses judged by another constitution, and what that changed.
 
-Only questions that the old run's ledger cannot answer are asked. Every flipped label is laid at the
-door of the principle whose contribution moved most towards the new side.
+Only questions that the old run's ledger cannot answer are asked. Every flipped label is
+attributed to the principle whose contribution moved most towards the new side.
 """
 
 from collections import Counter
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlaif.auditing.principles.influence import OpinionWeights, contributions, side
+from rlaif.auditing.gold import side
+from rlaif.auditing.principles.explain import OpinionWeights, contributions
 from rlaif.auditing.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
 from rlaif.pipeline.build import run_settings
@@ -69,7 +70,7 @@ class Flips:
 
 @dataclass(frozen=True, slots=True)
 class Relabelled:
-    """A new run and how it differs from the old one."""
+    """A new run, and how its labels differ from the old one's."""
 
     rejudged: Rejudged
     flips: Flips
@@ -95,7 +96,7 @@ def relabel(
         on_progress: Called about twice a second.
 
     Raises:
-        InputError: There is no such run or constitution, or the run's judges do not fit it.
+        InputError: The run or the constitution was not found, or the run's judges do not fit it.
         EngineMissing: A judge's model, extra or key is missing.
         EngineUnavailable: A judge's model or server is down; what was asked is kept.
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
@@ -151,7 +152,7 @@ def reparse(run: str | Path, *, out: str | Path, on_progress: OnProgress | None 
         on_progress: Called about twice a second.
 
     Raises:
-        InputError: There is no such run.
+        InputError: The run was not found.
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     return run_sync(lambda: areparse(run, out=out, on_progress=on_progress))

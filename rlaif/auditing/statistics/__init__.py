@@ -1,1 +1,1 @@
-"""Statistics of a judge, pure: outcomes in, figures with intervals out. One subject a file."""
+"""Statistics of a judge, pure: outcomes in, figures with intervals out."""

@@ -22,7 +22,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rlaif.auditing.outcome import Outcome
+from rlaif.auditing.gold import Outcome
 from rlaif.auditing.statistics.figure import Numbers
 from rlaif.evaluation.intervals import CONFIDENCE, Figure
 from rlaif.records import Choice
@@ -91,7 +91,7 @@ def _design(outcomes: Sequence[Outcome]) -> Numbers | None:
         return None
     columns = [[1.0, outcome.doublings, _GOLD[outcome.gold]] for outcome in outcomes]
     design = np.array(columns)
-    # Gold that never varies is told apart from nothing, and is the constant already.
+    # Gold that never varies is collinear with the constant.
     if np.ptp(design[:, 2]) == 0.0:
         design = design[:, :2]
     return design if np.linalg.matrix_rank(design) == design.shape[1] else None

@@ -1,4 +1,4 @@
-"""Ties, abstentions and label mass: where a judge says nothing, and why."""
+"""Ties, abstentions and label mass: where a judge does not choose, and why."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlaif.auditing.outcome import Outcome
-from rlaif.auditing.statistics.accuracy import measure_share
+from rlaif.auditing.gold import Outcome
+from rlaif.auditing.statistics.accuracy import measure_share, share_choosing
 from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
 from rlaif.evaluation.intervals import Figure
 from rlaif.records import Choice
@@ -22,7 +22,7 @@ class Silence(Plain):
     """Share of pairs with a preference of exactly ½, of those with a preference."""
 
     undecided: Figure | None
-    """Share of pairs without any preference, because all that was needed for one abstained."""
+    """Share of pairs without a preference, because the verdicts it needs abstained."""
 
     abstained: Figure | None
     """Share of verdicts (single replies) that abstained."""
@@ -52,16 +52,8 @@ def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:
     verdicts = [(o.cluster, verdict) for o in outcomes for verdict in o.judgment.verdicts]
     reasons = Counter(v.reason for _, v in verdicts if v.choice is Choice.ABSTAIN)
     return Silence(
-        ties=measure_share(
-            [outcome.cluster for outcome in spoken],
-            [float(outcome.choice is Choice.TIE) for outcome in spoken],
-            seed=seed,
-        ),
-        undecided=measure_share(
-            [outcome.cluster for outcome in outcomes],
-            [float(outcome.choice is Choice.ABSTAIN) for outcome in outcomes],
-            seed=seed,
-        ),
+        ties=share_choosing(Choice.TIE, spoken, seed=seed),
+        undecided=share_choosing(Choice.ABSTAIN, outcomes, seed=seed),
         abstained=measure_share(
             [cluster for cluster, _ in verdicts],
             [float(verdict.choice is Choice.ABSTAIN) for _, verdict in verdicts],
@@ -74,14 +66,14 @@ def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:
 
 def measure_mass(outcomes: Sequence[Outcome], *, seed: int) -> Mass | None:
     """Summarise label mass; None for methods that have no labels."""
-    found = [
+    reported = [
         (outcome.cluster, verdict.mass)
         for outcome in outcomes
         for verdict in outcome.judgment.verdicts
         if verdict.mass is not None
     ]
-    masses = [mass for _, mass in found]
-    clusters = [cluster for cluster, _ in found]
+    masses = [mass for _, mass in reported]
+    clusters = [cluster for cluster, _ in reported]
     mean = bootstrap_figure(mean_of(masses), clusters, seed=seed)
     if mean is None:
         return None

@@ -1,26 +1,23 @@
 """The judge methods: a flow each, and the table of all of them."""
 
+from rlaif.config.judge import Contrast, Pairwise, Pointwise, Reward, Rubric, Salmon
 from rlaif.judging.methods import contrast, pairwise, pointwise, reward, rubric, salmon
 from rlaif.judging.methods.flow import Method, Methods
 
 METHODS: Methods = {
-    "contrast": Method(contrast.Contrast, contrast.flow, contrast.TEMPLATE),
+    "contrast": Method(Contrast, contrast.flow, contrast.TEMPLATE),
     "pairwise": Method(
-        pairwise.Pairwise,
+        Pairwise,
         pairwise.flow,
         pairwise.template,
         orders="averaged",
         transforms=pairwise.transforms,
     ),
-    "pointwise": Method(
-        pointwise.Pointwise, pointwise.flow, pointwise.TEMPLATE, factor=pointwise.factor
-    ),
-    "reward": Method(reward.Reward, reward.flow, factor=reward.factor, principle=reward.SPEAKER),
-    "rubric": Method(
-        rubric.Rubric, rubric.flow, rubric.TEMPLATE, factor=rubric.factor, additive=True
-    ),
+    "pointwise": Method(Pointwise, pointwise.flow, pointwise.TEMPLATE, factor=pointwise.factor),
+    "reward": Method(Reward, reward.flow, factor=reward.factor, principle=reward.SPEAKER),
+    "rubric": Method(Rubric, rubric.flow, rubric.TEMPLATE, factor=rubric.factor, additive=True),
     "salmon": Method(
-        salmon.Salmon,
+        Salmon,
         salmon.flow,
         salmon.TEMPLATE,
         orders="agreeing",

@@ -15,27 +15,14 @@ every comparison it takes part in.
 """
 
 import math
-from dataclasses import dataclass
 
+from rlaif.config.judge import Contrast
 from rlaif.engines import Reply, Score
 from rlaif.errors import TemplateError
 from rlaif.judging.methods.flow import Flow, Outcome, Question
 from rlaif.judging.position import cut
 
 TEMPLATE = "judge/contrast"
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """How summed log-probability differences become log-odds."""
-
-    scale: float = 0.2
-    clamp: float = 40.0
-    """Nats, or nats per token with ``per_token``."""
-
-    per_token: bool = False
-    """Divide each log-probability by its tokens, so that length alone cannot decide. R is then
-    small: a larger ``scale`` is needed."""
 
 
 def flow(question: Question[Contrast]) -> Flow:

@@ -7,29 +7,35 @@ samples of one verdict are one yield of a request with several seeds.
 
 `rlaif.judging.judge` asks what flows yield; the table of all methods is
 `rlaif.judging.methods.METHODS`.
+
+No method says by hand what its engine must do or what it costs: both follow from a rehearsal, a run
+of its flow with stand-in replies before anything is asked. Words stand in for rendered templates,
+so that a rehearsal depends on no prompt.
 """
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from rlaif.constitution import Principle
-from rlaif.engines import Capability, Label, Reply, Request
+from rlaif.engines import Capability, Generate, Label, Reply, Request, Score
+from rlaif.judging.protocol import Cost, Needs
 from rlaif.judging.transforms import Transform
-from rlaif.records import Choice, Message, Order, Prompt, Response
+from rlaif.records import Choice, Comparison, Message, Order, Prompt, Response
 from rlaif.templates import Template
 
 S = TypeVar("S")
 
 
 class Question(NamedTuple, Generic[S]):
-    """What a flow is asked: which of two responses is better under one principle."""
+    """What a flow decides: which of two responses is better under one principle."""
 
     prompt: Prompt
     principle: Principle
     order: Order
     a: Response
-    """The response shown first; where there is no order, the comparison's first."""
+    """The response shown first; for methods without order, the comparison's first."""
 
     b: Response
     settings: S
@@ -43,11 +49,11 @@ class Question(NamedTuple, Generic[S]):
     """What the engine can do, for flows that ask better where they can; none in a rehearsal."""
 
     rehearsed: bool = False
-    """Whether nobody is asked; see `rlaif.judging.methods.rehearsal`."""
+    """Whether replies are stand-ins; see `rehearse`."""
 
     @property
     def responses(self) -> tuple[Response, Response]:
-        """Both, as shown."""
+        """Both responses, in the order shown."""
         return self.a, self.b
 
     def render(self, **values: Any) -> tuple[Message, ...]:
@@ -69,7 +75,7 @@ class Question(NamedTuple, Generic[S]):
 
 
 class Outcome(NamedTuple):
-    """What a flow makes of its replies; the judge adds whose verdict it is and on what.
+    """What a flow concludes from its replies; the judge makes it a `Verdict`.
 
     With neither a choice nor a number the judge abstains, for the reason given here; where none is
     given, for what the replies lack: a call failed, was refused, or could not be read.
@@ -80,7 +86,7 @@ class Outcome(NamedTuple):
     them of the difference."""
 
     choice: Choice | None = None
-    """Where words decide and there is no number."""
+    """For verdicts read from words, which have no log-odds."""
 
     scores: tuple[float, float] | None = None
     """The responses' own scores, for methods that score each by itself."""
@@ -90,7 +96,7 @@ class Outcome(NamedTuple):
 
     reason: str = ""
     raw: str = ""
-    """The judge's words, where they belong on record."""
+    """The judge's words, to be kept on record."""
 
     @property
     def silent(self) -> bool:
@@ -109,7 +115,7 @@ def _no_transforms(_: Any, __: str) -> tuple[Transform, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[S]):
-    """One row of the table of methods: all that is known about one besides what its flow does."""
+    """One row of the table of methods: everything about one besides what its flow does."""
 
     settings: type[S]
     """A frozen record with a default for each of its fields."""
@@ -134,7 +140,7 @@ class Method(Generic[S]):
     """Whether its principles are parts of one opinion: averaged in log-odds, before the pool."""
 
     principle: Principle | None = None
-    """For a method that reads no principle: the name under which it speaks once for all."""
+    """For a method that reads no principle: stands for all of them, in one verdict."""
 
     stand_in: str = "A"
     """Text that its flow can read, for a rehearsal of methods that ask for text."""
@@ -149,3 +155,118 @@ def label_request(messages: Sequence[Message], labels: tuple[str, ...]) -> Label
 
 
 Methods = Mapping[str, Method[Any]]
+
+
+PROMPT = Prompt.build("A question.", id="rehearsal")
+PRINCIPLE = Principle(
+    id="rehearsal",
+    statement="A principle.",
+    opposite="Its opposite.",
+    comparison="Which response keeps to the principle?",
+)
+_ONE, _OTHER = (Response.build(PROMPT.id, text, index=at) for at, text in enumerate(("I", "II")))
+TWO = Comparison(_ONE, _OTHER)
+TWICE = Comparison(_ONE, _ONE)
+
+_LABELS = frozenset({Capability.LABEL_LOGPROBS, Capability.TOP_LOGPROBS})
+
+
+def rehearse(start: Callable[[], Sequence[Flow]], *, text: str) -> tuple[list[Request], Capability]:
+    """Run flows to their end and return what they asked for, and what they read of a `Score`.
+
+    An engine scores a reply by its log-probability or as a reward model does; the flow needs the
+    kind with which it comes to a verdict.
+
+    Args:
+        start: Gives fresh flows.
+        text: The reply to a request for text.
+
+    Raises:
+        ValueError: With no kind of reply there is a verdict, so that more might have been asked.
+    """
+    for scored_by in (Capability.SCORE, Capability.REWARD):
+        requests: list[Request] = []
+        if all([not _run(flow, requests, text, scored_by).silent for flow in start()]):  # noqa: C419 - each is run
+            return requests, scored_by
+    raise ValueError(
+        f"the flow came to no verdict in rehearsal (the replies were {text!r}, even labels and "
+        "finite scores): give its method a stand_in that it can read"
+    )
+
+
+def needs_of(requests: Sequence[Request], scored_by: Capability) -> Needs:
+    """Return what an engine must be able to do to answer these requests."""
+    needs = [
+        (any(isinstance(one, Label) for one in requests), _LABELS),
+        (any(isinstance(one, Score) for one in requests), frozenset({scored_by})),
+        (any(isinstance(one, Generate) for one in requests), frozenset({Capability.GENERATE})),
+        (any(_structured(one) for one in requests), frozenset({Capability.STRUCTURED})),
+        (any(_started(one) for one in requests), frozenset({Capability.PREFILL})),
+    ]
+    return tuple(need for needed, need in needs if needed)
+
+
+def cost_of(
+    about_two: Sequence[Request], about_one: Sequence[Request], *, every_principle: bool
+) -> Cost:
+    """Return how many calls these requests are; what is asked twice is one call.
+
+    Args:
+        about_two: What is asked about two responses under one principle.
+        about_one: What is asked when both are the same response; empty for methods that show both.
+        every_principle: As in `Cost`.
+    """
+    pair, single = _distinct(about_two), _distinct(about_one)
+    alone = bool(single) and len(pair) == 2 * len(single)
+    counted = single if alone else pair
+    return Cost(
+        "response" if alone else "comparison",
+        labels=sum(isinstance(one, Label) for one in counted),
+        texts=sum(len(one.seeds) for one in counted if isinstance(one, Generate)),
+        scores=sum(isinstance(one, Score) for one in counted),
+        every_principle=every_principle,
+    )
+
+
+def _run(flow: Flow, requests: list[Request], text: str, scored_by: Capability) -> Outcome:
+    try:
+        batch = next(flow)
+        while True:
+            requests.extend(batch)
+            batch = flow.send(
+                [reply for request in batch for reply in _replies(request, text, scored_by)]
+            )
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+def _replies(request: Request, text: str, scored_by: Capability) -> list[Reply]:
+    match request:
+        case Label():
+            share = -math.log(len(request.labels))
+            return [Reply(label_logprobs=(share,) * len(request.labels))]
+        case Score():
+            if scored_by is Capability.REWARD:
+                return [Reply(score=0.0)]
+            return [Reply(logprob=-1.0, scored_tokens=1)]
+        case Generate():
+            return [Reply(text=request.choices[0] if request.choices else text)] * len(
+                request.seeds
+            )
+
+
+def _structured(request: Request) -> bool:
+    return isinstance(request, Generate) and bool(request.choices or request.schema)
+
+
+def _started(request: Request) -> bool:
+    return not isinstance(request, Score) and bool(request.stub)
+
+
+def _distinct(requests: Sequence[Request]) -> list[Request]:
+    kept: list[Request] = []
+    for request in requests:
+        if request not in kept:
+            kept.append(request)
+    return kept

@@ -20,10 +20,10 @@ one generation more.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from rlaif.config.judge import Pairwise
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Generate, Reply, Sampling
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
@@ -43,28 +43,8 @@ REASONING_TEMPLATE = "judge/pairwise_cot"
 LABELS = ("A", "B")
 
 
-@dataclass(frozen=True, slots=True)
-class Pairwise:
-    """How a pairwise judge is asked."""
-
-    exemplars: int = 0
-    """At most this many of the principle's examples are shown."""
-
-    chain_of_thought: bool = False
-    words: bool = False
-    clamp: float = 0.4
-    """Labels made with chain of thought stay within [clamp, 1 − clamp]; 0 turns it off. Labels
-    made without it are never clamped."""
-
-    max_tokens: int = 512
-    """Of the reasoning, or of a reply in words."""
-
-    temperature: float = 0.0
-    """Of the reasoning; words are always the likeliest ones."""
-
-
 def flow(question: Question[Pairwise]) -> Flow:
-    """Ask for A or B, after reasoning where it is wanted."""
+    """Ask for A or B, after reasoning if the settings say so."""
     settings = question.settings
     values, said = show_both(question), []
     if settings.exemplars:
@@ -94,7 +74,7 @@ def ask_letter(question: Question[Any]) -> Flow:
 
 
 def show_both(question: Question[Any]) -> dict[str, Any]:
-    """What templates that show two responses are given."""
+    """Return the values for templates that show two responses."""
     principle = question.principle
     return {
         "statement": principle.statement,
@@ -109,15 +89,13 @@ def show_both(question: Question[Any]) -> dict[str, Any]:
 
 
 def template(settings: Pairwise) -> str:
-    """Reasoning has a template of its own."""
+    """Return the name of the template, another one where the judge reasons first."""
     return REASONING_TEMPLATE if settings.chain_of_thought else TEMPLATE
 
 
 def transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
-    """The clamp of chain of thought; nothing without it."""
-    if not settings.chain_of_thought or settings.clamp == 0.0:
-        return ()
-    return (Clamp(settings.clamp),)
+    """Return the clamp of chain of thought; nothing without it."""
+    return (Clamp(settings.kept_within),) if settings.kept_within else ()
 
 
 def choose_exemplars(
@@ -134,8 +112,8 @@ def choose_exemplars(
     shown = tuple(islice(others, count))
     if not shown:
         return ()
-    told = [[e.prompt, e.better, e.worse] for e in shown]
-    starts_with_a = content_uniform(0, "exemplars", told) < 0.5
+    key = [[e.prompt, e.better, e.worse] for e in shown]
+    starts_with_a = content_uniform(0, "exemplars", key) < 0.5
     return tuple(
         {"prompt": e.prompt, "a": e.better, "b": e.worse, "choice": "A"}
         if (at % 2 == 0) == starts_with_a

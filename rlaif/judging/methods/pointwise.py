@@ -1,4 +1,4 @@
-"""Pointwise judging: each response gets a score of its own, and the difference is the preference.
+"""Pointwise judging: each response gets its own score, and the difference is the preference.
 
 Direct RLAIF (Lee et al. 2023, arXiv 2309.00267): the judge gives a score, and its
 expected value over the label probabilities is rescaled,
@@ -12,8 +12,7 @@ makes one point of nine worth log-odds of 1.
 Cost: one next-token call per response and principle, the same call in every comparison.
 """
 
-from dataclasses import dataclass
-
+from rlaif.config.judge import Pointwise
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.reading import read_expected, read_together
 from rlaif.records.tool_use import spoken
@@ -22,14 +21,6 @@ TEMPLATE = "judge/pointwise"
 LABELS = tuple("123456789")
 _MIDDLE = (1 + len(LABELS)) / 2
 _REACH = (len(LABELS) - 1) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Pointwise:
-    """How two scores become log-odds."""
-
-    scale: float = 4.0
-    """Log-odds per unit of score, > 0. Scores are in [−1, 1]."""
 
 
 def flow(question: Question[Pointwise]) -> Flow:
@@ -53,7 +44,7 @@ def flow(question: Question[Pointwise]) -> Flow:
 
 
 def factor(settings: Pointwise, _: str) -> float:
-    """Log-odds per unit of score."""
+    """Return log-odds per unit of score."""
     return settings.scale
 
 

@@ -6,14 +6,13 @@ and everyone since) gives scores r with P(a better than b) = σ(r_a − r_b), so
     logit = scale · (r_a − r_b)
 
 with a ``scale`` of 1; another one is a temperature for a model that is too sure. It reads no
-principle: what it was trained on speaks, so there is one verdict for each comparison, under a name
-of its own, which weighs as much as all drawn principles together.
+principle: what it was trained on speaks, so there is one verdict for each comparison, under its
+own name, which weighs as much as all drawn principles together.
 
 Cost: one score per response, whatever the principles.
 """
 
-from dataclasses import dataclass
-
+from rlaif.config.judge import Reward
 from rlaif.constitution import Principle
 from rlaif.engines import Score
 from rlaif.judging.methods.flow import Flow, Outcome, Question
@@ -22,14 +21,6 @@ REWARD_PRINCIPLE = "reward-model"
 """What its verdicts name in place of a principle's id."""
 
 SPEAKER = Principle(id=REWARD_PRINCIPLE, statement="What the reward model was trained on.")
-
-
-@dataclass(frozen=True, slots=True)
-class Reward:
-    """How two scores become log-odds."""
-
-    scale: float = 1.0
-    """Log-odds per unit of score, > 0."""
 
 
 def flow(question: Question[Reward]) -> Flow:
@@ -44,5 +35,5 @@ def flow(question: Question[Reward]) -> Flow:
 
 
 def factor(settings: Reward, _: str) -> float:
-    """Log-odds per unit of score."""
+    """Return log-odds per unit of score."""
     return settings.scale

@@ -18,13 +18,13 @@ Cost: two next-token calls per response and principle (one with a single polarit
 in every comparison; all questions about a response share their prefix.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from rlaif.config.judge import Rubric
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
 from rlaif.judging.position import sigmoid, split_orders
 from rlaif.judging.reading import read_labels, read_together
@@ -32,18 +32,6 @@ from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/rubric"
 LABELS = ("Yes", "No")
-
-
-@dataclass(frozen=True, slots=True)
-class Rubric:
-    """How answers become log-odds."""
-
-    scale: float = 4.0
-    """Log-odds per unit of φ, > 0."""
-
-    both_polarities: bool = True
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """Principle id to w, of any sign; 1 where none is given."""
 
 
 def flow(question: Question[Rubric]) -> Flow:
@@ -84,7 +72,7 @@ def proposition(logits: Sequence[float]) -> float:
 
 
 def factor(settings: Rubric, principle: str) -> float:
-    """Log-odds per unit of φ, with the principle's weight."""
+    """Return log-odds per unit of φ, times the principle's weight."""
     return settings.scale * settings.weights.get(principle, 1.0)
 
 
@@ -103,7 +91,7 @@ def fit_rubric_weights(
     steps: int = 1000,
     decay: float = 0.01,
 ) -> Floats:
-    """Fitting the weights of a rubric to responses whose order of quality is known.
+    """Fit the weights of a rubric to responses whose order of quality is known.
 
     Rule-based rewards (Mu et al. 2024, arXiv 2411.01111): responses of known classes (ideal,
     acceptable, unacceptable, …) are written on purpose; any of a better class must score above
@@ -115,8 +103,6 @@ def fit_rubric_weights(
 
     Shapes: N responses, K propositions, M pairs.
 
-    Return the weight of each proposition, of either sign.
-
     Args:
         features_NK: φ of every response and proposition, in [0, 1].
         ranks: Class of every response; smaller is better.
@@ -125,6 +111,9 @@ def fit_rubric_weights(
         rate: Learning rate of AdamW.
         steps: Of full-batch AdamW.
         decay: Weight decay of AdamW.
+
+    Returns:
+        The weight of each proposition, of either sign.
 
     Raises:
         ValueError: Numbers of responses differ, or no prompt has two classes.
@@ -159,6 +148,6 @@ def _ordered_pairs(
         if ranks[better] < ranks[worse] and prompts[better] == prompts[worse]
     ]
     if not pairs:
-        raise ValueError("no prompt has responses of two classes, so there is nothing to fit")
+        raise ValueError("nothing to fit: no prompt has responses of two classes")
     indices = np.array(pairs, dtype=np.int64)
     return indices[:, 0], indices[:, 1]

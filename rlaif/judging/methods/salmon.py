@@ -19,9 +19,9 @@ variances are given (see `measure_variances`), because a run must not depend on 
 Cost: two next-token calls per comparison and principle.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
+from rlaif.config.judge import Salmon
 from rlaif.judging.methods.flow import Flow, Question
 from rlaif.judging.methods.pairwise import ask_letter
 from rlaif.judging.position import split_agreeing
@@ -31,21 +31,13 @@ from rlaif.records import Judgment, Order
 TEMPLATE = "judge/salmon"
 
 
-@dataclass(frozen=True, slots=True)
-class Salmon:
-    """What principles are divided by."""
-
-    variances: Mapping[str, float] = field(default_factory=dict)
-    """Principle id to the variance of its log-odds, > 0; 1 where none is given."""
-
-
 def flow(question: Question[Salmon]) -> Flow:
     """Ask for A or B along one principle."""
     return (yield from ask_letter(question))
 
 
 def transforms(settings: Salmon, principle: str) -> tuple[Transform, ...]:
-    """Division by the principle's variance, where one is given."""
+    """Return the division by the principle's variance, if one is given."""
     variance = settings.variances.get(principle)
     return () if variance is None else (Temperature(variance),)
 

@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.auditing.gold import read_gold
+from rlaif.auditing.gold import read_gold, side
 from rlaif.auditing.principles.annotated_pairs import (
     export_annotated_pairs,
     principles_from_votes,
     read_annotated_pairs,
 )
-from rlaif.auditing.principles.explain import explain_rows
-from rlaif.auditing.principles.influence import (
+from rlaif.auditing.principles.explain import (
     OpinionWeights,
     contributions,
     deciding_principle,
-    side,
+    explain_rows,
 )
 from rlaif.config.judge import JudgeConfig
 from rlaif.constitution import Constitution, Principle, Rule
@@ -109,7 +108,7 @@ def test_agreeing_principles_do_not_contradict_and_neither_flips() -> None:
     assert found.principles["true"].decided == 1
 
 
-def test_a_judgment_without_preference_is_decided_by_nobody() -> None:
+def test_a_judgment_without_preference_is_decided_by_no_principle() -> None:
     mute = judged(verdict(Order.NONE, None, principle="kind", reason="refused"))
     found = explain_rows([row(mute, paired=False)], WEIGHTS)
     assert found.undecided == 1

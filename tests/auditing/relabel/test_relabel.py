@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.auditing.principles.influence import OpinionWeights
+from rlaif.auditing.principles.explain import OpinionWeights
 from rlaif.auditing.relabel.relabel import compare_labels, relabel, reparse
 from rlaif.constitution import load_constitution
 from rlaif.errors import ConfigError, InputError
@@ -71,7 +71,7 @@ def test_relabelling_with_all_principles_asks_twice_per_pair(tmp_path: Path) -> 
     assert set(done.flips.causes) <= {first}
 
 
-def test_relabelling_again_goes_on_and_asks_nothing(tmp_path: Path) -> None:
+def test_relabelling_again_resumes_and_asks_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     path = str(write_constitution(tmp_path / "new.yaml", reworded("hhh", EDITED)))
     relabel(run.path, constitution=path, out=tmp_path / "new")

@@ -31,7 +31,7 @@ def judge(engine: FakeEngine, **settings: object) -> Judge:
         method="pairwise",
         engine=engine,
         templates=TemplateSet.open(),
-        settings=Pairwise(chain_of_thought=True, **settings),  # type: ignore[arg-type]
+        settings=Pairwise(chain_of_thought=True, **settings),
     )
 
 
@@ -131,7 +131,7 @@ def in_words(engine: FakeEngine, **settings: object) -> Judge:
         method="pairwise",
         engine=engine,
         templates=TemplateSet.open(),
-        settings=Pairwise(words=True, **settings),  # type: ignore[arg-type]
+        settings=Pairwise(words=True, **settings),
     )
 
 

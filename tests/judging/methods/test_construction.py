@@ -18,5 +18,5 @@ async def test_what_was_sampled_under_the_principle_is_better() -> None:
 
 
 async def test_other_responses_have_no_label_by_construction() -> None:
-    with pytest.raises(ValueError, match="no couple of a contrast"):
+    with pytest.raises(ValueError, match="not the two sides of a contrast"):
         await ConstructionJudge().judge(PROMPT, COMPARISON, [KIND])

@@ -141,7 +141,7 @@ async def test_a_failed_call_abstains_and_the_other_order_is_kept() -> None:
     assert ba.choice is Choice.B
 
 
-async def test_a_dead_server_is_told_as_itself() -> None:
+async def test_a_dead_server_is_reported_as_itself() -> None:
     def die(request: Request) -> Reply:
         raise EngineUnavailable("gone")
 
