@@ -96,7 +96,7 @@ def self_repetition(text: str, n: int = _SHARED_N) -> float | None:
 def measure_diversity(groups: Sequence[Group]) -> list[Measured]:
     """Return distinct-1, -2 and -3, duplicates, self-repetition and what prompts have in common.
 
-    Responses too short to hold an n-gram are unscored for it; an empty response is no duplicate.
+    Responses too short to hold an n-gram are unscored for it; an empty response is not a duplicate.
     """
     return [
         *(per_group(DISTINCT[n], groups, _distinct_of(n)) for n in (1, 2, 3)),

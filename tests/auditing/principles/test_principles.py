@@ -55,14 +55,14 @@ def write_judges(tmp_path: Path, model: str, **options: float) -> Path:
 def test_every_principle_gets_the_share_of_examples_the_judge_gets_right(
     tmp_path: Path, constitution: str
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     report = try_constitution(
         constitution,
         judge=write_judges(tmp_path, "judge-longer"),
         out=None,
-        on_progress=lambda *one: told.append(one),
+        on_progress=lambda *one: reported.append(one),
     )
-    assert told == [("examples by j", done, 3) for done in (1, 2, 3)]
+    assert reported == [("examples by j", done, 3) for done in (1, 2, 3)]
     accuracy = {one.principle: (one.judge, one.accuracy) for one in report.tested}
     assert accuracy == {"thorough": ("j", 1.0), "curt": ("j", 0.5), "brief": (RULE, 0.75)}
     assert report.untested == ("bare",)

@@ -50,7 +50,7 @@ def test_a_relabelled_run_has_the_same_responses_and_says_whose(tmp_path: Path) 
         run.path,
         constitution="honest",
         out=tmp_path / "new",
-        on_progress=lambda *told: seen.append(told),
+        on_progress=lambda *counts: seen.append(counts),
     ).rejudged
     assert seen[-1] == ("rows judged anew", done.rows, done.rows)
     assert seen == sorted(seen)
