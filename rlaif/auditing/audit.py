@@ -22,7 +22,7 @@ from rlaif.auditing.statistics.accuracy import measure_longer
 from rlaif.auditing.statistics.agreement import measure_alpha
 from rlaif.auditing.statistics.consistency import measure_stability
 from rlaif.config import load_config
-from rlaif.config.audit import PANEL, AuditConfig
+from rlaif.config.evaluate import PANEL, AuditConfig
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
@@ -52,7 +52,7 @@ def audit(
     in the ledger of ``out``; repeating an audit, also after a stop, asks only what is missing.
 
     Args:
-        config: The audit file, or the same as a mapping; see `rlaif.config.audit.AuditConfig`.
+        config: The audit file, or the same as a mapping; see `rlaif.config.evaluate.AuditConfig`.
         gold: Gold files.
         limit: At most this many pairs of each, drawn by content.
         out: The folder to write; else ``out`` of the file.

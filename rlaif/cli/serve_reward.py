@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from rlaif.config import load_config, parse_overrides
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.errors import EngineMissing, InputError
 
 

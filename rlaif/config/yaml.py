@@ -1,7 +1,7 @@
-"""YAML with positions: plain data, and where in the file each part of it stands.
+"""YAML with positions: plain data, and line and column of each part of it.
 
-YAML 1.2 (``no`` is text, not false) with merge keys (``<<``), safe tags only, duplicate keys are
-errors. One reader for settings and constitutions, so that every message can say file:line:column.
+YAML 1.2 (``no`` is text, not false) with merge keys (``<<``) and safe tags only; duplicate keys are
+errors. Settings and constitutions are read here, so that every message can say file:line:column.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Place = tuple[str | int, ...]
 """A path into the data, such as ("judges", 0, "model")."""
 
 _MERGE = "tag:yaml.org,2002:merge"
-_MOST_NODES = 200_000  # aliases can blow a small file up; no honest file comes near this
+_MOST_NODES = 200_000  # aliases can blow up a small file; real files stay far below this
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Document:
 
 
 def read_text(path: Path, error: Callable[..., InputError]) -> str:
-    """Read a UTF-8 text file; ``error`` is raised with one clear line when that fails."""
+    """Read a UTF-8 text file; ``error`` is the class to raise when that fails."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -64,16 +64,16 @@ def load_yaml(path: Path, error: Callable[..., InputError]) -> Document:
 
     Args:
         path: The file.
-        error: The class to raise; it gets the message and a ``hint``.
+        error: The class to raise, with the message and a ``hint``.
 
     Raises:
-        InputError: The given class: unreadable, empty, malformed, several documents, unknown tag.
+        InputError: As ``error``: unreadable, empty, malformed, several documents, unknown tag.
     """
     return parse_yaml(read_text(path, error), path, error)
 
 
 def parse_yaml(text: str, path: Path, error: Callable[..., InputError]) -> Document:
-    """The same for text that is here already; ``path`` stands in messages."""
+    """The same for text; ``path`` is its name in messages."""
     yaml = YAML(typ="safe", pure=True)
     try:
         nodes = [node for node in yaml.compose_all(text) if node is not None]
@@ -96,7 +96,7 @@ def parse_yaml(text: str, path: Path, error: Callable[..., InputError]) -> Docum
 
 
 class _Builder:
-    """Turns nodes into plain data and notes positions."""
+    """Turns nodes into plain data and records positions."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Builder:
         return data
 
     def _pairs(self, node: MappingNode) -> list[tuple[str, Node, Node]]:
-        """The keys of a mapping, then those it merges (``<<``) and does not give itself."""
+        """Return the keys of a mapping, then those it merges (``<<``) without overriding them."""
         own: dict[str, tuple[str, Node, Node]] = {}
         merged: list[Node] = []
         merge_key: Node | None = None

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.errors import EngineUnavailable, RlaifError
 from rlaif.serving.requests import BadRequest, Question, read_openrlhf, read_plain, read_verl
 from rlaif.serving.scorer import OpenedScorer
