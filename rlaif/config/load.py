@@ -1,16 +1,21 @@
 """From YAML to settings: ``--set`` overrides, relative paths, and errors with key and place."""
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from rlaif.config.explain import explain_all, nearest as nearest, spelled
-from rlaif.config.yaml import Document, Place, load_yaml, parse_yaml
+from rlaif.config.yaml import (
+    Document,
+    FromCommandLine,
+    apply_overrides,
+    load_yaml,
+    parse_overrides as parse_overrides,
+)
 from rlaif.errors import ConfigError
 
 
@@ -40,13 +45,6 @@ class Settings(BaseModel):
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 PartT = TypeVar("PartT", bound=Settings)
-
-
-class FromCommandLine(str):
-    """Text given with ``--set``: relative paths in it start at the working directory."""
-
-    __slots__ = ()
-
 
 SHIPPED_MODELS = ("smollm2-135m-instruct",)
 """Names of bundled models: the same weights everywhere, even beside a folder of that name."""
@@ -196,106 +194,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
     return value
-
-
-def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` texts.
-
-    Values that are valid JSON are read as JSON, lists and mappings such as ``[a, b]`` and
-    ``{a: 1}`` as YAML, anything else as text.
-
-    Raises:
-        ConfigError: A text has no ``=`` or no key.
-    """
-    overrides: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r}: expected key=value")
-        overrides[key.strip()] = _value_of(value)
-    return overrides
-
-
-def apply_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[Place, str]:
-    """Change settings in place.
-
-    Args:
-        data: Plain settings.
-        overrides: Dotted keys to values.
-
-    Returns:
-        The places that were changed, and their keys as given.
-
-    Raises:
-        ConfigError: A key leads into a value without parts, or past the end of a list.
-    """
-    return {
-        _override(data, dotted, _mark_strings(value)): dotted for dotted, value in overrides.items()
-    }
-
-
-def _value_of(text: str) -> Any:
-    try:
-        # Not orjson, which turns integers beyond 64 bits into floats.
-        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
-        json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except (ValueError, RecursionError):
-        pass
-    if f"{text[:1]}{text[-1:]}" not in ("[]", "{}"):
-        return text
-    try:
-        return parse_yaml(text, Path("--set"), ConfigError).data
-    except ConfigError:  # such as a pattern of file names
-        return text
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"JSON has no {name}")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("a key is given twice")
-    return data
-
-
-def _mark_strings(value: Any) -> Any:
-    if isinstance(value, str):
-        return FromCommandLine(value)
-    if isinstance(value, dict):
-        return {key: _mark_strings(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mark_strings(item) for item in value]
-    return value
-
-
-def _override(data: dict[str, Any], dotted: str, value: Any) -> Place:
-    *parents, last = dotted.split(".")
-    target: Any = data
-    place: list[str | int] = []
-    for step, name in enumerate(parents):
-        where = ".".join(parents[: step + 1])
-        if isinstance(target, list):
-            index = _index(target, name, dotted, where)
-            place.append(index)
-            target = target[index]
-        else:
-            place.append(name)
-            if target.get(name) is None:
-                target[name] = {}
-            target = target[name]
-        if not isinstance(target, dict | list):
-            raise ConfigError(f"--set {dotted}: {where} is {target!r:.40}, which has no parts")
-    key = _index(target, last, dotted, dotted) if isinstance(target, list) else last
-    target[key] = value
-    return (*place, key)
-
-
-def _index(items: list[Any], name: str, dotted: str, where: str) -> int:
-    if not name.isdecimal() or int(name) >= len(items):
-        raise ConfigError(
-            f"--set {dotted}: {where} is not one of the {len(items)} items of that list (from 0)"
-        )
-    return int(name)

@@ -16,7 +16,7 @@ import orjson
 from rlaif.evaluation.compare import Evaluation
 from rlaif.evaluation.render import render_markdown
 from rlaif.evaluation.scorecard import write_scorecard, write_whole
-from rlaif.runs.text import mend_json
+from rlaif.runs.text import fix_json
 
 SCORECARD = "scorecard.json"
 RESPONSES = "responses.jsonl"
@@ -44,7 +44,7 @@ def write_results(evaluation: Evaluation, folder: Path) -> None:
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(orjson.dumps(mend_json(row)) + b"\n" for row in rows)
+    return b"".join(orjson.dumps(fix_json(row)) + b"\n" for row in rows)
 
 
 def _responses(evaluation: Evaluation) -> Iterator[dict[str, Any]]:

@@ -157,7 +157,7 @@ def test_a_file_of_the_user_is_not_overwritten(config: dict[str, Any]) -> None:
     out.mkdir()
     (out / "report.md").write_text("mine", encoding="utf-8")
     for again in (False, True):
-        with pytest.raises(InputError, match=r"holds report\.md but no ledger"):
+        with pytest.raises(InputError, match=r"contains report\.md but no ledger"):
             evaluate(config, again=again)
     assert {path.name: path.read_text() for path in out.iterdir()} == {"report.md": "mine"}
 
