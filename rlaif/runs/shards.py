@@ -92,10 +92,10 @@ def read_rows(directory: Path, parts: Sequence[str] | None = None) -> Iterator[R
         RunMismatch: A shard was written by a newer version.
     """
     columns = None if parts is None else ["prompt", *parts]
-    absent = dict.fromkeys(ROW_SCHEMA.names, ())
+    empty = dict.fromkeys(ROW_SCHEMA.names, ())
     for batch in read_batches(directory, columns):
         for fields in batch.to_pylist():
-            yield row_from_dict(absent | fields)
+            yield row_from_dict(empty | fields)
 
 
 def read_batches(directory: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
