@@ -21,7 +21,7 @@ from rlaif.auditing.statistics.accuracy import measure_alpha, measure_longer
 from rlaif.auditing.statistics.consistency import measure_stability
 from rlaif.auditing.statistics.reliability import fit_calibration
 from rlaif.config import load_config
-from rlaif.config.audit import PANEL, AuditConfig
+from rlaif.config.evaluate import PANEL, AuditConfig
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
@@ -51,7 +51,7 @@ def audit(
     in the ledger of ``out``; repeating an audit, also after a stop, asks only what is missing.
 
     Args:
-        config: The audit file, or the same as a mapping; see `rlaif.config.audit.AuditConfig`.
+        config: The audit file, or the same as a mapping; see `rlaif.config.evaluate.AuditConfig`.
         gold: Gold files.
         limit: At most this many pairs of each, drawn by content.
         out: The folder to write; else ``out`` of the file.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
-from rlaif.runs.text import mend_json, safe_json, safe_text
+from rlaif.runs.text import fix_json, safe_json, safe_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ def say(text: str, *, file: TextIO | None = None) -> None:
 
 def print_json(value: Any, *, option: int = 0) -> None:
     """Print one JSON object on a line of stdout; control characters in it are JSON escapes."""
-    data = safe_json(orjson.dumps(mend_json(value), option=option))
+    data = safe_json(orjson.dumps(fix_json(value), option=option))
     sys.stdout.flush()
     sys.stdout.buffer.write(data + b"\n")
     sys.stdout.buffer.flush()

@@ -9,7 +9,7 @@ import typer
 
 from rlaif.cli.output import print, print_json
 from rlaif.config import load_config, parse_overrides
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.errors import EngineMissing, InputError
 
 

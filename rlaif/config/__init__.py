@@ -1,4 +1,4 @@
-"""Settings: YAML to frozen, checked values. Nothing below the command line keeps one around."""
+"""Settings: from YAML to frozen, validated values."""
 
 from rlaif.config.load import FilePath, NameOrPath, Settings, load_config, nearest, parse_overrides
 from rlaif.config.run import RunConfig

@@ -1,20 +1,64 @@
-"""Schema of the evaluation file read by `rlaif evaluate eval.yaml`."""
+"""Schemas of the files that measure: `rlaif audit`, `rlaif evaluate`, `rlaif loop`."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig, check_reading
+from rlaif.config.judge import JudgeConfig, check_names, check_reading
 from rlaif.config.load import FilePath, NameOrFile, Settings, ShortName
-from rlaif.config.run import (
-    EngineConfig,
-    PrinciplesConfig,
-    PromptsConfig,
-    SamplingConfig,
-)
+from rlaif.config.run import EngineConfig, PrinciplesConfig, PromptsConfig, SamplingConfig
+
+PANEL = "panel"
+"""The name under which results of all judges together are reported."""
 
 BASELINE = "baseline"
-"""In place of a model's name: whichever model is the baseline."""
+"""In place of a model's name: the model that is the baseline."""
+
+
+class AuditConfig(Settings):
+    """The file of `rlaif audit`: which judges are audited, and with which questions."""
+
+    judges: tuple[JudgeConfig, ...] = Field(min_length=1)
+    constitution: NameOrFile | None = Field(
+        None, description="A file, or the name of a shipped constitution; its rules play no part."
+    )
+    principle: str | None = Field(
+        None, description="In place of a constitution: one statement that responses should follow."
+    )
+    principles: PrinciplesConfig = Field(
+        PrinciplesConfig(choose="all"),
+        description="How many principles of the constitution speak about each pair.",
+    )
+    templates: FilePath | None = Field(
+        None, description="A folder whose files override shipped templates one by one."
+    )
+    seed: int = Field(0, ge=0)
+    orders: Literal["both", "one"] = "both"
+    min_mass: float = Field(
+        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
+    )
+    repeats: int = Field(
+        3, ge=1, description="How often a sampling judge gets the same question; 1 turns it off."
+    )
+    repeat_pairs: int = Field(20, ge=1, description="Pairs of each gold set that are repeated.")
+    reuse: tuple[FilePath, ...] = Field(
+        (), description="Run or audit folders whose ledgers answer first, at no cost."
+    )
+    concurrency: int = Field(16, ge=1, description="Pairs in flight at once.")
+    out: FilePath | None = Field(None, description="The folder of results (or option --out).")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AuditConfig":
+        names = [judge.name for judge in self.judges]
+        check_names(names)
+        if PANEL in names:
+            raise ValueError(f"a judge cannot be named {PANEL!r}: that stands for all together")
+        if self.constitution is not None and self.principle is not None:
+            raise ValueError("give a constitution or a principle, not both")
+        if any(judge.engine is None for judge in self.judges):
+            raise ValueError("an audit has no student: give each judge an engine and a model")
+        check_reading(self.judges, orders=self.orders, min_mass=self.min_mass)
+        return self
 
 
 class EvaluatedConfig(EngineConfig):
@@ -34,11 +78,11 @@ class MatchesConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """A whole evaluation."""
+    """The file of `rlaif evaluate`."""
 
     name: ShortName
     seed: int = Field(0, ge=0)
-    prompts: PromptsConfig = Field(description="Held-out prompts: none that was trained on.")
+    prompts: PromptsConfig = Field(description="Held-out prompts, which training has not seen.")
     constitution: NameOrFile = Field(description="A file, or the name of a shipped constitution.")
     templates: FilePath | None = Field(
         None, description="A folder whose files override shipped templates one by one."
@@ -49,10 +93,11 @@ class EvaluateConfig(Settings):
     system: str = Field("", description="System message put before every prompt.")
     likelihood_under: str | None = Field(
         None,
-        description="Model whose probabilities show whether text collapsed; or: baseline.",
+        description="Model whose probabilities show whether text collapsed, or baseline.",
     )
     judges: tuple[JudgeConfig, ...] = Field(
-        (), description="Judges of the principles that are not rules; none leaves them out."
+        (),
+        description="Judges of the principles that are not rules (default: measure rules only).",
     )
     judging: MatchesConfig = MatchesConfig()
     reuse: tuple[FilePath, ...] = Field(
@@ -64,18 +109,19 @@ class EvaluateConfig(Settings):
     @model_validator(mode="after")
     def _names_are_known(self) -> "EvaluateConfig":
         names = [model.name for model in self.models]
-        for kind, given in (("models", names), ("judges", [j.name for j in self.judges])):
-            for name in given:
-                if given.count(name) > 1:
-                    raise ValueError(f"two {kind} are named {name!r}: give each another name")
+        check_names(names, "models")
+        check_names([judge.name for judge in self.judges])
         if self.baseline not in names:
-            raise ValueError(f"baseline {self.baseline!r} is none of {', '.join(names)}")
+            raise ValueError(
+                f"baseline {self.baseline!r} is not one of the models: {', '.join(names)}"
+            )
         if self.likelihood_under not in (None, BASELINE, *names):
             raise ValueError(
-                f"likelihood_under {self.likelihood_under!r} is none of {', '.join(names)}"
+                f"likelihood_under {self.likelihood_under!r} is not one of the models: "
+                f"{', '.join(names)}"
             )
         if "judging" in self.model_fields_set and not self.judges:
-            raise ValueError("judging has no effect, no judge is named")
+            raise ValueError("judging has no effect: judges is empty")
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an evaluation has no student: give each judge an engine and a model")
         check_reading(self.judges, orders=self.judging.orders, min_mass=self.judging.min_mass)
@@ -83,7 +129,28 @@ class EvaluateConfig(Settings):
 
     @property
     def likelihood_model(self) -> str | None:
-        """The name of the model that ``likelihood_under`` means."""
+        """The model whose probabilities are computed; None turns that off."""
         if self.likelihood_under in [model.name for model in self.models]:
             return self.likelihood_under
         return None if self.likelihood_under is None else self.baseline
+
+
+class LoopConfig(Settings):
+    """The file of `rlaif loop`: rounds of generate, train, evaluate, promote or not."""
+
+    name: ShortName
+    rounds: int = Field(2, ge=1, le=100)
+    run: FilePath = Field(description="The run file of every round; its student is replaced.")
+    train: FilePath = Field(description="The DPO file of every round; its data set is replaced.")
+    evaluate: FilePath = Field(description="The evaluation file; its models are replaced.")
+    measure: str = Field(
+        "rules", description="The measure of the scorecard that decides promotion."
+    )
+    direction: Literal["up", "down"] = Field("up", description="Which way is better.")
+    min_gain: float = Field(
+        0.0, ge=0, description="The interval of the difference must lie beyond this."
+    )
+    stop_after: int = Field(
+        2, ge=1, description="Stop after this many rounds in a row without a promotion."
+    )
+    out: FilePath

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in words: where it stands, which key, what was expected."""
+"""Messages about invalid settings: place in the file, key, what was expected."""
 
 import difflib
 import re
@@ -49,7 +49,7 @@ _LENGTHS = {
 
 
 def spelled(pattern: str, words: str) -> AfterValidator:
-    """Return what requires a text to match a pattern, and says in words how it is to be spelled."""
+    """Return a validator of texts by a pattern; ``words`` say how to spell a valid text."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -70,20 +70,20 @@ def explain_all(
 
     Args:
         kind: The settings class.
-        document: Where the data came from.
-        errors: What pydantic found.
+        document: Source of the data.
+        errors: The errors of pydantic.
         overridden: Places that ``--set`` changed, and the keys as they were given there.
     """
-    found = [(*_walk(kind, tuple(error["loc"])), error) for error in errors]
+    placed = [(*_walk(kind, tuple(error["loc"])), error) for error in errors]
     lines = []
-    for shown, owner, error in found:
-        choice = [one for place, _, one in found if place == shown and one is not error]
+    for shown, owner, error in placed:
+        others = [other for place, _, other in placed if place == shown and other is not error]
         deeper = any(
-            len(place) > len(shown) and place[: len(shown)] == shown for place, *_ in found
+            len(place) > len(shown) and place[: len(shown)] == shown for place, *_ in placed
         )
         if error["type"] == "literal_error" and deeper and isinstance(error["input"], Mapping):
-            continue  # a mapping was meant, and what is wrong in it is said
-        if _is_mapping_error(error) and any(one["type"] == "literal_error" for one in choice):
+            continue  # a mapping was meant; its own errors are listed
+        if _is_mapping_error(error) and any(other["type"] == "literal_error" for other in others):
             continue  # a word was meant
         lines.append(_line(document, overridden, shown, owner, error))
     return list(dict.fromkeys(lines))
@@ -143,7 +143,7 @@ def _what(error: Any) -> str:
     if kind in _LENGTHS:
         words, name, unit = _LENGTHS[kind]
         return f"must have {words} {facts[name]} {unit} (found {given!r:.60})"
-    # Without the names that pydantic has for what stands behind a setting.
+    # Without pydantic's names for the types behind a setting.
     message = re.sub(r"^Input should be\b", "must be", str(error["msg"]))
     message = re.sub(r"\b(dictionary|object)\b", "keys and values", message)
     message = re.sub(r" or instance of \w+| for <class '[^']*'>", "", message)
@@ -151,7 +151,7 @@ def _what(error: Any) -> str:
 
 
 def _walk(kind: type[BaseModel], place: Place) -> tuple[Place, type[BaseModel] | None]:
-    """Drop the steps pydantic adds for unions; return the place and the model it lies in."""
+    """Drop the steps that pydantic adds for unions; return the place and the model around it."""
     shown: list[str | int] = []
     owner: type[BaseModel] | None = kind
     inside: Any = kind

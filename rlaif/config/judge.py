@@ -1,8 +1,9 @@
-"""Judges in a run file: which model, which method, and that method's own settings.
+"""Judges in a run file: which model, which method, and that method's settings.
 
 The records of settings are what the flows of `rlaif.judging.methods` take.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -16,7 +17,7 @@ _Factor = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 COT_CLAMP = 0.4
-"""Labels made with chain of thought are kept within 40–60 % unless the file says otherwise."""
+"""Default bound of labels made with chain of thought: they are kept within 40–60 %."""
 
 
 class Contrast(Settings):
@@ -44,8 +45,8 @@ class Pairwise(Settings):
         None,
         ge=0,
         lt=0.5,
-        description="chain_of_thought: keep labels within [clamp, 1 - clamp]; 0 turns it off. "
-        f"Default: {COT_CLAMP}.",
+        description="chain_of_thought: keep labels within [clamp, 1 - clamp]; 0 turns it off "
+        f"(default: {COT_CLAMP}).",
     )
     words: bool = Field(
         False, description="Read the reply's words, for servers without log-probabilities."
@@ -102,7 +103,7 @@ class Rubric(Settings):
     )
     weights: dict[str, _Factor] = Field(
         default_factory=dict,
-        description="Principle id to a fitted factor on its difference, of any sign; else 1.",
+        description="Principle id to a fitted factor on its difference, of any sign (default: 1).",
     )
 
 
@@ -111,15 +112,15 @@ class Salmon(Settings):
 
     variances: dict[str, _Positive] = Field(
         default_factory=dict,
-        description="Principle id to what its log-odds are divided by; 1 where none is given.",
+        description="Principle id to what its log-odds are divided by (default: 1).",
     )
 
 
 class JudgeConfig(Settings):
-    """One judge: a model and a method. Rule principles need none: they are always applied.
+    """One judge: a model and a method. Rule principles need no judge: they are always applied.
 
-    A judge that is the student itself is written as ``model: same-as-student``, or by naming the
-    same model again; either way the run says so.
+    For a judge that is the student itself, write ``model: same-as-student`` or name the same model
+    again; the run notes it either way.
     """
 
     name: ShortName = "judge"
@@ -138,7 +139,7 @@ class JudgeConfig(Settings):
     salmon: Salmon = Salmon()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     calibration: FilePath | None = Field(
-        None, description="A calibration that rlaif audit fitted to this very judge."
+        None, description="A calibration that rlaif audit fitted to this judge."
     )
 
     @model_validator(mode="after")
@@ -152,7 +153,7 @@ class JudgeConfig(Settings):
         for name in _METHODS:
             field = type(self).model_fields[name]
             if name != self.method and getattr(self, name) != field.default:
-                raise ValueError(f"{name}: has no effect, the method is {self.method}")
+                raise ValueError(f"{name} has no effect: the method is {self.method}")
         return self
 
     @property
@@ -172,7 +173,7 @@ class JudgeConfig(Settings):
         return self.method not in ("contrast", "reward") and not self.pairwise.words
 
     def plan(self) -> dict[str, Any]:
-        """What of it determines judgments, besides the engine; other methods' settings do not."""
+        """Return what determines judgments besides the engine; other methods' settings do not."""
         plan: dict[str, Any] = {
             "method": self.method,
             "weight": self.weight,
@@ -186,11 +187,22 @@ class JudgeConfig(Settings):
 _METHODS = get_args(Method)
 
 
-def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: float) -> None:
-    """Check that what is said about reading verdicts reaches at least one judge.
+def check_names(names: Sequence[str], kind: str = "judges") -> None:
+    """Check that names differ.
 
     Raises:
-        ValueError: It would be ignored, or a method cannot work with it.
+        ValueError: Two are the same.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {kind} are named {name!r}: give each its own name")
+
+
+def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: float) -> None:
+    """Check that ``orders`` and ``min_mass`` affect at least one judge.
+
+    Raises:
+        ValueError: One would be ignored, or a method cannot work with it.
     """
     if not judges:
         return
@@ -198,10 +210,10 @@ def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: flo
         for judge in judges:
             if judge.method == "salmon":
                 raise ValueError(
-                    f"judge {judge.name!r}: salmon compares what the judge says in both orders, "
+                    f"judge {judge.name!r}: salmon compares the judge's replies in both orders, "
                     "so orders: one leaves nothing to compare"
                 )
         if not any(judge.shows_both for judge in judges):
-            raise ValueError("orders: one has no effect, no judge is shown two responses")
+            raise ValueError("orders: one has no effect: no judge is shown two responses")
     if min_mass > 0 and not any(judge.reads_labels for judge in judges):
-        raise ValueError("min_mass has no effect, no judge reads the probabilities of labels")
+        raise ValueError("min_mass has no effect: no judge reads the probabilities of labels")

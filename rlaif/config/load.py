@@ -1,4 +1,4 @@
-"""From YAML to settings: overrides, relative paths, and errors that name key, place and cure."""
+"""From YAML to settings: ``--set`` overrides, relative paths, and errors with key and place."""
 
 import os
 import re
@@ -9,12 +9,14 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from rlaif.config.explain import explain_all, nearest as nearest, spelled
-from rlaif.config.overrides import (
+from rlaif.config.yaml import (
+    Document,
     FromCommandLine,
+    Place,
     apply_overrides,
+    load_yaml,
     parse_overrides as parse_overrides,
 )
-from rlaif.config.yaml import Document, Place, load_yaml
 from rlaif.errors import ConfigError
 
 
@@ -24,8 +26,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     INERT: ClassVar[frozenset[str]] = frozenset()
-    """Fields of this class that change no result, only pace, place or display: what may differ when
-    work is resumed. Beside the fields, and added up over base classes."""
+    """Fields of this class that change no result, only pace, place or display, so they may differ
+    when work is resumed. Those of base classes are added."""
 
     @classmethod
     def inert(cls) -> frozenset[str]:
@@ -33,7 +35,7 @@ class Settings(BaseModel):
         return frozenset().union(*(vars(base).get("INERT", ()) for base in cls.__mro__))
 
     def content(self) -> dict[str, Any]:
-        """Return as plain data what changes the result: all fields but the inert ones."""
+        """Return as plain data what changes the result: all fields except the inert ones."""
         return self.model_dump(mode="json", exclude=set(self.inert()))
 
     def part(self, kind: "type[PartT]") -> "PartT":
@@ -46,17 +48,17 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 PartT = TypeVar("PartT", bound=Settings)
 
 SHIPPED_MODELS = ("smollm2-135m-instruct",)
-"""Names of models that mean the same weights everywhere, whatever lies beside a file."""
+"""Names of bundled models: the same weights everywhere, even beside a folder of that name."""
 
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|::")
-"""What tells an address, such as ``s3://bucket/key``, from a path."""
+"""Matches an address, such as ``s3://bucket/key``, and no path."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{1,2}[^/]|.*::")
-"""The same after a `Path` took one of the slashes."""
+"""The same after a `Path` removed one of the slashes."""
 
 _SECRET = re.compile(
-    r":/{1,2}[^/@:]*:(?!\d*/)[^@]*@"  # a password; secret keys may hold slashes, ports none
-    r"|https?:/{1,2}[^/@]*@"  # a token; elsewhere it is a container or a user: abfs://box@account
+    r":/{1,2}[^/@:]*:(?!\d*/)[^@]*@"  # a password; secret keys may contain slashes, ports do not
+    r"|https?:/{1,2}[^/@]*@"  # a token; elsewhere a container or user: abfs://box@account
     r"|[?&](x-(amz|goog)-(signature|credential|security-token)|signature|sig|token|access_token"
     r"|api_?key|access_key|secret_key|secret|password)=",
     re.IGNORECASE,
@@ -64,12 +66,12 @@ _SECRET = re.compile(
 
 
 def _anchor(value: Any, info: ValidationInfo) -> Any:
-    """Make a relative path absolute, from the folder of the file that names it."""
+    """Make a relative path absolute; it starts at the folder of the file that names it."""
     base = (info.context or {}).get("base")
     if not isinstance(value, str | Path) or str(value) == "" or base is None:
         return value
     start = Path.cwd() if isinstance(value, FromCommandLine) else base
-    # Normalised, so that messages and manifests show no ``..`` of the file that named it.
+    # Normalised, so that messages and manifests do not contain ``..``.
     return Path(os.path.normpath(start / Path(str(value)).expanduser()))
 
 
@@ -82,7 +84,7 @@ def _refuse_secret(value: Any) -> None:
 
 
 def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
-    """The same for what may be an address: those stay as they are, and hold no secrets."""
+    """The same for what may be an address: addresses stay unchanged, secrets are refused."""
     _refuse_secret(value)
     if isinstance(value, str) and ADDRESS.search(value):
         return str(value)
@@ -91,7 +93,7 @@ def _anchor_unless_address(value: Any, info: ValidationInfo) -> Any:
 
 
 def _anchor_unless_url(value: Any, info: ValidationInfo) -> Any:
-    """The same, but a URL stays as it is, unless it is one of a file here; it holds no secrets."""
+    """The same for what may be a URL: only ``file://`` becomes a path, secrets are refused."""
     _refuse_secret(value)
     if isinstance(value, str) and value.startswith("file://"):
         return Path(value.removeprefix("file://"))
@@ -99,7 +101,7 @@ def _anchor_unless_url(value: Any, info: ValidationInfo) -> Any:
 
 
 def _anchor_if_there(value: Any, info: ValidationInfo) -> Any:
-    """The same for what may be a file or a name: only when such a file or folder exists."""
+    """The same for what may be a file or a name: changed only if the file or folder exists."""
     if not isinstance(value, str):
         return value
     anchored = _anchor(value, info)
@@ -114,13 +116,13 @@ def _is_there(path: Path) -> bool:
 
 
 def _anchor_if_file(value: Any, info: ValidationInfo) -> Any:
-    """The same for what no folder can be: a folder of that name changes nothing."""
+    """The same, but a folder of that name is ignored."""
     anchored = _anchor_if_there(value, info)
     return str(value) if isinstance(anchored, str) and Path(anchored).is_dir() else anchored
 
 
 def word_or_path(*words: str) -> BeforeValidator:
-    """Return what reads these words as they are, and other text as a `NameOrPath`."""
+    """Return a validator that keeps these words and reads other text as a `NameOrPath`."""
 
     def anchor(value: Any, info: ValidationInfo) -> Any:
         return str(value) if value in words else _anchor_if_there(value, info)
@@ -135,19 +137,19 @@ PathOrAddress = Annotated[str, BeforeValidator(_anchor_unless_address)]
 """A path, as `FilePath`, or an address such as ``s3://bucket/key``; both may be patterns."""
 
 FolderOrUrl = Annotated[Path, BeforeValidator(_anchor_unless_url)]
-"""The same, or a URL such as ``s3://bucket/run``, which a `Path` holds with one slash less."""
+"""The same, or a URL such as ``s3://bucket/run``, which a `Path` stores with one slash less."""
 
 NameOrPath = Annotated[str, BeforeValidator(_anchor_if_there)]
-"""A name, or a file or folder where one exists under the folder of the file that names it."""
+"""A name, or a file or folder if it exists below the folder of the file that names it."""
 
 NameOrFile = Annotated[str, BeforeValidator(_anchor_if_file)]
-"""The same, but folders do not count."""
+"""The same, but folders are ignored."""
 
 ShortName = Annotated[
     str,
     spelled(
         r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-        "use letters, digits, '.', '_' and '-' only, and begin with a letter or a digit",
+        "use letters, digits, '.', '_' and '-' only, and start with a letter or a digit",
     ),
 ]
 """A name that can be part of a file's name."""
@@ -163,7 +165,7 @@ def _anchor_model(value: Any, info: ValidationInfo) -> Any:
 
 
 ModelName = Annotated[str, BeforeValidator(_anchor_model)]
-"""The same for a model: a shipped name comes before a file or folder of that name, and a name that
+"""The same for a model: a bundled name comes before a file or folder of that name, and a name that
 a server knows is sent as it is written."""
 
 _LARGEST = 2**63
@@ -201,7 +203,7 @@ def load_config(
         overrides: Dotted keys to values, such as ``{"judges.0.model": "other"}``.
 
     Raises:
-        ConfigError: With every problem on a line of its own: where, which key, what, nearest key.
+        ConfigError: Lists every problem: place, key, what is wrong, nearest key.
     """
     if isinstance(source, Mapping):
         document = Document(Path("<config>"), _copy(source), {})
@@ -210,11 +212,11 @@ def load_config(
         document = load_yaml(Path(source), ConfigError)
         base = Path(source).resolve().parent
     if not isinstance(document.data, dict):
-        found = f"{document.data!r:.40}"
-        raise ConfigError(f"{document.where()}: expected keys and values, found {found}")
+        where = document.where()
+        raise ConfigError(f"{where}: expected keys and values, found {document.data!r:.40}")
     data = document.data
     if isinstance(data.get("prompts"), list):
-        # The short form, spelled out here so that overrides such as prompts.limit reach in.
+        # The short form, expanded here so that overrides such as prompts.limit work.
         data["prompts"] = {"items": data["prompts"]}
     overridden = apply_overrides(data, overrides or {})
     unusable = []

@@ -1,4 +1,4 @@
-"""The training file of PPO, composed of the records that its parts take."""
+"""The training file of PPO, composed of the settings records of its parts."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,9 +8,9 @@ from rlaif.config.load import SHIPPED_MODELS, Settings, word_or_path
 from rlaif.config.online import MinibatchSettings, OnlineConfig, RolloutSettings
 
 Aggregate = Literal["token-mean", "sequence-mean", "sequence-sum"]
-"""What a token's policy loss counts: alike for all tokens of a minibatch (DAPO, 2503.14476); alike
-for all responses, within one alike for its tokens (GRPO, 2402.03300); alike for all responses, each
-the sum over its tokens (Dr. GRPO, 2503.20783, but for a constant)."""
+"""How the policy loss is averaged: over all tokens of a minibatch (DAPO, 2503.14476); over the
+tokens of each response, then over responses (GRPO, 2402.03300); summed over the tokens of each
+response, then averaged over responses (Dr. GRPO, 2503.20783, up to a constant)."""
 
 
 class PpoRolloutSettings(RolloutSettings):
@@ -25,7 +25,7 @@ class PpoRolloutSettings(RolloutSettings):
 
 
 class UpdateSettings(MinibatchSettings):
-    """How a rollout is cut up and learned from."""
+    """How a rollout is split into passes and optimiser steps."""
 
     epochs: int = Field(2, ge=1, description="Passes over each rollout.")
     micro_tokens: int | None = Field(
@@ -50,9 +50,9 @@ class ObjectiveSettings(Settings):
 
     aggregate: Aggregate = Field(
         "token-mean",
-        description="What a token of the policy loss counts: alike in the whole minibatch; alike "
-        "within a response, and all responses alike; or responses alike, each the sum over its "
-        "tokens. The value loss is always a mean over tokens.",
+        description="Average the policy loss over all tokens of a minibatch; over the tokens of "
+        "each response, then over responses; or sum it over the tokens of each response, then "
+        "average over responses. The value loss is always a mean over tokens.",
     )
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)
@@ -62,8 +62,8 @@ class ObjectiveSettings(Settings):
     max_kl: float | None = Field(
         0.1,
         gt=0,
-        description="Nats per token (k3) from the policy that drew the rollout, beyond which the "
-        "policy rests until the next; null: never.",
+        description="Nats per token (k3) from the policy that drew the rollout; beyond this the "
+        "policy takes no further step until the next rollout; null: never.",
     )
     max_ratio: float = Field(
         10.0, gt=1, description="A minibatch with a larger mean ratio takes no step."
@@ -71,16 +71,18 @@ class ObjectiveSettings(Settings):
 
 
 class RewardSettings(Settings):
-    """What becomes of scores: rewards, and advantages."""
+    """How scores become rewards and advantages."""
 
     normalise_scores: bool = Field(
         True, description="z-score over all scores seen so far, before the clip."
     )
     score_clip: float = Field(
-        5.0, gt=0, description="Bound of the z-score, or of the raw score without one."
+        5.0, gt=0, description="Bound of the z-score, or of the raw score without normalise_scores."
     )
     missing_end_penalty: float = Field(
-        1.0, ge=0, description="Taken off the score of a response that was cut off, after the clip."
+        1.0,
+        ge=0,
+        description="Subtracted from the score of a response that was cut off, after the clip.",
     )
     gamma: float = Field(1.0, ge=0, le=1)
     lam: float = Field(0.95, ge=0, le=1, description="λ of the advantages.")
@@ -88,7 +90,7 @@ class RewardSettings(Settings):
         None,
         ge=0,
         le=1,
-        description="λ of the value targets (default: lam); VC-PPO (2503.01491) takes 1.",
+        description="λ of the value targets (default: lam); VC-PPO (2503.01491) uses 1.",
     )
     whiten_rewards: bool = Field(
         False, description="Scale rewards to unit variance, keeping their mean."
@@ -106,7 +108,7 @@ class PpoConfig(
 
     critic: Annotated[str, word_or_path("auto", "policy", "shared", *SHIPPED_MODELS)] = Field(
         "auto",
-        description="policy: a model of its own started from the policy; shared: adapters on the "
+        description="policy: a separate model, started from the policy; shared: adapters on the "
         "policy's base (needs lora); a folder: started from that reward model; auto: shared with "
         "lora, else policy.",
     )
@@ -123,7 +125,7 @@ class PpoConfig(
     def _parts_fit(self) -> "PpoConfig":
         if self.rollout_size % self.responses_per_prompt:
             raise ValueError(
-                f"rollout_size {self.rollout_size} is no multiple of "
+                f"rollout_size {self.rollout_size} is not a multiple of "
                 f"responses_per_prompt {self.responses_per_prompt}"
             )
         if self.critic == "shared" and self.lora is None:

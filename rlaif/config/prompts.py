@@ -1,4 +1,4 @@
-"""The prompts of a run or an evaluation: where they lie, what is taken, what is left out."""
+"""The prompts of a run or an evaluation: their source, their columns, what is left out."""
 
 import json
 from dataclasses import dataclass
@@ -20,18 +20,21 @@ def _default(settings: Settings, name: str) -> object:
 
 
 class DedupConfig(Settings):
-    """Leaving out prompts that repeat an earlier one. The first in the order of input stays."""
+    """Leave out prompts that repeat an earlier one. The first in the order of input stays."""
 
     method: Literal["exact", "near"] = Field(
         "exact",
-        description="exact: the same messages, but for white space. near: similar ones too.",
+        description="exact: the same messages except for white space. near: similar ones too.",
     )
     threshold: float = Field(
-        0.8, gt=0, le=1, description="near: Jaccard similarity from which on a prompt is left out."
+        0.8, gt=0, le=1, description="near: a prompt is left out from this Jaccard similarity on."
     )
     ngram: int = Field(5, ge=1, le=64, description="near: characters compared at a time.")
     permutations: int = Field(
-        128, ge=16, le=1024, description="near: more are more exact and take more memory and time."
+        128,
+        ge=16,
+        le=1024,
+        description="near: more are more accurate and take more memory and time.",
     )
 
     @model_validator(mode="after")
@@ -44,13 +47,13 @@ class DedupConfig(Settings):
 
 
 class DecontaminateConfig(Settings):
-    """Leaving out prompts that contain what a model is to be evaluated on."""
+    """Leave out prompts that contain what a model is to be evaluated on."""
 
     against: tuple[PathOrAddress, ...] = Field(
         description="Evaluation sets: files, folders, patterns or addresses."
     )
     columns: tuple[str, ...] | None = Field(
-        None, description="Columns of the evaluation sets to look for. Absent: all their text."
+        None, description="Columns of the evaluation sets to look for (default: all their text)."
     )
     ngram: int = Field(8, ge=1, le=64, description="Words in a row that count as one match.")
     threshold: float = Field(
@@ -60,7 +63,7 @@ class DecontaminateConfig(Settings):
     @field_validator("against")
     @classmethod
     def _names_one(cls, against: tuple[str, ...]) -> tuple[str, ...]:
-        # No `min_length`: its message would repeat an address that is refused for its password.
+        # No `min_length`: its message would repeat an address refused for its password.
         if not against:
             raise ValueError("name at least one evaluation set")
         return against
@@ -70,7 +73,7 @@ _SHOWN_ITEMS = 100
 
 
 def _short(digits: str) -> int | str:
-    """An integer, or its digits where they are more than a manifest can hold as one."""
+    """Return an integer, or its digits if a manifest cannot hold it as a number."""
     number = int(digits)
     return number if -(2**63) <= number < 2**64 else digits
 
@@ -84,9 +87,7 @@ class PromptsConfig(Settings):
     path: PathOrAddress | None = Field(
         None, description="A file, a folder, a pattern, or an address such as s3://bucket/*.jsonl."
     )
-    format: FileKind | None = Field(
-        None, description="Of the files, where their names do not tell."
-    )
+    format: FileKind | None = Field(None, description="File format (default: from the file names).")
     hub: NameOrPath | None = Field(
         None, description="owner/name on the Hugging Face hub, or a folder laid out like one."
     )
@@ -95,26 +96,28 @@ class PromptsConfig(Settings):
     )
     config: str | None = Field(None, description="Configuration of the hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of the hub data set.")
-    streaming: bool = Field(True, description="hub: read while downloading, or download first.")
+    streaming: bool = Field(True, description="hub: read while downloading; false downloads first.")
     split: str = "train"
     column: str | None = Field(
         None,
-        description="Dots lead into nested columns. Default: the one of messages, prompt, "
-        "instruction and question that is there.",
+        description="Dots lead into nested columns (default: the one of messages, prompt, "
+        "instruction and question that the records have).",
     )
-    id_column: str | None = Field(None, description="Absent: the id comes from the content.")
+    id_column: str | None = Field(
+        None, description="Column of ids (default: ids are derived from the content)."
+    )
     tags_column: str | None = None
     tools_column: str | None = Field(
         None, description="Definitions of the tools a conversation has: a list, or its JSON text."
     )
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
     drop_last_reply: bool = Field(
-        False, description="Leave out what an assistant says at the end of a conversation."
+        False, description="Leave out the assistant's messages at the end of a conversation."
     )
     limit: int | None = Field(None, ge=1)
     partition: Annotated[str, _PART] | None = Field(
         None,
-        description="3/16: the third of sixteen parts of the input, drawn by id; for job arrays.",
+        description="3/16: the third of sixteen parts of the input, by id; for job arrays.",
     )
     dedup: DedupConfig | None = None
     decontaminate: DecontaminateConfig | None = None
@@ -133,7 +136,7 @@ class PromptsConfig(Settings):
 
     @field_serializer("items", when_used="json")
     def _shown_items(self, items: tuple[Any, ...] | None) -> list[Any] | None:
-        """The first ones, for people to read in a manifest: whatever they hold, as JSON."""
+        """Return the first ones as JSON, for people to read in a manifest."""
         if items is None:
             return None
         text = json.dumps(items[:_SHOWN_ITEMS], ensure_ascii=False, default=str)
@@ -147,7 +150,7 @@ class PromptsConfig(Settings):
         if self.partition is not None:
             part, of = map(int, self.partition.split("/"))
             if part > of:
-                raise ValueError(f"partition: there is no part {part} of {of}")
+                raise ValueError(f"partition: part {part} of {of} does not exist")
         return self
 
     def _without_effect(self, without: str, *names: str) -> None:
@@ -156,7 +159,7 @@ class PromptsConfig(Settings):
             raise ValueError(f"{', '.join(given)} has no effect without {without}")
 
     def filters(self) -> dict[str, object]:
-        """What decides which prompts are left out, as plain data; empty when nothing does."""
+        """Return the settings that decide which prompts are left out; empty when none do."""
         chosen: dict[str, object] = {}
         if self.dedup is not None:
             exact = {"method"} if self.dedup.method == "exact" else None
@@ -170,7 +173,7 @@ class PromptsConfig(Settings):
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Exactly one of ``path``, ``hub`` and ``items``, and what to make of it.
+    """Exactly one of ``path``, ``hub`` and ``items``, and how to read it.
 
     The fields mean what the keys of `rlaif.config.prompts.PromptsConfig` mean:
     ``PromptSource(**dict(settings.prompts))``.
@@ -187,7 +190,7 @@ class PromptSource:
     streaming: bool = True
     split: str = "train"
     column: str | None = None
-    """Where None, `rlaif.inputs.guess` finds it."""
+    """When None, `rlaif.inputs.columns.guess_column` finds it."""
 
     id_column: str | None = None
     tags_column: str | None = None
@@ -195,21 +198,21 @@ class PromptSource:
     tags: tuple[str, ...] = ()
     drop_last_reply: bool = False
     limit: int | None = None
-    """Records read at most, those that are no prompts or are left out among them."""
+    """Maximum number of records read, including invalid ones and those left out."""
 
     partition: str | None = None
-    """``3/16``: only the third of sixteen parts. To which part a record belongs, its id decides."""
+    """``3/16``: only the third of sixteen parts. The id of a record decides its part."""
 
     dedup: DedupConfig | None = None
     decontaminate: DecontaminateConfig | None = None
 
     @property
     def other_columns(self) -> tuple[str, ...]:
-        """Every column that is looked at beside that of the prompts."""
+        """Every column that is read besides that of the prompts."""
         named = (self.id_column, self.tags_column, self.tools_column)
         return tuple(column for column in named if column is not None)
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the source in messages."""
         return str(self.path or self.hub or "prompts")

@@ -1,16 +1,16 @@
-"""The run file: what `rlaif generate run.yaml` is told."""
+"""Schema of the run file read by `rlaif generate`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig as JudgeConfig, check_reading
+from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
 from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings, ShortName
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
 class GateConfig(Settings):
-    """A judge below the minimum refuses to label, unless it is overridden by name."""
+    """Minimum accuracy that judges must have shown in an audit, unless overridden by name."""
 
     audit: FilePath = Field(description="The audit.json that rlaif audit wrote.")
     min_accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -22,7 +22,7 @@ class GateConfig(Settings):
         "estimate: the point estimate must.",
     )
     override: tuple[str, ...] = Field(
-        (), description="Judges that may label all the same; the data card then says so."
+        (), description="Judges that may label without passing; the data card then says so."
     )
 
 
@@ -48,7 +48,7 @@ class StudentSamplingConfig(SamplingConfig):
     @model_validator(mode="after")
     def _even(self) -> "StudentSamplingConfig":
         if self.strategy == "contrast" and self.n % 2:
-            raise ValueError("strategy: contrast draws couples, so n must be even")
+            raise ValueError("strategy: contrast draws responses in twos, so n must be even")
         return self
 
 
@@ -87,7 +87,7 @@ class PrinciplesConfig(Settings):
 
     @property
     def how_many(self) -> Literal["one", "all"] | int:
-        """One, all, or how many of them are drawn."""
+        """``one``, ``all``, or the number of principles that are drawn."""
         return self.choose.k if isinstance(self.choose, KConfig) else self.choose
 
 
@@ -102,10 +102,11 @@ class JudgingConfig(Settings):
 
     comparisons: Literal["all-pairs", "random", "contrast"] = "all-pairs"
     max_length_ratio: float | None = Field(
-        None, ge=1, description="Responses of more unequal length, in words, are not compared."
+        None, ge=1, description="Responses whose lengths in words differ by more are not compared."
     )
     label: Literal["judges", "construction"] = Field(
-        "judges", description="construction: what was sampled under the principle is better (RLCD)."
+        "judges",
+        description="construction: the response sampled under the principle is better (RLCD).",
     )
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
@@ -119,7 +120,7 @@ class JudgingConfig(Settings):
         "drop", description="Above it: make no pair, or draw the preference towards one half."
     )
     fit: Literal["bradley-terry"] | None = Field(
-        None, description="Replace preferences by what strengths fitted to the group say."
+        None, description="Replace preferences by those of strengths fitted to the group."
     )
     canary: CanaryConfig | None = None
 
@@ -128,13 +129,13 @@ class JudgingConfig(Settings):
         if self.on_disagreement != "drop" and self.max_disagreement is None:
             raise ValueError("on_disagreement has no effect without max_disagreement")
         if self.fit is not None and self.comparisons != "all-pairs":
-            raise ValueError("fit needs comparisons: all-pairs, else there is nothing to fit")
+            raise ValueError("fit needs comparisons: all-pairs; otherwise there is nothing to fit")
         if self.label == "construction" and self.comparisons != "contrast":
             raise ValueError("label: construction needs comparisons: contrast")
         if self.comparisons == "contrast" and self.principles.choose != "one":
             raise ValueError(
-                "principles has no effect: with comparisons: contrast a couple is judged under the "
-                "principle it was sampled for and against"
+                "principles has no effect: with comparisons: contrast two responses are judged "
+                "under the principle they were sampled for and against"
             )
         return self
 
@@ -155,7 +156,7 @@ class PairingConfig(Settings):
     @model_validator(mode="after")
     def _tiers_of_a_ranking(self) -> "PairingConfig":
         if self.length_tiers is not None and self.strategy != "best-vs-worst":
-            raise ValueError("length_tiers has no effect, the strategy is not best-vs-worst")
+            raise ValueError("length_tiers has no effect: the strategy is not best-vs-worst")
         return self
 
 
@@ -172,13 +173,18 @@ class ReviseConfig(Settings):
 
 
 class BudgetConfig(Settings):
-    """What a run may spend, over all its starts; when it is used up the run stops, resumable."""
+    """What a run may spend over all its starts; at the limit it stops and can be resumed."""
 
     max_price: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="In US dollars, or as prices are configured."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="In US dollars, or the currency of the configured prices.",
     )
-    max_calls: int | None = Field(None, ge=1, description="Replies asked of models.")
-    max_tokens: int | None = Field(None, ge=1, description="Prompt and completion together.")
+    max_calls: int | None = Field(None, ge=1, description="Model calls.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Tokens of prompts and completions together."
+    )
 
     @model_validator(mode="after")
     def _limits_something(self) -> "BudgetConfig":
@@ -191,20 +197,23 @@ class RayConfig(Settings):
     """How ``--executor ray`` spreads a run. Limits stay those of the whole run; no row changes."""
 
     workers: int | None = Field(
-        None, ge=1, description="Absent: one a GPU that is used, else one per two CPU cores."
+        None,
+        ge=1,
+        description="Number of workers (default: one per GPU that is used, else one per two CPU "
+        "cores).",
     )
     cpus: float = Field(1.0, gt=0, allow_inf_nan=False, description="CPU cores of a worker.")
     gpus: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="GPUs of a worker; absent: 1 where a model runs in the worker, else 0.",
+        description="GPUs of a worker (default: 1 if a model runs in the worker, else 0).",
     )
     portion: int = Field(16, ge=1, description="Prompts handed to a worker at a time.")
 
 
 class RunConfig(Settings):
-    """A whole run."""
+    """The run file."""
 
     name: ShortName
     seed: int = Field(0, ge=0)
@@ -219,13 +228,14 @@ class RunConfig(Settings):
     judging: JudgingConfig = JudgingConfig()
     pairing: PairingConfig = PairingConfig()
     gate: GateConfig | None = Field(
-        None, description="What the judges must have shown in an audit before they may label."
+        None,
+        description="Accuracy that the judges must have shown in an audit before they may label.",
     )
     reuse: tuple[FolderOrUrl, ...] = Field(
         (), description="Run directories whose ledgers answer first, at no cost."
     )
     budget: BudgetConfig | None = Field(
-        None, description="Stops the run when it is used up; raise it and repeat to go on."
+        None, description="Stops the run when it is used up; raise it and repeat to resume."
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
@@ -234,16 +244,13 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "RunConfig":
-        names = [judge.name for judge in self.judges]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two judges are named {name!r}: give each a name of its own")
+        check_names([judge.name for judge in self.judges])
         return self
 
     @model_validator(mode="after")
     def _gate_has_judges(self) -> "RunConfig":
         if self.gate is not None and not self.judges:
-            raise ValueError("gate: has no effect, no judge is named")
+            raise ValueError("gate has no effect: judges is empty")
         return self
 
     @model_validator(mode="after")
@@ -255,7 +262,7 @@ class RunConfig(Settings):
         if judging.canary is not None and not self.judges:
             raise ValueError("judging.canary has no effect without judges")
         if judging.label == "construction" and self.judges:
-            raise ValueError("judging.label: construction asks no judge, so judges has no effect")
+            raise ValueError("judges has no effect: judging.label: construction uses no judge")
         return self
 
     @model_validator(mode="after")
@@ -267,7 +274,7 @@ class RunConfig(Settings):
             )
         if contrasted and self.revise.rounds > 0:
             raise ValueError(
-                "student.sampling.strategy: contrast and revise exclude each other: a revision of "
-                "what was meant to break a principle is neither for nor against it"
+                "student.sampling.strategy: contrast and revise exclude each other: the revision "
+                "of a response meant to break a principle is neither for nor against it"
             )
         return self

@@ -1,4 +1,4 @@
-"""Training files: what `rlaif train sft|reward|dpo` is told. One style for all of them."""
+"""Schemas of the training files of `rlaif train sft|reward|dpo`, and the parts all share."""
 
 from typing import ClassVar, Literal
 
@@ -19,7 +19,7 @@ TRL_LOSSES = (
     "apo_down",
     "discopop",
 )
-"""Losses of TRL that are passed through; they know no soft labels."""
+"""Losses that TRL computes; they ignore soft labels."""
 
 
 class LoraSettings(Settings):
@@ -35,10 +35,12 @@ class LoraSettings(Settings):
 
 
 class SamplesConfig(Settings):
-    """Replies of the policy shown and kept while it trains."""
+    """Replies of the policy that are shown and kept during training."""
 
     every: int = Field(0, ge=0, description="Steps between samples; 0 turns them off.")
-    prompts: int = Field(2, ge=1, le=32, description="The first so many different prompts.")
+    prompts: int = Field(
+        2, ge=1, le=32, description="Number of different prompts, from the start of the data."
+    )
     max_tokens: int = Field(64, ge=1)
 
 
@@ -48,7 +50,8 @@ class ModelSettings(Settings):
     model: ModelName = Field(description="A shipped name, a folder or a hub id.")
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What is computed in; weights that are all trained are always fp32."
+        "auto",
+        description="Precision of computations; with full training, weights are always fp32.",
     )
     chat_template: NameOrFile | None = Field(
         None, description="chatml, a .jinja file, or none (default: the tokenizer's own)."
@@ -68,18 +71,20 @@ class OptimiserSettings(Settings):
 
 
 class KeepingSettings(Settings):
-    """Where a training is written, and what of it is kept."""
+    """Where checkpoints are written, and which are kept."""
 
     out: FilePath = Field(description="The folder the checkpoint is written to.")
     save_every: int = Field(200, ge=1, description="Steps between checkpoints to resume from.")
-    keep_checkpoints: bool = Field(False, description="Keep them after training has finished.")
+    keep_checkpoints: bool = Field(
+        False, description="Keep those to resume from after training has finished."
+    )
     report_to: tuple[Literal["wandb", "trackio"], ...] = ()
 
     INERT: ClassVar = frozenset({"out", "save_every", "keep_checkpoints", "report_to"})
 
 
 class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
-    """What the trainers on data sets share."""
+    """Settings shared by the trainers that read data sets."""
 
     data: NameOrPath | None = Field(
         None, description="An export folder, a Parquet or JSONL file, or a hub id."
@@ -91,11 +96,13 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
     accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
     max_length: int = Field(1024, ge=2, description="Tokens of prompt and response together.")
     gradient_checkpointing: bool | None = Field(
-        None, description="Default: off on CPU and for small models, on otherwise."
+        None,
+        description="Recompute activations to save memory (default: off on CPU and for small "
+        "models, else on).",
     )
     seed: int = Field(0, ge=0)
     held_out: float = Field(
-        0.0, ge=0, lt=1, description="Share of the prompts kept for measuring, drawn by content."
+        0.0, ge=0, lt=1, description="Share of the prompts kept for measuring; chosen by content."
     )
     log_every: int = Field(1, ge=1)
     samples: SamplesConfig = SamplesConfig()
@@ -121,11 +128,13 @@ class RewardConfig(TrainConfig):
 
     learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
     held_out: float = Field(0.1, ge=0, lt=1)
-    labels: Literal["soft", "hard"] = Field("soft", description="hard takes chosen_prob as 1.")
+    labels: Literal["soft", "hard"] = Field("soft", description="hard: read chosen_prob as 1.")
     margin_scale: float = Field(
-        0.0, ge=0, description="Scores must differ by this times the margin column."
+        0.0, ge=0, description="Require scores to differ by this times the margin column."
     )
-    centring: float = Field(0.0, ge=0, description="Pull of the two scores' sum to 0; 0.01 usual.")
+    centring: float = Field(
+        0.0, ge=0, description="Weight that pulls the two scores' sum to 0; usually 0.01."
+    )
     gold: tuple[NameOrPath, ...] = Field(
         (), description="Labelled pairs to measure on besides the held-out ones."
     )
@@ -135,14 +144,14 @@ class RewardConfig(TrainConfig):
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "RewardConfig":
         if self.samples != SamplesConfig():
-            raise ValueError("samples has no effect, a reward model gives no replies")
+            raise ValueError("samples has no effect: a reward model writes no replies")
         if len(set(self.gold)) < len(self.gold):
             raise ValueError("gold names a set twice")
         return self
 
 
 class DpoConfig(TrainConfig):
-    """Direct preference optimisation and its relatives."""
+    """Direct preference optimisation and its variants."""
 
     learning_rate: float = Field(1e-6, gt=0, allow_inf_nan=False)
     beta: float = Field(0.1, gt=0, allow_inf_nan=False, description="Strength of the KL anchor.")
@@ -168,15 +177,15 @@ class DpoConfig(TrainConfig):
         None, gt=0, lt=0.5, description="robust and exo_pair: share of labels that are flipped."
     )
     logit_clip: float | None = Field(
-        None, gt=0, description="regression: largest log-odds taken from a label; 4 when absent."
+        None, gt=0, description="regression: bound of the log-odds of a label (default: 4)."
     )
     length_normalised: bool = Field(
         False, description="Mean instead of summed token log-ratios (ipo always does)."
     )
-    nll: float = Field(0.0, ge=0, description="Weight of the chosen response's NLL; 1 is usual.")
+    nll: float = Field(0.0, ge=0, description="Weight of the chosen response's NLL; usually 1.")
     reference: Literal["auto", "precomputed", "adapter-off", "second-model"] = "auto"
     reference_model: ModelName | None = Field(
-        None, description="Another reference than the model that training starts from."
+        None, description="Reference model (default: the model that training starts from)."
     )
 
     @model_validator(mode="after")
@@ -192,5 +201,5 @@ class DpoConfig(TrainConfig):
         if self.reference == "adapter-off" and self.lora is None:
             raise ValueError("reference: adapter-off needs lora")
         if self.reference == "adapter-off" and self.reference_model is not None:
-            raise ValueError("reference: adapter-off leaves no room for a reference_model")
+            raise ValueError("reference: adapter-off and reference_model exclude each other")
         return self

@@ -1,25 +1,26 @@
-"""YAML with positions: plain data, and where in the file each part of it stands.
+"""YAML with positions and ``--set``: plain data, and line and column of each part of it.
 
-YAML 1.2 (``no`` is text, not false) with merge keys (``<<``), safe tags only, duplicate keys are
-errors. One reader for settings and constitutions, so that every message can say file:line:column.
+YAML 1.2 (``no`` is text, not false) with merge keys (``<<``) and safe tags only; duplicate keys are
+errors. Settings and constitutions are read here, so that every message can say file:line:column.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from rlaif.errors import InputError
+from rlaif.errors import ConfigError, InputError
 
 Place = tuple[str | int, ...]
 """A path into the data, such as ("judges", 0, "model")."""
 
 _MERGE = "tag:yaml.org,2002:merge"
-_MOST_NODES = 200_000  # aliases can blow a small file up; no honest file comes near this
+_MOST_NODES = 200_000  # aliases can blow up a small file; real files stay far below this
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Document:
 
 
 def read_text(path: Path, error: Callable[..., InputError]) -> str:
-    """Read a UTF-8 text file; ``error`` is raised with one clear line when that fails."""
+    """Read a UTF-8 text file; ``error`` is the class to raise when that fails."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -64,16 +65,16 @@ def load_yaml(path: Path, error: Callable[..., InputError]) -> Document:
 
     Args:
         path: The file.
-        error: The class to raise; it gets the message and a ``hint``.
+        error: The class to raise, with the message and a ``hint``.
 
     Raises:
-        InputError: The given class: unreadable, empty, malformed, several documents, unknown tag.
+        InputError: As ``error``: unreadable, empty, malformed, several documents, unknown tag.
     """
     return parse_yaml(read_text(path, error), path, error)
 
 
 def parse_yaml(text: str, path: Path, error: Callable[..., InputError]) -> Document:
-    """The same for text that is here already; ``path`` stands in messages."""
+    """The same for text; ``path`` is its name in messages."""
     yaml = YAML(typ="safe", pure=True)
     try:
         nodes = [node for node in yaml.compose_all(text) if node is not None]
@@ -96,7 +97,7 @@ def parse_yaml(text: str, path: Path, error: Callable[..., InputError]) -> Docum
 
 
 class _Builder:
-    """Turns nodes into plain data and notes positions."""
+    """Turns nodes into plain data and records positions."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class _Builder:
         return data
 
     def _pairs(self, node: MappingNode) -> list[tuple[str, Node, Node]]:
-        """The keys of a mapping, then those it merges (``<<``) and does not give itself."""
+        """Return the keys of a mapping, then those it merges (``<<``) without overriding them."""
         own: dict[str, tuple[str, Node, Node]] = {}
         merged: list[Node] = []
         merge_key: Node | None = None
@@ -187,3 +188,112 @@ class _Builder:
     def _fail(self, node: Node, message: str) -> InputError:
         line, column = self._mark(node)
         return self._error(f"{self._path}:{line}:{column}: {message}")
+
+
+class FromCommandLine(str):
+    """Text given with ``--set``: relative paths in it start at the working directory."""
+
+    __slots__ = ()
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` texts.
+
+    Values that are valid JSON are read as JSON, lists and mappings such as ``[a, b]`` and
+    ``{a: 1}`` as YAML, anything else as text.
+
+    Raises:
+        ConfigError: A text has no ``=`` or no key.
+    """
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment!r}: expected key=value")
+        overrides[key.strip()] = _value_of(value)
+    return overrides
+
+
+def apply_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[Place, str]:
+    """Change settings in place.
+
+    Args:
+        data: Plain settings.
+        overrides: Dotted keys to values.
+
+    Returns:
+        The places that were changed, and their keys as given.
+
+    Raises:
+        ConfigError: A key leads into a value without parts, or past the end of a list.
+    """
+    return {
+        _override(data, dotted, _mark_strings(value)): dotted for dotted, value in overrides.items()
+    }
+
+
+def _value_of(text: str) -> Any:
+    try:
+        # Not orjson, which turns integers beyond 64 bits into floats.
+        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError):
+        pass
+    if f"{text[:1]}{text[-1:]}" not in ("[]", "{}"):
+        return text
+    try:
+        return parse_yaml(text, Path("--set"), ConfigError).data
+    except ConfigError:  # such as a pattern of file names
+        return text
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("a key is given twice")
+    return data
+
+
+def _mark_strings(value: Any) -> Any:
+    if isinstance(value, str):
+        return FromCommandLine(value)
+    if isinstance(value, dict):
+        return {key: _mark_strings(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mark_strings(item) for item in value]
+    return value
+
+
+def _override(data: dict[str, Any], dotted: str, value: Any) -> Place:
+    *parents, last = dotted.split(".")
+    target: Any = data
+    place: list[str | int] = []
+    for step, name in enumerate(parents):
+        where = ".".join(parents[: step + 1])
+        if isinstance(target, list):
+            index = _index(target, name, dotted, where)
+            place.append(index)
+            target = target[index]
+        else:
+            place.append(name)
+            if target.get(name) is None:
+                target[name] = {}
+            target = target[name]
+        if not isinstance(target, dict | list):
+            raise ConfigError(f"--set {dotted}: {where} is {target!r:.40}, which has no parts")
+    key = _index(target, last, dotted, dotted) if isinstance(target, list) else last
+    target[key] = value
+    return (*place, key)
+
+
+def _index(items: list[Any], name: str, dotted: str, where: str) -> int:
+    if not name.isdecimal() or int(name) >= len(items):
+        raise ConfigError(
+            f"--set {dotted}: {where} is not one of the {len(items)} items of that list (from 0)"
+        )
+    return int(name)

@@ -25,7 +25,7 @@ from rlaif.evaluation.scorecard import (
     write_scorecard,
     write_whole,
 )
-from rlaif.runs.text import mend_json
+from rlaif.runs.text import fix_json
 
 UNKNOWN = "–"
 """Shown in place of a missing number."""
@@ -203,7 +203,7 @@ def write_results(evaluation: Evaluation, folder: Path) -> None:
 
 
 def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(orjson.dumps(mend_json(row)) + b"\n" for row in rows)
+    return b"".join(orjson.dumps(fix_json(row)) + b"\n" for row in rows)
 
 
 def _responses(evaluation: Evaluation) -> Iterator[dict[str, Any]]:

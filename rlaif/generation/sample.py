@@ -10,7 +10,7 @@ from rlaif.engines import Capability, Engine, Generate, Reply, Sampling, request
 from rlaif.engines.ask import ask_all
 from rlaif.errors import CallFailed
 from rlaif.records import Failure, Prompt, Response, content_seed
-from rlaif.runs.text import mend_text
+from rlaif.runs.text import fix_text
 
 REFUSED = "refusal"
 """The finish of a reply that the server's content filter cut off or replaced."""
@@ -82,7 +82,7 @@ def to_response(prompt: Prompt, reply: Reply, *, index: int, origin: str, call: 
     """Return a reply as a response, word for word; invalid Unicode is replaced."""
     return Response.build(
         prompt.id,
-        mend_text(reply.text),
+        fix_text(reply.text),
         index=index,
         origin=origin,
         finish=reply.finish,

@@ -1,6 +1,6 @@
 """Prompts from anywhere: files of five kinds, folders and patterns, addresses, data sets.
 
-`read_prompts` streams them; what is no prompt, a duplicate or contaminated is a counted failure.
+`read_prompts` streams them; invalid, duplicate and contaminated prompts are counted failures.
 """
 
 from rlaif.config.prompts import PromptSource

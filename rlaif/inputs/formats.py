@@ -1,7 +1,7 @@
 """From an open file to records, one at a time: JSONL, JSON, CSV, Parquet, Arrow.
 
-Memory does not grow with the file: of a JSON list, too, only a part is in memory. A record that
-cannot be read is a `Broken`; a file that is no such file is an exception.
+Memory does not grow with the file, JSON lists included. A record that cannot be read is a `Broken`;
+a file that is damaged or has another format raises an error.
 """
 
 import codecs
@@ -12,11 +12,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from rlaif.errors import RecordError
-from rlaif.inputs.csv_rows import read_csv
-from rlaif.inputs.files import InputFile
+from rlaif.inputs.files import InputFile, Numbered
 from rlaif.inputs.json_values import JsonItems, NoListError, read_json
-from rlaif.inputs.records import Numbered
-from rlaif.inputs.tables import open_arrow, open_parquet, read_arrow, read_parquet
+from rlaif.inputs.tables import open_arrow, open_parquet, read_arrow, read_csv, read_parquet
 
 _CHUNK = 1 << 20
 
@@ -26,30 +24,29 @@ def read_records(file: InputFile, columns: Collection[str] | None = None) -> Ite
 
     Args:
         file: The file.
-        columns: Read only these where the format can leave others out; all when None.
+        columns: Read only these if the format allows it (default: all).
 
     Raises:
-        RecordError: The file cannot be read or is not of its kind.
+        RecordError: The file cannot be read or has another format.
     """
     with file.open() as raw:
         yield from _READERS[str(file.kind)](raw, file.shown, columns)
 
 
 def check_records(file: InputFile, columns: Collection[str] | None = None) -> bool:
-    """Find out, before anything starts, whether a local file is sound.
+    """Check a local file before anything starts.
 
-    Text is read through. Of a Parquet file the footer is read, where every part is listed; of an
-    Arrow file what stands before and behind each part.
+    Text is read to the end, of a Parquet file the footer, of an Arrow file the frame of each part.
 
     Args:
         file: The file.
-        columns: Those that will be read; all when None.
+        columns: Columns that will be read (default: all).
 
     Returns:
-        False when a file of text is empty.
+        False when a text file is empty.
 
     Raises:
-        RecordError: It cannot be read, is cut off, is not UTF-8, or not of its kind.
+        RecordError: It cannot be read, is cut off, not UTF-8, or has another format.
     """
     if file.local is None:
         return True
@@ -58,7 +55,7 @@ def check_records(file: InputFile, columns: Collection[str] | None = None) -> bo
             open_parquet(raw, file.shown).close()
             return True
         if file.kind == "arrow":
-            # Mapped, so that the data itself is passed over.
+            # Mapped, so that the data itself is not read.
             mapped = raw if file.codec or not raw.read(1) else pa.memory_map(file.path)
             for _ in open_arrow(mapped, file.shown)[1]:
                 pass
@@ -74,14 +71,14 @@ def check_records(file: InputFile, columns: Collection[str] | None = None) -> bo
             raise _not_utf8(file.shown) from None
     if size and file.kind == "json":
         for _ in read_records(file):
-            pass  # a list may break off anywhere
+            pass  # a list may be cut off anywhere
     if size and file.kind == "csv":
         next(read_records(file, columns), None)  # the header
     return size > 0
 
 
 def count_rows(file: InputFile) -> int | None:
-    """Count the records of a local file, broken ones included; None where that is not cheap."""
+    """Count the records of a local file, broken ones included; None where that is expensive."""
     if file.local is None or file.codec is not None:
         return None
     if file.kind == "parquet":
@@ -94,7 +91,7 @@ def count_rows(file: InputFile) -> int | None:
 
 
 def has_lines(file: InputFile) -> bool:
-    """Whether places in it are lines."""
+    """Whether its records are numbered by lines."""
     return file.kind in ("jsonl", "csv")
 
 
@@ -116,10 +113,10 @@ def _from_json(raw: BinaryIO, name: str, *_: Any) -> Iterator[Numbered]:
         raise _not_utf8(name) from None
     except NoListError:
         raise RecordError(
-            f"{name}: expected a list of records", hint="or use .jsonl, one a line"
+            f"{name}: expected a list of records", hint="or use .jsonl with one record per line"
         ) from None
     except ValueError as problem:
-        raise RecordError(f"{name}: not JSON, after {number} records: {problem}") from None
+        raise RecordError(f"{name}: invalid JSON after {number} records: {problem}") from None
 
 
 def _not_utf8(name: str) -> RecordError:

@@ -1,4 +1,4 @@
-"""Text made comparable, hashed, and tables of hashes that stay small in memory."""
+"""Normalised text, its hashes, and compact tables of hashes."""
 
 import hashlib
 import re
@@ -12,36 +12,36 @@ from rlaif.records import Message
 from rlaif.records.marks import split_marks
 from rlaif.records.tool_use import spoken
 
-# Scripts written without spaces count by the character.
+# In scripts written without spaces each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 _FEW = 1024
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, without case and punctuation, compatibility forms joined.
+    """Return the words of a text, NFKC-normalised, without case and punctuation.
 
-    A text without any, such as one of symbols only, is one word.
+    A text without words, such as one of symbols only, is one word.
     """
     plain = unicodedata.normalize("NFKC", split_marks(text)).casefold()
     return _WORD.findall(plain) or [plain.strip()]
 
 
 def conversation_text(messages: Sequence[Message]) -> str:
-    """What is said in a conversation, by whomever."""
+    """Return the text of all messages of a conversation."""
     return "\n".join(message["content"] for message in spoken(messages))
 
 
 def hash_text(text: str) -> int:
-    """64 bits of BLAKE2b: among a million texts, two meet by chance once in 40 million times."""
+    """Return 64 bits of BLAKE2b; a million texts collide once in 40 million times."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 class HashTable:
-    """Numbers by 64-bit hash, several for one hash where need be: 16 bytes an entry.
+    """Maps 64-bit hashes to one or more numbers, 16 bytes an entry.
 
-    Entries added last are kept in a dict and merged into sorted arrays now and then.
+    Recent entries are in a dict and are merged into sorted arrays from time to time.
     """
 
     __slots__ = ("_count", "_hashes", "_numbers", "_recent")
@@ -53,7 +53,7 @@ class HashTable:
         self._count = 0
 
     def add(self, key: int, number: int) -> None:
-        """Add an entry; the same hash may have others."""
+        """Add an entry; a hash may have several."""
         self._recent.setdefault(key, []).append(number)
         self._count += 1
         if self._count >= max(_FEW, len(self._hashes) // 64):
@@ -61,10 +61,10 @@ class HashTable:
 
     def find(self, key: int) -> list[int]:
         """Return the numbers of a hash, in the order of adding."""
-        wanted = np.uint64(key)
-        start = int(self._hashes.searchsorted(wanted))
+        hashed = np.uint64(key)
+        start = int(self._hashes.searchsorted(hashed))
         end = start
-        while end < len(self._hashes) and self._hashes[end] == wanted:
+        while end < len(self._hashes) and self._hashes[end] == hashed:
             end += 1
         return [*self._numbers[start:end].tolist(), *self._recent.get(key, ())]
 
@@ -86,6 +86,6 @@ class HashTable:
         pairs = [(key, number) for key, numbers in self._recent.items() for number in numbers]
         hashes = np.concatenate([self._hashes, np.array([k for k, _ in pairs], np.uint64)])
         numbers = np.concatenate([self._numbers, np.array([n for _, n in pairs], np.int64)])
-        order = hashes.argsort(kind="stable")  # quick here, because most of it is sorted already
+        order = hashes.argsort(kind="stable")  # fast here, because most of it is sorted already
         self._hashes, self._numbers = hashes[order], numbers[order]
         self._recent, self._count = {}, 0

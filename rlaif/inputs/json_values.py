@@ -1,7 +1,7 @@
-"""JSON without loss: integers of any length, NaN, numbers as written, and keys given twice.
+"""JSON without loss: integers of any length, NaN, numbers as written, and duplicate keys.
 
-`orjson` is fast and reads integers beyond 64 bits as floats, refuses NaN, and keeps the last of
-two equal keys without a word. So it reads only what it reads exactly; the rest is left to `json`.
+`orjson` is fast, but reads integers beyond 64 bits as floats, rejects NaN, and silently keeps the
+last of two equal keys. So it reads only lines that it reads exactly; `json` reads the others.
 """
 
 import io
@@ -12,23 +12,23 @@ from typing import Any
 
 import orjson
 
-from rlaif.inputs.records import Broken, is_unicode
+from rlaif.inputs.files import Broken, is_unicode
 
 _CHUNK = 1 << 20
 
 _NOT_EXACT = re.compile(rb"[\d.]{16}|\.\d*0(?!\d)|\d[eE]")
-"""Digits that a float may not hold, and spellings such as 1.50 and 1e3 that it does not keep."""
+"""Numbers that a float may round, and spellings such as 1.50 and 1e3 that it loses."""
 
 _KEY = re.compile(rb'"\s*:')
 
 
 class WrittenFloat(float):
-    """A float that remembers how it was written."""
+    """A float with its original spelling."""
 
     text: str
 
     def __new__(cls, text: str) -> "WrittenFloat":
-        """Read a float."""
+        """Parse a float."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -42,13 +42,13 @@ class NoListError(ValueError):
 
 
 def read_json(line: bytes) -> Any:
-    """Return the value that a line of JSON holds; a `Broken` where that cannot be done."""
+    """Return the value of a line of JSON; a `Broken` if it is invalid."""
     try:
         value = orjson.loads(line)
         if not _NOT_EXACT.search(line) and _count_keys(value) == len(_KEY.findall(line)):
             return value
     except orjson.JSONDecodeError:
-        pass  # NaN, which Python writes; or broken, which `json` explains as well
+        pass  # NaN, which Python writes; or invalid: then `json` gives the reason
     decoder = _Decoder()
     try:
         value = decoder.decode(line.decode())
@@ -60,18 +60,18 @@ def read_json(line: bytes) -> Any:
 
 
 class _Decoder(json.JSONDecoder):
-    """Notes the first key that an object gives twice."""
+    """Records the first duplicate key of an object."""
 
     def __init__(self) -> None:
         super().__init__(parse_float=WrittenFloat, object_pairs_hook=self._object)
         self.twice: str | None = None
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs) and self.twice is None:
+        data = dict(pairs)
+        if len(data) < len(pairs) and self.twice is None:
             keys = [key for key, _ in pairs]
             self.twice = next(key for key in keys if keys.count(key) > 1)
-        return found
+        return data
 
 
 def _count_keys(value: Any) -> int:
@@ -101,11 +101,11 @@ def _why(problem: Exception) -> str:
 
 
 class JsonItems:
-    """The items of a JSON list, of which one part at a time is in memory.
+    """The items of a JSON list; only part of it is in memory at a time.
 
     Raises:
         NoListError: It is not a list.
-        ValueError: It breaks off, or is not JSON.
+        ValueError: It is cut off or invalid.
     """
 
     def __init__(self, file: io.TextIOWrapper) -> None:
@@ -129,13 +129,13 @@ class JsonItems:
             raise ValueError(f"something follows the list: {left!r}")
 
     def _more(self) -> bool:
-        """Read on; at least as much as there is, so that a long item is not tried too often."""
+        """Read more; at least as much as is in memory, so that long items are parsed few times."""
         chunk = self._file.read(max(_CHUNK, len(self._text) - self._at))
         self._text, self._at = self._text[self._at :] + chunk, 0
         return bool(chunk)
 
     def _next(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Return the next character that is not white space; empty at the end."""
         while True:
             while self._at < len(self._text):
                 if not self._text[self._at].isspace():
@@ -156,7 +156,7 @@ class JsonItems:
                 continue
             except RecursionError:
                 raise ValueError("nested too deeply") from None
-            # What ends where the text ends may go on in the next part: a number, say.
+            # An item at the end of the text, such as a number, may continue in the next part.
             if end == len(self._text) and self._more():
                 continue
             self._at = end

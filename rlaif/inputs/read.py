@@ -1,7 +1,7 @@
 """Reading prompts, one record at a time: every record becomes a prompt or a failure.
 
-Memory does not grow with the input, but for 12 bytes a prompt that notice ids given twice, and what
-`rlaif.inputs.duplicates` keeps where duplicates are to be left out.
+Memory does not grow with the input, except for 12 bytes a prompt to detect duplicate ids, and the
+tables of `rlaif.inputs.filters.Duplicates` if duplicates are left out.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -12,30 +12,27 @@ from typing import Any
 
 from rlaif.config.prompts import PromptSource
 from rlaif.errors import RecordError
-from rlaif.inputs.columns import make_prompt
-from rlaif.inputs.contamination import Contamination
-from rlaif.inputs.duplicates import Duplicates
+from rlaif.inputs.columns import CANDIDATES, LOOKED_AT, guess_column, make_prompt
+from rlaif.inputs.files import Numbered, find_files
+from rlaif.inputs.filters import Contamination, Duplicates
 from rlaif.inputs.formats import count_rows, read_records
-from rlaif.inputs.guess import CANDIDATES, LOOKED_AT, guess_column
-from rlaif.inputs.hugging_face import read_hub
-from rlaif.inputs.places import Placed, Places, files_of, read_path
-from rlaif.inputs.records import Numbered
+from rlaif.inputs.places import Placed, Places, read_hub, read_path
 from rlaif.records import REMOVED, Failure, Prompt, content_id
 from rlaif.runs.ids import IdSet
 
 
 def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
-    """Yield every prompt of the source, and a `Failure` for every record that is none.
+    """Yield every prompt of the source, and a `Failure` for every invalid record.
 
-    An id given twice is a failure the second time: rows are known by their ids. Prompts left out
-    as duplicates or as contaminated are failures of the stage `REMOVED`. What is left out depends
-    on the order of input alone, and not on the partition: all parts together are the whole.
+    The second prompt with the same id is a failure, because ids identify rows. Prompts left out as
+    duplicates or as contaminated are failures of the stage `REMOVED`. Which are left out depends
+    only on the order of input, not on the partition: all parts together are the whole.
 
     Raises:
-        RecordError: No such file, unknown kind of file, empty, not UTF-8, or the column is in
-            none of the records read.
+        RecordError: The file is missing, empty, not UTF-8 or of unknown format, or no record read
+            has the column.
         EngineMissing: A library that the source or a filter needs is not installed.
-        EngineUnavailable: A remote file could not be read to its end; reading again may go on.
+        EngineUnavailable: A remote file could not be read to its end; a retry may succeed.
     """
     places = Places()
     sieve = _Sieve(source, places)
@@ -56,21 +53,21 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
             yield item
     if usable == 0 and first is not None:
         raise RecordError(
-            f"{source.name}: none of its {broken} records is a prompt; "
+            f"{source.name}: none of its {broken} records is a valid prompt; "
             f"{first.record_id}: {first.message}",
-            hint=f"each record needs {column!r}: text, or a list of chat messages; prompts.column "
-            "names another column",
+            hint=f"each record needs {column!r}: text, or a list of chat messages; set "
+            "prompts.column for another column",
         )
     if usable == 0:
         raise RecordError(f"{source.name}: the file is empty")
 
 
 def check_source(source: PromptSource) -> None:
-    """Find out, before anything starts, whether the source can be read and holds a prompt.
+    """Check, before anything starts, that the source can be read and contains a prompt.
 
     Raises:
-        RecordError, EngineMissing: As `read_prompts`; whole local files are checked for UTF-8,
-            their records only until the first prompt.
+        RecordError, EngineMissing: As `read_prompts`; local files are checked for UTF-8 to the
+            end, their records only up to the first prompt.
     """
     for item in read_prompts(source):
         if isinstance(item, Prompt):
@@ -78,16 +75,16 @@ def check_source(source: PromptSource) -> None:
 
 
 def count_records(source: PromptSource) -> int | None:
-    """Count what `read_prompts` will yield, cheaply; None where that is not possible.
+    """Count the items of `read_prompts` for progress; None where counting is expensive.
 
-    For showing progress only. Counting CSV, JSON, packed and remote files means reading them.
+    Counting CSV, JSON, packed and remote files would mean reading them.
     """
     if source.items is not None and source.partition is None:
         return min(len(source.items), source.limit or len(source.items))
     if source.path is None or source.partition is not None:
         return None
     total = 0
-    for file in files_of(source.path, kind=source.format, split=source.split):
+    for file in find_files(source.path, source.format, source.split):
         count = count_rows(file)
         if count is None:
             return None
@@ -96,7 +93,7 @@ def count_records(source: PromptSource) -> int | None:
 
 
 def belongs(name: str, partition: str | None) -> bool:
-    """Whether a prompt id, or the record id of a failure, is of a part; None is the whole."""
+    """Whether a prompt id, or a failure's record id, belongs to a part; None is the whole."""
     if partition is None:
         return True
     part, of = map(int, partition.split("/"))
@@ -104,17 +101,17 @@ def belongs(name: str, partition: str | None) -> bool:
 
 
 class _Sieve:
-    """Turns prompts that must not go on into failures."""
+    """Turns prompts that are left out, or have a duplicate id, into failures."""
 
     def __init__(self, source: PromptSource, places: Places) -> None:
         self._places = places
         self._seen = IdSet()
-        # Read and loaded here, so that what is missing is said before the first prompt.
+        # Loaded here, so that a missing file or library is reported before the first prompt.
         self._tests = Contamination(source.decontaminate) if source.decontaminate else None
         self._duplicates = Duplicates(source.dedup) if source.dedup else None
 
     def sift(self, item: Prompt | Failure, place: int) -> Prompt | Failure:
-        """Return the item, or why the prompt does not go on."""
+        """Return the item, or a failure with the reason why it is left out."""
         if isinstance(item, Failure):
             return item
         fresh = self._seen.add(bytes.fromhex(content_id("prompt-id", item.id)))
@@ -129,27 +126,27 @@ class _Sieve:
         return item
 
     def _reason(self, prompt: Prompt, place: int) -> tuple[str, str] | None:
-        """Kind and message of what makes a prompt be left out."""
+        """Return kind and message of the reason to leave out a prompt; None to keep it."""
         overlap = self._tests.find(prompt) if self._tests else None
         if overlap is not None:
             message = f"{prompt.source} holds {overlap.share:.0%} of the test item {overlap.item}"
             return "contaminated", message
-        found = self._duplicates.find_or_add(prompt, place) if self._duplicates else None
-        if found is None:
+        repeated = self._duplicates.find_or_add(prompt, place) if self._duplicates else None
+        if repeated is None:
             return None
-        earlier = self._places.text(found.place)
-        if found.similarity is None:
+        earlier = self._places.text(repeated.place)
+        if repeated.similarity is None:
             return "duplicate", f"{prompt.source} repeats {earlier}"
-        return "near-duplicate", f"{prompt.source} is like {earlier}: {found.similarity:.2f}"
+        return "near-duplicate", f"{prompt.source} is like {earlier}: {repeated.similarity:.2f}"
 
 
 def _opened(source: PromptSource, places: Places) -> tuple[str, Iterator[Placed]]:
-    """Return the column of the prompts and the records."""
+    """Return the column of prompts and the records."""
     if source.column is not None:
         return source.column, _records(source, source.column, places)
     if source.path is None:
         records = _records(source, "prompt", places)
-        # Of a stream one, so that what was read before it breaks off is not lost.
+        # Only one of a stream: if it breaks off, the records before are not lost.
         first = list(islice(records, LOOKED_AT if source.hub is None else 1))
         column = guess_column((record for _, record in first), source.name)
         return column, chain(first, records)
@@ -159,13 +156,13 @@ def _opened(source: PromptSource, places: Places) -> tuple[str, Iterator[Placed]
 
 
 def _first_records(path: str | Path, source: PromptSource) -> Generator[Any]:
-    files = files_of(path, kind=source.format, split=source.split)
-    records = (one for file in files for one in read_records(file, CANDIDATES))
+    files = find_files(path, source.format, source.split)
+    records = chain.from_iterable(read_records(file, CANDIDATES) for file in files)
     yield from (record for _, record in islice(records, LOOKED_AT))
 
 
 def _listed(items: Sequence[Any], column: str) -> Iterator[Numbered]:
-    """Records as they are; texts and conversations as records that hold them."""
+    """Yield records unchanged; texts and conversations become records with one column."""
     for number, item in enumerate(items, start=1):
         yield number, {column: item} if isinstance(item, str | list | tuple) else item
 

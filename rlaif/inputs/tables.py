@@ -1,33 +1,126 @@
-"""Tables to records, a thousand rows in memory at once: Parquet and Arrow."""
+"""Tables to records, a thousand rows in memory at most: CSV, Parquet and Arrow.
 
-from collections.abc import Collection, Iterator
+A row of CSV that has not one cell for each column is broken, at its first line.
+"""
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.errors import RecordError
-from rlaif.inputs.records import Broken, Numbered
+from rlaif.inputs.files import Broken, Numbered, is_unicode
 
 _ROWS = 1024
 _BUFFER = 1 << 20
 
+_FIELD = 1 << 24
+"""Maximum characters of a field: an unclosed quote must not read the whole file into memory."""
+
+
+def read_csv(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
+    """Yield the rows with their first lines.
+
+    Raises:
+        RecordError: The header names no columns, or one of ``columns`` twice.
+    """
+    csv.field_size_limit(max(_FIELD, csv.field_size_limit()))
+    # Invalid UTF-8 becomes lone surrogates, so that one bad record does not end the file.
+    with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _Counted(text)
+        rows = _csv_rows(lines)
+        header = next(rows, None)
+        if header is None:
+            return
+        names = _check_header(header, name, columns)
+        for line, cells in rows:
+            yield line, cells if isinstance(cells, Broken) else _csv_record(names, cells)
+
+
+def _csv_rows(lines: "_Counted") -> Iterator[tuple[int, list[str] | Broken]]:
+    reader = csv.reader(lines, strict=True)
+    while True:
+        start = lines.count + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as problem:
+            yield start, Broken("bad-csv", _why(str(problem), start, lines.count))
+            continue
+        if cells:  # not a blank line
+            yield start, cells
+
+
+def _why(problem: str, start: int, end: int) -> str:
+    if "unexpected end of data" in problem:
+        return f"a quote opened in this line is never closed; it swallows lines {start} to {end}"
+    return problem if end == start else f"{problem} (in lines {start} to {end})"
+
+
+def _check_header(
+    header: tuple[int, list[str] | Broken], file: str, columns: Collection[str] | None
+) -> list[str]:
+    line, names = header
+    if isinstance(names, Broken):
+        raise RecordError(f"{file}:{line}: the header cannot be read: {names.message}")
+    if not any(name.strip() for name in names):
+        raise RecordError(
+            f"{file}:{line}: the header names no columns",
+            hint="the first line of a CSV file must contain the names of its columns",
+        )
+    if not all(map(is_unicode, names)):
+        raise RecordError(f"{file}:{line}: the header is not UTF-8", hint="save it as UTF-8")
+    used = None if columns is None else {*columns, *(name.partition(".")[0] for name in columns)}
+    _check_names(names, used, f"{file}:{line}")
+    return names
+
+
+def _csv_record(names: list[str], cells: list[str]) -> dict[str, str] | Broken:
+    if len(cells) != len(names):
+        message = f"{len(cells)} cells for {len(names)} columns"
+        if len(cells) > len(names):
+            message += "; put text with commas or quotes in quotes"
+        return Broken("bad-csv", message)
+    if not all(map(is_unicode, cells)):
+        return Broken("bad-csv", "not UTF-8 text")
+    return dict(zip(names, cells, strict=True))
+
+
+class _Counted:
+    """Counts the lines read; the count of `csv.reader` lacks an invalid line."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.count = 0
+
+    def __iter__(self) -> "_Counted":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.count += 1
+        return line
+
 
 def read_parquet(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
-    """Yield the rows with their numbers from 1; only these columns, where all of them are there.
+    """Yield the rows with their numbers from 1; only these columns, if all of them exist.
 
-    No thread of Arrow's is used: one that is still reading when the process ends makes it hang.
+    Arrow's threads are off: one that is still reading at exit makes the process hang.
     """
     with open_parquet(raw, name) as table:
-        wanted = _wanted(table.schema_arrow.names, name, columns)
-        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=wanted, use_threads=False))
+        used = _used(table.schema_arrow.names, name, columns)
+        yield from _rows(table.iter_batches(batch_size=_ROWS, columns=used, use_threads=False))
 
 
 def open_parquet(raw: BinaryIO, name: str) -> pq.ParquetFile:
-    """Open a Parquet file, which reads its footer.
+    """Open a Parquet file and read its footer.
 
     Raises:
-        RecordError: It has none that can be read.
+        RecordError: The footer cannot be read.
     """
     try:
         return pq.ParquetFile(raw, buffer_size=_BUFFER)
@@ -37,13 +130,13 @@ def open_parquet(raw: BinaryIO, name: str) -> pq.ParquetFile:
 
 
 def read_arrow(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
-    """The same as `read_parquet`."""
+    """Yield the rows of an Arrow file, as `read_parquet`."""
     names, batches = open_arrow(raw, name)
-    wanted = _wanted(names, name, columns)
+    used = _used(names, name, columns)
     parts = (
         batch.slice(start, _ROWS) for batch in batches for start in range(0, batch.num_rows, _ROWS)
     )
-    yield from _rows(part if wanted is None else part.select(wanted) for part in parts)
+    yield from _rows(part if used is None else part.select(used) for part in parts)
 
 
 def open_arrow(raw: Any, name: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
@@ -75,7 +168,7 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Numbered]:
 
 
 def _values(batch: pa.RecordBatch) -> list[Any]:
-    """Return the rows of a batch; one that Python cannot hold is broken, and not the others."""
+    """Return the rows of a batch; a row that Python cannot represent becomes a `Broken`."""
     try:
         rows: list[Any] = batch.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException) as problem:
@@ -86,17 +179,19 @@ def _values(batch: pa.RecordBatch) -> list[Any]:
     return rows
 
 
-def _wanted(there: list[str], name: str, columns: Collection[str] | None) -> list[str] | None:
-    """The columns to read; all when one is missing, so that messages can name what there is."""
-    found = None if columns is None else {_top(one, there) for one in columns}
-    for column in there:
-        if there.count(column) > 1 and (found is None or column in found):
+def _used(names: list[str], file: str, columns: Collection[str] | None) -> list[str] | None:
+    """Return the columns to read; all if one is missing, so that messages can list them."""
+    used = None
+    if columns is not None:
+        used = {name if name in names else name.partition(".")[0] for name in columns}
+    _check_names(names, used, file)
+    return sorted(used) if used is not None and used <= set(names) else None
+
+
+def _check_names(names: list[str], used: Collection[str] | None, place: str) -> None:
+    for name in names:
+        if names.count(name) > 1 and (used is None or name in used):
             raise RecordError(
-                f"{name}: {there.count(column)} columns are named {column!r}",
-                hint="give each column a name of its own",
+                f"{place}: {names.count(name)} columns are named {name!r}",
+                hint="give each column its own name",
             )
-    return sorted(found) if found is not None and found <= set(there) else None
-
-
-def _top(column: str, there: list[str]) -> str:
-    return column if column in there else column.partition(".")[0]

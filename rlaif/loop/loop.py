@@ -14,8 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from rlaif.config import RunConfig, load_config
-from rlaif.config.evaluate import EvaluateConfig
-from rlaif.config.loop import LoopConfig
+from rlaif.config.evaluate import EvaluateConfig, LoopConfig
 from rlaif.config.train import DpoConfig
 from rlaif.errors import ConfigError, RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate

@@ -1,4 +1,4 @@
-"""Runs: the only door to run data on disk: ledger, shards, manifest, lock."""
+"""Runs on disk: ledger, shards, manifest, lock. No other package reads or writes them."""
 
 from rlaif.runs import tables
 from rlaif.runs.ids import IdSet

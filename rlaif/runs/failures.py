@@ -1,7 +1,7 @@
-"""Failures: the prompts that could not become a row, appended to ``failures.jsonl``.
+"""Failures: the prompts without a row, appended to ``failures.jsonl``.
 
 A line is durable when `append_failures` returns. A crash may tear the last line; that prompt is
-then simply tried again. The last record about a prompt counts, and a row counts more than any.
+then simply tried again. The last record about a prompt counts, and a row overrides all of them.
 A line may also take a failure back: ``{"mended": id}``, for input that is no longer broken.
 """
 
@@ -18,7 +18,7 @@ from rlaif.errors import RunError
 from rlaif.records import Failure
 from rlaif.runs.files import cannot_write, sync_folder
 from rlaif.runs.shards import read_batches
-from rlaif.runs.text import mend_json
+from rlaif.runs.text import fix_json
 
 _MENDED = "mended"
 
@@ -29,13 +29,13 @@ def append_failures(path: Path, failures: Iterable[Failure], mended: Iterable[st
     Args:
         path: ``failures.jsonl``.
         failures: What went wrong.
-        mended: Ids of records whose failure, written before, is none any more.
+        mended: Ids of records whose earlier failure no longer holds.
 
     Raises:
         RunError: Disk full or read-only; the file is as it was before.
     """
     records = [*map(asdict, failures), *({_MENDED: record_id} for record_id in mended)]
-    lines = b"".join(orjson.dumps(mend_json(record)) + b"\n" for record in records)
+    lines = b"".join(orjson.dumps(fix_json(record)) + b"\n" for record in records)
     if not lines:
         return
     try:
@@ -72,7 +72,7 @@ def repair_failures(path: Path) -> bool:
 
 
 def read_failures(path: Path) -> dict[str, Failure]:
-    """Read the last failure of each record id that is not mended, in the order of first sight.
+    """Read the last failure of each record id that was not fixed, in order of first failure.
 
     Raises:
         RunError: A line other than a torn last one is not a failure record; names the line.

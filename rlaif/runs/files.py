@@ -1,20 +1,26 @@
 """Files that are whole or not there, and on the disk when the call returns.
 
-Shards and manifests reach the disk only through here. An object store needs no more than what is
-here: a single upload there is as atomic as the rename here.
+Shards and manifests reach the disk only through here. In an object store a single upload is as
+atomic as the rename here. Folders are replaced whole, too, and files of the user are kept.
 """
 
 import errno
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
 from rlaif.errors import InputError, RunError
+from rlaif.runs.layout import Layout
 
 PARTIAL = ".tmp"
-"""How the name of an unfinished file ends: after a dot and the number of its process."""
+"""Suffix of an unfinished file, after a dot and the id of its process."""
+
+ASIDE = ".old"
+"""Suffix of a folder that was renamed to make room for another."""
 
 _UNFINISHED = re.compile(rf".+\.\d+{re.escape(PARTIAL)}")
 
@@ -25,16 +31,16 @@ _NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def cannot_write(path: Path, error: OSError) -> RunError:
-    """Say in the user's words why ``path`` could not be written."""
+    """Explain why ``path`` could not be written."""
     if error.errno in _FULL:
         return RunError(
             f"{path}: the disk is full (or a size limit was reached)",
-            hint="make room and repeat the command; everything written before is kept",
+            hint="free disk space and repeat the command; everything written before is kept",
         )
     if error.errno in _FORBIDDEN:
         return RunError(
             f"{path}: cannot be written ({os.strerror(error.errno or 0).lower()})",
-            hint="choose a folder you may write to as `out`, or mend its permissions",
+            hint="choose another folder as `out`, or fix its permissions",
         )
     return RunError(f"{path}: cannot be written ({error.strerror or error})")
 
@@ -48,7 +54,7 @@ def make_folder(path: Path) -> None:
     """Create a folder and its parents; an existing one is fine.
 
     Raises:
-        RunError: It cannot be created, or something that is no folder is in the way.
+        RunError: It cannot be created, or a file has its name.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that any reader, and any crash, sees all of it or none.
 
     Raises:
-        RunError: Disk full, read-only folder, or another trouble; nothing is left behind.
+        RunError: The disk is full, the folder read-only, or another error; nothing is left behind.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
@@ -90,7 +96,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make creations and renames inside a folder survive a power failure."""
+    """Sync creations and renames inside a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -99,7 +105,7 @@ def sync_folder(path: Path) -> None:
 
 
 def list_whole(folder: Path, suffix: str) -> list[Path]:
-    """Finished files with this suffix, sorted by name; a missing folder holds none."""
+    """Return finished files with this suffix, sorted by name; none for a missing folder."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(suffix))
     except FileNotFoundError:
@@ -115,17 +121,69 @@ def open_whole(path: Path) -> pa.NativeFile:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file has the name of one that is still being written, or that a crash left."""
+    """Whether a file has the name of a file that is still being written, or left by a crash."""
     return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def remove_partial(*folders: Path) -> list[Path]:
-    """Remove what crashed writers left unfinished; returns what was removed.
+    """Remove unfinished files of crashed writers, and return them.
 
-    Only for whoever holds the run's lock: another writer's unfinished file looks the same.
+    The caller must hold the run's lock: unfinished files of an active writer look the same.
     """
     listed = [path for folder in folders for path in list_whole(folder, PARTIAL)]
-    found = [path for path in listed if is_unfinished(path)]
-    for path in found:
+    unfinished = [path for path in listed if is_unfinished(path)]
+    for path in unfinished:
         path.unlink(missing_ok=True)
-    return found
+    return unfinished
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename ``new`` to ``target``: an old ``target`` is renamed first, and removed last.
+
+    A crash at any moment leaves the old folder or the new one. The caller has checked that
+    ``target`` may be removed. A killed process can leave the old folder as ``new`` with the suffix
+    `ASIDE`.
+
+    Raises:
+        OSError: A rename failed; the old folder is back in its place.
+    """
+    aside = new.with_name(f"{new.name}{ASIDE}")
+    try:
+        if target.exists():
+            target.rename(aside)
+        new.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync everything inside a folder to the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync_folder(Path(root, name))
+        sync_folder(Path(root))
+
+
+def check_results_folder(folder: Path, names: Iterable[str]) -> None:
+    """Check that writing results into a folder overwrites no file of the user.
+
+    A folder with a ledger contains earlier results, which may be overwritten.
+
+    Args:
+        folder: Where results will be written; it need not exist.
+        names: Files that will be written.
+
+    Raises:
+        InputError: One of them exists, but no ledger.
+    """
+    ledger = Layout(folder).ledger
+    taken = [name for name in names if (folder / name).exists()]
+    if taken and not ledger.exists():
+        raise InputError(
+            f"{folder}: contains {taken[0]} but no {ledger.name}, so it is not an earlier result",
+            hint="choose another folder as `out`, or move the file away",
+        )

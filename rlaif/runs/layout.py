@@ -1,4 +1,4 @@
-"""Where everything lies in a run directory."""
+"""The paths of the files in a run directory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """What was asked."""
+        """The configuration of the run."""
         return self.root / "manifest.json"
 
     @property
@@ -22,17 +22,17 @@ class Layout:
 
     @property
     def replies(self) -> Path:
-        """The folder of replies that are in no ledger file."""
+        """The folder of reply shards."""
         return self.root / "replies"
 
     @property
     def staged(self) -> Path:
-        """Prompts on their way to workers; only while somebody writes."""
+        """Prompts on their way to workers; exists only during a run."""
         return self.root / "staged"
 
     @property
     def shards(self) -> Path:
-        """The folder of the rows."""
+        """The folder of rows."""
         return self.root / "shards"
 
     @property
@@ -42,10 +42,10 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """What happened when."""
+        """Events with their times."""
         return self.root / "log.jsonl"
 
     @property
     def lock(self) -> Path:
-        """Locked while somebody writes."""
+        """Locked while a process writes."""
         return self.root / "lock"

@@ -23,14 +23,14 @@ _WRITTEN = {"pid", "host", "started"}
 
 
 class RunLock:
-    """Held from creation until `release`, or until the process ends in whatever way.
+    """Held from creation until `release`, or until the process ends for any reason.
 
-    The operating system holds it, so that a killed writer leaves no stale lock; what the file says
-    is only for the message others get.
+    The operating system holds it, so a killed writer leaves no stale lock; the content of the file
+    is only for the message to other processes.
 
     Raises:
-        RunLocked: Another process holds it; the message names it.
-        InputError: Something else has the name of the lock file; it is left untouched.
+        RunLocked: Another process holds it; the message has its id.
+        InputError: The lock file is a file of the user; it is left untouched.
         RunError: The folder cannot be written.
     """
 
@@ -74,7 +74,7 @@ class RunLock:
         )
 
     def release(self) -> None:
-        """Let others write. Safe to call twice."""
+        """Let other processes write. Safe to call twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -98,7 +98,7 @@ def is_locked(directory: Path) -> bool:
 
 
 def _acquire(descriptor: int) -> bool:
-    # Several tries, because `is_locked` holds the lock for an instant to find out.
+    # Several tries, because `is_locked` holds the lock for an instant.
     for attempt in range(_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,12 +124,12 @@ def _say_who(descriptor: int) -> None:
 def _holder(descriptor: int) -> str:
     who = _read(os.pread(descriptor, _MOST_BYTES, 0))
     if who is None:
-        return "it has not said which"
+        return "unknown process"
     return f"process {who['pid']} on {who['host']}, since {who['started']}"
 
 
 def _read(content: bytes) -> dict[str, object] | None:
-    """Return what a lock file says; None when no lock of ours says this."""
+    """Return the content of a lock file; None if this package did not write it."""
     try:
         who = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -1,7 +1,6 @@
 """The log: what happened when, one JSON object a line.
 
-For people and `status`. Nothing that decides about data depends on it, so it is not synced, and
-lines that cannot be read are skipped.
+For people and `status`. No data depend on it, so it is not synced, and invalid lines are skipped.
 """
 
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ class EventLog:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield events in the order written; lines that are no JSON object are skipped."""
+    """Yield events in the order written; lines that are not JSON objects are skipped."""
     if not path.is_file():
         return
     with path.open("rb") as file:

@@ -1,12 +1,13 @@
-"""The manifest: what was asked of a run. Written once; what came of it is in the shards.
+"""The manifest: the configuration of a run. Written once; the results are in the shards.
 
-The *plan* inside it is what determines the rows. A run directory goes on only under the plan it was
-started with, so that no run ever holds rows of two kinds.
+The *plan* in it determines the rows. A run resumes only under the plan it was started with, so that
+a run never contains rows of two kinds.
 """
 
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ _LIBRARIES = ("constitutional-rlaif", "openai", "pyarrow", "torch", "transformer
 
 
 class Manifest(BaseModel):
-    """What was asked of a run, by whom it is answered, and with which versions. Without secrets.
+    """Configuration, models and versions of a run, without secrets.
 
     Build with `Manifest.build`.
     """
@@ -36,32 +37,32 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int = MANIFEST_NUMBER
-    """Of this file's format."""
+    """Version of the file format."""
 
     name: str
     fingerprint: str
     """32 hex digits over the plan."""
 
     plan: dict[str, Any]
-    """Everything that determines the rows, prompts excepted."""
+    """Everything that determines the rows, except the prompts."""
 
     config: dict[str, Any]
-    """The run's settings as validated, for people to read."""
+    """The validated settings, for people to read."""
 
     constitution_label: str
     """``name@fingerprint``"""
 
     constitution: dict[str, Any]
-    """The whole constitution, words and all."""
+    """The whole constitution, including its texts."""
 
     engines: dict[str, dict[str, Any]]
-    """Role, such as ``student`` or ``judge:main``, to the engine's identity."""
+    """From role, such as ``student`` or ``judge:main``, to the engine's identity."""
 
     notices: tuple[str, ...] = ()
-    """What every reader of the data must know, such as that the student judged itself."""
+    """Facts for every reader of the data, such as that the student judged itself."""
 
     versions: dict[str, str]
-    """Python and the libraries that can change results, as far as they are installed."""
+    """Versions of Python and of installed libraries that can change results."""
 
     created: float
     """Unix seconds."""
@@ -78,21 +79,21 @@ class Manifest(BaseModel):
         engines: Mapping[str, Mapping[str, Any]],
         notices: Sequence[str] = (),
     ) -> "Manifest":
-        """Make a manifest for a new run, with this moment and the installed versions.
+        """Make a manifest for a new run, with the current time and the installed versions.
 
-        Everything given must be JSON-compatible; tuples become lists.
+        All arguments must be JSON-compatible; tuples become lists.
 
         Raises:
-            TypeError: Something is not JSON-compatible.
+            TypeError: An argument is not JSON-compatible.
         """
-        asked = {
+        parts = {
             "plan": plan,
             "config": config,
             "constitution": constitution,
             "engines": engines,
             "notices": notices,
         }
-        plain = orjson.loads(canonical_json(asked))
+        plain = orjson.loads(canonical_json(parts))
         return cls(
             name=name,
             fingerprint=content_id("plan", plain["plan"]),
@@ -104,17 +105,17 @@ class Manifest(BaseModel):
 
     @property
     def label(self) -> str:
-        """``name@fingerprint``, first 12 digits: what data sets and shards are marked with."""
+        """``name@fingerprint`` (12 digits), which marks data sets and shards."""
         return f"{self.name}@{self.fingerprint[:12]}"
 
     @property
     def templates(self) -> dict[str, str]:
-        """Template name to fingerprint, as the plan has them."""
+        """Template names to fingerprints, from the plan."""
         return dict(self.plan.get("templates", {}))
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write it whole into a run directory.
+    """Write the manifest of a run directory.
 
     Raises:
         RunError: The folder cannot be written or the disk is full.
@@ -127,7 +128,7 @@ def load_manifest(directory: Path) -> Manifest:
     """Read the manifest of a run directory.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: The manifest is missing.
         RunError: It is damaged.
         RunMismatch: It was written by a newer version.
     """
@@ -136,14 +137,14 @@ def load_manifest(directory: Path) -> Manifest:
         data = orjson.loads(path.read_bytes())
         number = data["number"]
         if not isinstance(number, int):
-            raise TypeError("number is no number")
+            raise TypeError("number is not an integer")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
     if number > MANIFEST_NUMBER:
         raise RunMismatch(
-            f"{path}: written by a newer version (manifest {number}, this one knows "
+            f"{path}: written by a newer version (manifest {number}, this one supports "
             f"{MANIFEST_NUMBER})",
             hint="pip install --upgrade constitutional-rlaif",
         )
@@ -188,10 +189,10 @@ def _all_texts(holder: Any, key: str) -> bool:
 
 
 def check_same_plan(directory: Path, there: Manifest, asked: Manifest) -> None:
-    """Make sure that going on in a directory makes rows of the same kind.
+    """Check that resuming in a directory makes rows of the same kind.
 
     Raises:
-        RunMismatch: The plans differ; lists the keys, old and new values.
+        RunMismatch: The plans differ; lists keys, old and new values.
     """
     if there.fingerprint == asked.fingerprint:
         return
@@ -200,13 +201,13 @@ def check_same_plan(directory: Path, there: Manifest, asked: Manifest) -> None:
     if len(changes) > _SHOWN_KEYS:
         shown.append(f"  and {len(changes) - _SHOWN_KEYS} more")
     raise RunMismatch(
-        "\n".join([f"{directory}: holds rows made under other settings:", *shown]),
-        hint="choose another `out` (with `reuse` naming this run, equal calls cost nothing), "
-        "or go back to the old settings",
+        "\n".join([f"{directory}: contains rows made with other settings:", *shown]),
+        hint="choose another `out` (with this run under `reuse`, equal calls cost nothing), "
+        "or restore the old settings",
     )
 
 
-_ABSENT = object()
+_MISSING = object()
 
 
 def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
@@ -214,34 +215,32 @@ def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             below = f"{key}.{name}" if key else name
-            yield from _changes(old.get(name, _ABSENT), new.get(name, _ABSENT), below)
+            yield from _changes(old.get(name, _MISSING), new.get(name, _MISSING), below)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for place, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(one, other, f"{key}.{place}")
-    elif old is _ABSENT or new is _ABSENT or canonical_json(old) != canonical_json(new):
+        for place, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(before, after, f"{key}.{place}")
+    elif old is _MISSING or new is _MISSING or canonical_json(old) != canonical_json(new):
         yield key, _shown(old), _shown(new)
 
 
 def _shown(value: Any) -> str:
-    if value is _ABSENT:
-        return "(absent)"
+    if value is _MISSING:
+        return "(not set)"
     text = orjson.dumps(value).decode()
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[library] = version(library)
+    return versions
 
 
 def _damaged(path: Path, why: str) -> RunError:
     return RunError(
         f"{path}: damaged manifest: {why}",
-        hint="restore it from a copy; or start anew in another `out`, with `reuse` naming this "
-        "run, so that its calls cost nothing again",
+        hint="restore it from a copy; or start in another `out` with this run under `reuse`, so "
+        "that its calls cost nothing again",
     )

@@ -1,19 +1,25 @@
-"""A run as it is read: typed records streamed from the shards, while it is written or after.
+"""Reading a run: typed records streamed from the shards, also while it is written.
 
-Readers need no lock: whatever they see is whole, and what is finished later is simply not there.
+Readers need no lock: every file they see is complete.
 """
 
+import atexit
+import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from rlaif.config import nearest
 from rlaif.errors import InputError
 from rlaif.records import Failure, Response, Row
 from rlaif.runs import tables
-from rlaif.runs.dataset import make_dataset
 from rlaif.runs.failures import standing_failures
+from rlaif.runs.files import cannot_write
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.manifest import Manifest, load_manifest
@@ -25,24 +31,26 @@ from rlaif.runs.views import JudgmentView, PairView
 if TYPE_CHECKING:
     import datasets
 
+_BATCH_RECORDS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory as read. Get one from `open_run`.
+    """A run directory open for reading; `open_run` returns one.
 
-    Every iterator streams: a few hundred rows are in memory at a time. All raise `RunError` when
-    they meet a damaged file, naming it and the way out.
+    Every iterator streams: a few hundred rows are in memory at a time. All raise `RunError` at a
+    damaged file, with its name and the fix.
     """
 
     path: Path
     manifest: Manifest
 
     def rows(self) -> Iterator[Row]:
-        """Everything, one row a prompt, in no particular order."""
+        """Yield every row, one per prompt, in arbitrary order."""
         return read_rows(self._layout.shards)
 
     def pairs(self) -> Iterator[PairView]:
-        """The preference pairs."""
+        """Yield the preference pairs."""
         for row in read_rows(self._layout.shards, ["responses", "pairs"]):
             for pair in row.pairs:
                 yield PairView(
@@ -58,31 +66,31 @@ class Run:
                 )
 
     def responses(self) -> Iterator[Response]:
-        """The responses, revisions included."""
+        """Yield the responses, revisions included."""
         for row in read_rows(self._layout.shards, ["responses"]):
             yield from row.responses
 
     def judgments(self) -> Iterator[JudgmentView]:
-        """The judgments, those without a preference included."""
+        """Yield the judgments, including those without a preference."""
         for row in read_rows(self._layout.shards, ["responses", "judgments"]):
             for judgment in row.judgments:
                 first, second = row.response(judgment.first_id), row.response(judgment.second_id)
                 yield JudgmentView(row.prompt, first, second, judgment)
 
     def failures(self) -> Iterator[Failure]:
-        """The prompts that could not become a row, each with its last failure."""
+        """Yield the last failure of every prompt without a row."""
         yield from standing_failures(self._layout.failures, self._layout.shards).values()
 
     def status(self, *, verify: bool = False) -> RunStatus:
-        """Count what is there. Damaged files are listed in it rather than raised.
+        """Return counts and spend. Damaged files are listed in the status, not raised.
 
         Args:
-            verify: Read every shard to its last byte, to find damage wherever it is.
+            verify: Read every shard to its last byte to find all damage.
         """
         return read_status(self.path, self.manifest, verify=verify)
 
     def ledger(self) -> Ledger:
-        """Open the ledger to read it; close it when done.
+        """Open the ledger for reading; close it when done.
 
         Raises:
             RunError: It is missing or damaged.
@@ -90,7 +98,7 @@ class Run:
         return Ledger.open(self._layout.ledger, read_only=True)
 
     def to_dataset(self, what: str = "pairs") -> "datasets.Dataset":
-        """Return one kind of record as a data set that is read from a temporary file.
+        """Return one kind of record as a data set backed by a temporary file.
 
         Args:
             what: ``pairs``, ``prompts``, ``responses``, ``judgments``, ``demonstrations`` or
@@ -100,9 +108,9 @@ class Run:
             InputError: Unknown ``what``, or ``datasets`` is not installed.
         """
         if what not in tables.TABLES:
-            raise InputError(f"{what}: no such records{nearest(what, list(tables.TABLES))}")
+            raise InputError(f"unknown kind of records: {what}{nearest(what, list(tables.TABLES))}")
         table = tables.TABLES[what]
-        return make_dataset(table.records(self), table.schema)
+        return _make_dataset(table.records(self), table.schema)
 
     @property
     def _layout(self) -> Layout:
@@ -110,10 +118,10 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run to read it: a directory, or a URL such as ``s3://bucket/run``.
+    """Open a run for reading: a directory, or a URL such as ``s3://bucket/run``.
 
     Raises:
-        InputError: There is no run at this path.
+        InputError: The path is not a run.
         RunError: Its manifest is damaged.
         RunMismatch: It was written by a newer version.
     """
@@ -122,22 +130,50 @@ def open_run(path: str | Path) -> Run:
         return Run(root, load_manifest(root))
     except FileNotFoundError as error:
         if url is not None:
-            raise InputError(f"{url}: there is no run") from error
+            raise InputError(f"{url}: run not found") from error
         raise InputError(_why_no_run(root), hint=_where_runs_are(root)) from error
 
 
 def _why_no_run(root: Path) -> str:
     if root.is_dir():
-        return f"{root}: is no run directory (it has no {Layout(root).manifest.name})"
-    return f"{root}: there is no run"
+        return f"{root}: not a run directory (it has no {Layout(root).manifest.name})"
+    return f"{root}: run not found"
 
 
 def _where_runs_are(root: Path) -> str:
     near = next((folder for folder in (root, *root.parents) if folder.is_dir()), root)
     try:
-        found = sorted(one for one in near.iterdir() if Layout(one).manifest.is_file())
+        runs = sorted(path for path in near.iterdir() if Layout(path).manifest.is_file())
     except OSError:
-        found = []
-    if not found:
+        runs = []
+    if not runs:
         return "name a directory that `rlaif generate` wrote"
-    return f"there is {', '.join(map(str, found[:3]))}"
+    return f"runs nearby: {', '.join(map(str, runs[:3]))}"
+
+
+def _make_dataset(records: Iterator[dict[str, Any]], schema: pa.Schema) -> "datasets.Dataset":
+    """Write records to a temporary Arrow file and return a data set that maps it.
+
+    The file stays until the process ends, because worker processes open it again by name.
+
+    Raises:
+        InputError: ``datasets`` is not installed.
+        RunError: The temporary folder is full or cannot be written.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            "data sets need the datasets library",
+            hint="pip install 'constitutional-rlaif[train]'",
+        ) from error
+    folder = Path(tempfile.mkdtemp(prefix="rlaif-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "records.arrow"
+    try:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            while batch := list(itertools.islice(records, _BATCH_RECORDS)):
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return datasets.Dataset.from_file(str(path))

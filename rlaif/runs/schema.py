@@ -1,9 +1,8 @@
-"""The shape of a row on disk: a fixed, numbered Arrow schema, never inferred.
+"""Rows on disk: a fixed, numbered Arrow schema, never inferred.
 
-A column that happens to be empty in one shard has the same type as in every other, so that shards
-can be read together by anything that reads Parquet. Only messages with tools have more fields, in
-shards that hold some (`schema_of`); all others are what they were before there were any. Raise
-`SCHEMA_NUMBER` with every change.
+A column that is empty in one shard has the same type as in all others, so that any reader of
+Parquet can read shards together. Only shards with tools in conversations have additional fields
+(`schema_of`). Raise `SCHEMA_NUMBER` with every change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +26,10 @@ from rlaif.records import (
     Verdict,
 )
 from rlaif.records.tool_use import stored, uses_tools
-from rlaif.runs.text import mend_json
+from rlaif.runs.text import fix_json
 
 SCHEMA_NUMBER = 2
-"""The newest: 1 has no tools in conversations, and is written where there are none."""
+"""The newest version: 1 has no tools in conversations, and is still written without them."""
 
 _TEXT, _REAL, _COUNT, _FLAG = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
@@ -46,7 +45,7 @@ _CALL = _struct(id=_TEXT, type=_TEXT, function=_struct(name=_TEXT, arguments=_TE
 _TOOL_USE = {"name": _TEXT, "tool_calls": pa.list_(_CALL), "tool_call_id": _TEXT}
 
 TOOL_MESSAGES = pa.list_(_struct(role=_TEXT, content=_TEXT, **_TOOL_USE))
-"""A conversation with tools: null where a message says nothing of them."""
+"""A conversation with tools; null in messages without any."""
 
 _PROMPT = _struct(id=_TEXT, messages=MESSAGES, tags=pa.list_(_TEXT))
 _TOOL_PROMPT = _struct(
@@ -82,7 +81,7 @@ _VERDICT = _struct(
     calls=pa.list_(_TEXT),
 )
 VERDICTS = pa.list_(_VERDICT)
-"""Every reply of a judge about one comparison, as read."""
+"""The verdicts on one comparison."""
 
 _JUDGMENT = _struct(
     first_id=_TEXT,
@@ -132,11 +131,11 @@ TOOL_ROW_SCHEMA = ROW_SCHEMA.set(
 """The same with tools in conversations."""
 
 RUN_KEY, NUMBER_KEY = "rlaif.run", "rlaif.schema"
-"""What the metadata of a shard says: the run's label and the number of the schema."""
+"""Metadata keys of a shard: the run's label and the number of the schema."""
 
 
 def _reader(kind: pa.DataType) -> Callable[[Any], dict[str, Any]]:
-    """A function from a record to its fields by name."""
+    """Return a function from a record to its fields by name."""
     names = tuple(field.name for field in kind)
     get = attrgetter(*names)
     return lambda record: dict(zip(names, get(record), strict=True))
@@ -151,7 +150,7 @@ _read_failure = _reader(_FAILURE)
 def row_to_dict(row: Row) -> dict[str, Any]:
     """Return the row as JSON-compatible values, fields in the order of the schema.
 
-    Where the prompt was read (``source``) is left out: moving a file must not change a row.
+    The ``source`` of the prompt is left out: moving a file must not change a row.
     """
     prompt = row.prompt
     return {
@@ -193,21 +192,21 @@ def prompt_from_dict(data: Mapping[str, Any]) -> Prompt:
 
 
 def schema_of(rows: Sequence[Row]) -> tuple[int, pa.Schema]:
-    """Return number and schema that rows are written in: the first that holds all they say."""
+    """Return number and schema for these rows: the oldest with all their fields."""
     with_tools = any(uses_tools(row.prompt.messages) for row in rows)
     return (2, TOOL_ROW_SCHEMA) if with_tools else (1, ROW_SCHEMA)
 
 
 def rows_to_batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
-    """Return rows as a record batch of a schema that `schema_of` gave.
+    """Return rows as a record batch of a schema from `schema_of`.
 
-    Text that is not valid Unicode is mended (`rlaif.runs.text.mend_text`).
+    Invalid Unicode is fixed (`rlaif.runs.text.fix_text`).
     """
     values = [row_to_dict(row) for row in rows]
     try:
         return pa.RecordBatch.from_pylist(values, schema=schema)
     except UnicodeEncodeError:
-        return pa.RecordBatch.from_pylist(mend_json(values), schema=schema)
+        return pa.RecordBatch.from_pylist(fix_json(values), schema=schema)
 
 
 def judgment_to_dict(judgment: Judgment) -> dict[str, Any]:

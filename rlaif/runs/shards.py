@@ -1,8 +1,8 @@
 """Shards: immutable Parquet files of rows. What is in them is the progress of a run.
 
 A shard is whole or not there (`rlaif.runs.files`), its rows are sorted by id, and its name sorts by
-the time of writing. Whoever writes, in whatever process, writes files of its own; a row that two
-writers made counts once, the one written first. Pages carry checksums, so that damage is noticed
+the time of writing. Every writer writes its own files; of a row that two writers made the first
+counts. Pages carry checksums, so that damage is noticed
 rather than read.
 """
 
@@ -47,7 +47,7 @@ def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
         run: Label of the run, kept in the file.
 
     Raises:
-        RunError: Disk full, read-only, or another trouble; no file is left behind.
+        RunError: The disk is full, read-only, or another error; no file is left behind.
     """
     ordered = sorted(rows, key=lambda row: row.id)
     number, schema = schema_of(ordered)
@@ -88,14 +88,14 @@ def read_rows(directory: Path, parts: Sequence[str] | None = None) -> Iterator[R
             prompt always comes along. All when None.
 
     Raises:
-        RunError: A shard is damaged; names it and the way out.
+        RunError: A shard is damaged; with its name and the fix.
         RunMismatch: A shard was written by a newer version.
     """
     columns = None if parts is None else ["prompt", *parts]
-    absent = dict.fromkeys(ROW_SCHEMA.names, ())
+    empty = dict.fromkeys(ROW_SCHEMA.names, ())
     for batch in read_batches(directory, columns):
         for fields in batch.to_pylist():
-            yield row_from_dict(absent | fields)
+            yield row_from_dict(empty | fields)
 
 
 def read_batches(directory: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -128,7 +128,7 @@ def read_shard(path: Path, columns: Sequence[str] | None, seen: IdSet) -> Iterat
 
 
 def hold_tools(directory: Path) -> bool:
-    """Whether tools are called or defined in some prompt, told by the schemas of the shards.
+    """Whether a prompt calls or defines tools, according to the schemas of the shards.
 
     Raises:
         RunError: A shard is damaged.
@@ -176,10 +176,10 @@ def _open(path: Path, source: pa.NativeFile) -> pq.ParquetFile:
     marks: dict[bytes, bytes] = file.schema_arrow.metadata or {}
     number = marks.get(NUMBER_KEY.encode(), b"").decode(errors="replace")
     if not number.isdecimal():
-        raise _damaged(path, "it is no shard of a run")
+        raise _damaged(path, "not a shard of a run")
     if int(number) > SCHEMA_NUMBER:
         raise RunMismatch(
-            f"{path}: written by a newer version (schema {number}, this one knows {SCHEMA_NUMBER})",
+            f"{path}: written by a newer version (schema {number}, this one has {SCHEMA_NUMBER})",
             hint="pip install --upgrade constitutional-rlaif",
         )
     return file

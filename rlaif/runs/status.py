@@ -44,7 +44,7 @@ class RunStatus:
     name: str
     label: str
     state: State
-    """``interrupted``: nobody is writing, and the last start did not get to its end."""
+    """``interrupted``: no process is writing, and the last start did not reach its end."""
 
     expected: int | None
     """Prompts in the input, unreadable ones included; None while that is not known."""
@@ -107,7 +107,7 @@ class RunStatus:
     def cached_share(self) -> float | None:
         """Share of prompt tokens that came from a prefix cache, over the calls that report any.
 
-        None when none does: their server may have no such cache, or not tell.
+        None when none does: their server may have no such cache, or not report it.
         """
         told = [total for total in self.calls if total.cached_share is not None]
         cached = sum(total.cached_tokens for total in told)
@@ -237,7 +237,7 @@ def _read_calls(layout: Layout, status: RunStatus) -> None:
 
 
 def _from_log(path: Path) -> tuple[int | None, bool, str]:
-    """Return the expected prompts, whether the last start got to its end, and why it stopped."""
+    """Return the expected prompts, whether the last start reached its end, and why it stopped."""
     expected, at_end, stopped = None, False, ""
     for event in read_log(path):
         match event:

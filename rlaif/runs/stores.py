@@ -1,10 +1,10 @@
 """Object stores: a run under a URL such as ``s3://bucket/run``, and its copy on this machine.
 
-Files of a run are uploaded whole, which is as atomic there as a rename is here, and those in
-``shards/`` and ``replies/`` never change. So the copy is brought up to date by fetching what is not
-there yet, and can be deleted at any time: everything is in the store. Everybody reads the copy.
+Files of a run are uploaded whole, which is atomic, and those in ``shards/`` and ``replies/`` never
+change. So the copy is updated by fetching new files, and can be deleted at any time: the store has
+everything. All readers read the copy.
 
-``pyarrow.fs`` does the talking (s3, gs, abfs, hdfs; `fsspec` for other schemes). Credentials and
+``pyarrow.fs`` is the client (s3, gs, abfs, hdfs; `fsspec` for other schemes). Credentials and
 endpoints come from the environment, as with other tools: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``,
 ``AWS_ENDPOINT_URL``, …
 """
@@ -33,20 +33,20 @@ MANIFEST = "manifest.json"
 
 
 def url_of(place: str | Path) -> str | None:
-    """Return the URL that a path stands for; None for a path on this machine.
+    """Return the URL of a path; None for a path on this machine.
 
-    A `Path` made of a URL has lost a slash; it is put back.
+    A `Path` made of a URL has lost a slash, which is restored.
     """
-    found = _URL.fullmatch(str(place))
-    return None if found is None else f"{found[1]}://{found[2].rstrip('/')}"
+    match = _URL.fullmatch(str(place))
+    return None if match is None else f"{match[1]}://{match[2].rstrip('/')}"
 
 
 def local_copy(place: str | Path) -> Path:
-    """Return where a run can be read on this machine, fetching what is new under a URL.
+    """Return the folder of a run on this machine; for a URL, the copy after an update.
 
     Raises:
         RunError: The store cannot be read.
-        InputError: No library for this kind of URL is installed.
+        InputError: The library for this kind of URL is not installed.
     """
     url = url_of(place)
     return Path(place) if url is None else Store(url).fetch()
@@ -62,24 +62,24 @@ class Store:
         copy: The folder of its copy on this machine.
 
     Raises:
-        InputError: No library for this kind of URL is installed.
+        InputError: The library for this kind of URL is not installed.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._files, self._root = _connect(url)
         self._flat = self._files.type_name in ("s3", "gcs", "abfs")
-        """Whether there are no folders to be made."""
+        """Whether the store has no folders to create."""
 
         name = PurePosixPath(url).name
         self.copy = cache_folder() / "runs" / f"{name}-{content_id('store', url)[:12]}"
 
     def fetch(self, *, folders: tuple[str, ...] = _IMMUTABLE, only: str = "") -> Path:
-        """Bring the copy up to date and return its folder.
+        """Update the copy and return its folder.
 
         Args:
-            folders: Of the files that never change, only those in these folders.
-            only: Of them, only those with this in their name.
+            folders: Of the files that never change, fetch only those in these folders.
+            only: Of those, fetch only files with this in their name.
 
         Raises:
             RunError: The store cannot be read, or the disk is full.
@@ -89,10 +89,10 @@ class Store:
         for name, size in there.items():
             folder = name.partition("/")[0]
             target = self.copy / name
-            wanted = folder in folders and only in name if "/" in name else name != "lock"
+            chosen = folder in folders and only in name if "/" in name else name != "lock"
             growing = name in (*_GROWING, MANIFEST)
             has = target.stat().st_size if target.is_file() else -1
-            if wanted and (has < size if growing else has != size):
+            if chosen and (has < size if growing else has != size):
                 make_folder(target.parent)
                 write_whole(target, self._read(name))
         return self.copy
@@ -101,7 +101,7 @@ class Store:
         """Upload one file of the copy, whole.
 
         Raises:
-            RunError: The store refused it.
+            RunError: The upload failed.
         """
         name = path.relative_to(self.copy).as_posix()
         place = f"{self._root}/{name}"
@@ -114,10 +114,10 @@ class Store:
             raise self._trouble("cannot be written", name, error) from error
 
     def upload_missing(self) -> None:
-        """Upload files of the copy that a crash kept from the store.
+        """Upload files of the copy that a crash kept from being uploaded.
 
         Raises:
-            RunError: The store refused one.
+            RunError: An upload failed.
         """
         there = self._listed()
         for folder in _IMMUTABLE:
@@ -130,14 +130,14 @@ class Store:
                 self.upload(path)
 
     def staged(self, name: str) -> tuple[str, Any]:
-        """Return the path of a file for workers, and the file system to read it with."""
+        """Return path and file system of a file for workers."""
         return f"{self._root}/staged/{name}", self._files
 
     def remove_staged(self) -> None:
-        """Remove what was on its way to workers.
+        """Remove the files for workers.
 
         Raises:
-            RunError: The store refused it.
+            RunError: The store does not allow it.
         """
         try:
             for name in self._listed():
@@ -147,7 +147,7 @@ class Store:
             raise self._trouble("cannot be written", "staged", error) from error
 
     def _drop_if_replaced(self, has_manifest: bool) -> None:
-        """Forget a copy of a run that was deleted in the store, or replaced by another one."""
+        """Delete the copy if its run was deleted or replaced in the store."""
         mine = self.copy / MANIFEST
         if not mine.is_file():
             return
@@ -163,16 +163,16 @@ class Store:
     def _listed(self) -> dict[str, int]:
         chosen = pafs.FileSelector(self._root, recursive=True, allow_not_found=True)
         try:
-            found = self._files.get_file_info(chosen)
+            infos = self._files.get_file_info(chosen)
         except (OSError, pa.ArrowException) as error:
             raise self._trouble("cannot be read", "", error) from error
         start = len(self._root.rstrip("/")) + 1
         return {
-            one.path[start:]: one.size
-            for one in sorted(found, key=lambda info: str(info.path))
-            if one.type == pafs.FileType.File
-            and not one.path.endswith(PARTIAL)
-            and ".." not in one.path[start:].split("/")  # would lead out of the copy
+            info.path[start:]: info.size
+            for info in sorted(infos, key=lambda info: str(info.path))
+            if info.type == pafs.FileType.File
+            and not info.path.endswith(PARTIAL)
+            and ".." not in info.path[start:].split("/")  # would lead out of the copy
         }
 
     def _read(self, name: str) -> bytes:
@@ -184,12 +184,12 @@ class Store:
         return data
 
     def _trouble(self, what: str, name: str, error: Exception) -> RunError:
-        said = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
         place = f"{self.url}/{name}" if name else self.url
         return RunError(
-            f"{place}: {what}: {said:.300}",
-            hint="see that the bucket exists and that the credentials in the environment may use "
-            "it; everything written before is kept: repeat the command",
+            f"{place}: {what}: {reason:.300}",
+            hint="check that the bucket exists and that the credentials in the environment allow "
+            "access; then repeat the command: everything written before is kept",
         )
 
 
@@ -205,7 +205,7 @@ def _connect(url: str) -> tuple[Any, str]:
 
 
 def _s3_options() -> dict[str, Any]:
-    """What pyarrow does not take from the environment by itself in every version."""
+    """Return options that some versions of pyarrow do not read from the environment."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint:
         return {}

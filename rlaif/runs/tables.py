@@ -1,7 +1,6 @@
-"""Flat records for export: what a row is exploded into, column by column.
+"""Flat records for export, made from nested rows.
 
-Conversations are lists of role and content, as TRL and every chat template take them. Everything
-streams; nothing here writes.
+Conversations are lists of role and content, as in TRL and chat templates. Everything streams.
 """
 
 from collections import defaultdict
@@ -26,7 +25,7 @@ _TEXTS = pa.list_(_TEXT)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One kind of record: its columns, and how to read them from a run."""
+    """One kind of record: its columns, and a function that reads them from a run."""
 
     schema: pa.Schema
     records: Callable[[ReadableRun], Iterator[Record]]
@@ -54,9 +53,9 @@ def pair_records(run: ReadableRun) -> Iterator[Record]:
 
 
 def prompt_records(run: ReadableRun) -> Iterator[Record]:
-    """Yield every prompt, for reinforcement learning; ``reference`` is its demonstration, if any.
+    """Yield every prompt, for reinforcement learning.
 
-    See `demonstration_records` for which response that is.
+    ``reference`` is its demonstration, if any (`demonstration_records`).
     """
     marks = _marks(run)
     for row in _rows(run, "responses", "revisions", "judgments", "failures"):
@@ -90,7 +89,7 @@ def response_records(run: ReadableRun) -> Iterator[Record]:
 
 
 def judgment_records(run: ReadableRun) -> Iterator[Record]:
-    """Yield every judgment with its verdicts, those without a preference included."""
+    """Yield every judgment with its verdicts, including those without a preference."""
     marks = _marks(run)
     for view in run.judgments():
         judgment = view.judgment
@@ -116,12 +115,11 @@ def judgment_records(run: ReadableRun) -> Iterator[Record]:
 def demonstration_records(run: ReadableRun) -> Iterator[Record]:
     """Yield the best response to each prompt, for supervised fine-tuning.
 
-    Candidates are the revisions of the last round. Without any, they are the samples, unless a
-    critique or revision was tried and failed: an unmended draft is no demonstration. Responses
-    sampled to be bad (``contrast-against``) never are. The candidate whose mean preference over
-    its judgments is highest wins; the first of equals. Several candidates of which none was judged
-    give a revision (the first: they are alike as far as anyone knows) but never a sample, because
-    nobody said that it was good.
+    Candidates are the revisions of the last round; without any, the samples, unless a critique or
+    revision failed: an unrevised draft is not a demonstration. Responses sampled to be bad
+    (``contrast-against``) are never candidates. The candidate with the highest mean preference over
+    its judgments wins, the first of equals. If none was judged, the first revision is taken, but a
+    sample only if it is the only one: no judge preferred it.
     """
     marks = _marks(run)
     for row in _rows(run, "responses", "revisions", "judgments", "failures"):
@@ -143,11 +141,10 @@ def demonstration_records(run: ReadableRun) -> Iterator[Record]:
 
 
 def revision_records(run: ReadableRun) -> Iterator[Record]:
-    """Yield each draft with what the last round made of it.
+    """Yield each draft with its last revision.
 
-    ``preference`` is P(revision is better) where a judge compared the two, else None: that a
-    revision is better than its draft is assumed by nobody here. ``changed`` is False where the
-    text is the same, which is no preference at all.
+    ``preference`` is P(revision is better) if a judge compared the two, else None: a revision is
+    not assumed to be better than its draft. ``changed`` is False if the text is the same.
     """
     marks = _marks(run)
     for row in _rows(run, "responses", "revisions", "judgments"):
@@ -182,10 +179,10 @@ def _best(row: Row) -> tuple[Response, float | None] | None:
     scores: dict[str, list[float]] = defaultdict(list)
     for (better_id, _), preference in _preferences(row).items():
         scores[better_id].append(preference)
-    judged = [one for one in candidates if one.id in scores]
+    judged = [response for response in candidates if response.id in scores]
     if judged:
-        means = {one.id: sum(scores[one.id]) / len(scores[one.id]) for one in judged}
-        best = max(judged, key=lambda one: means[one.id])
+        means = {name: sum(values) / len(values) for name, values in scores.items()}
+        best = max(judged, key=lambda response: means[response.id])
         return best, means[best.id]
     if candidates and (revised or len(candidates) == 1):
         return candidates[0], None
@@ -193,13 +190,13 @@ def _best(row: Row) -> tuple[Response, float | None] | None:
 
 
 def _preferences(row: Row) -> Mapping[tuple[str, str], float]:
-    """P(the one is better than the other) for every judged pair, both ways round."""
-    found: dict[tuple[str, str], float] = {}
+    """Return P(first is better than second) for every judged pair, in both orders."""
+    preferences: dict[tuple[str, str], float] = {}
     for judgment in row.judgments:
         if judgment.preference is not None:
-            found[judgment.first_id, judgment.second_id] = judgment.preference
-            found[judgment.second_id, judgment.first_id] = 1.0 - judgment.preference
-    return found
+            preferences[judgment.first_id, judgment.second_id] = judgment.preference
+            preferences[judgment.second_id, judgment.first_id] = 1.0 - judgment.preference
+    return preferences
 
 
 def _chains(row: Row) -> Iterator[list[Revision]]:
@@ -224,7 +221,7 @@ def _marks(run: ReadableRun) -> dict[str, str]:
 
 
 def _conversation(messages: tuple[Message, ...]) -> Record:
-    """The prompt and, where it has some, its tools as JSON text."""
+    """Return the prompt and, if it has tools, their definitions as JSON text."""
     tools = tool_texts(messages)
     return {"prompt": without_tools(messages)} | ({"tools": tools[0]} if tools else {})
 
@@ -238,7 +235,7 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 def with_tools(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of a table in whose prompts tools are called."""
+    """Return the columns of a table for prompts with tools."""
     prompt = schema.get_field_index("prompt")
     return schema.set(prompt, pa.field("prompt", TOOL_MESSAGES)).append(pa.field(TOOLS, _TEXT))
 
@@ -331,4 +328,4 @@ TABLES: dict[str, Table] = {
         revision_records,
     ),
 }
-"""What can be exported: name to columns and records."""
+"""Kinds of records for export: name to columns and reader."""

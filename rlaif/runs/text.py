@@ -1,4 +1,4 @@
-"""Text as files and terminals can hold it: whole characters, and on one line where that is all."""
+"""Text that files and terminals accept: valid Unicode, and printable text on one line."""
 
 import re
 from typing import Any
@@ -10,25 +10,25 @@ _UNSAFE = re.compile(
 )
 
 
-def mend_text(text: str) -> str:
+def fix_text(text: str) -> str:
     """Join split surrogate pairs and replace lone surrogates by U+FFFD; other text is unchanged.
 
-    Models and servers do produce them (half an emoji at a token limit), and one must not stop the
-    writing of a thousand good rows.
+    Models and servers produce them (half an emoji at a token limit), and one must not prevent the
+    writing of a thousand valid rows.
     """
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def mend_json(value: Any) -> Any:
-    """The same for every string in a JSON-compatible value."""
+def fix_json(value: Any) -> Any:
+    """Apply `fix_text` to every string in a JSON-compatible value."""
     if isinstance(value, str):
-        return mend_text(value)
+        return fix_text(value)
     if isinstance(value, dict):
-        return {mend_text(key): mend_json(item) for key, item in value.items()}
+        return {fix_text(key): fix_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [mend_json(item) for item in value]
+        return [fix_json(item) for item in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""What readers of a run see: a pair or a judgment together with what it is about."""
+"""Views of a run: a pair or a judgment together with its prompt and responses."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rlaif.runs.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class PairView:
-    """A preference pair with what it is about."""
+    """A preference pair with its prompt and responses."""
 
     prompt: Prompt
     chosen: Response
@@ -48,7 +48,7 @@ class PairView:
 
 @dataclass(frozen=True, slots=True)
 class JudgmentView:
-    """A judgment with what it is about."""
+    """A judgment with its prompt and responses."""
 
     prompt: Prompt
     first: Response
@@ -57,7 +57,7 @@ class JudgmentView:
 
 
 class ReadableRun(Protocol):
-    """A run directory as `rlaif.runs.Run` reads it; records are made from one."""
+    """The parts of `rlaif.runs.Run` from which flat records are made."""
 
     @property
     def path(self) -> Path:
@@ -65,10 +65,10 @@ class ReadableRun(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What was asked for."""
+        """The configuration of the run."""
 
     def pairs(self) -> Iterator[PairView]:
         """Stream the preference pairs."""
 
     def judgments(self) -> Iterator[JudgmentView]:
-        """Stream the judgments, those without a preference included."""
+        """Stream the judgments, including those without a preference."""

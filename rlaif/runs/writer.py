@@ -1,8 +1,7 @@
 """The writing side of a run directory: one process, from the lock to the last shard.
 
-Rows wait in memory until a shard is due, and are then written by a thread of their own. What a
-crash takes with it costs no money: the calls behind it are in the ledger, and equal calls give
-equal rows.
+Rows wait in memory until a shard is due, and are then written by a separate thread. Rows lost
+in a crash cost no money: their calls are in the ledger, and equal calls give equal rows.
 """
 
 import secrets
@@ -51,7 +50,7 @@ class RunWriter:
         InputError: A directory of ``reuse`` has no ledger; nothing was written.
         RunLocked: Another process writes to the run.
         RunMismatch: The directory holds rows made under another plan, or by a newer version.
-        RunError: It cannot be written, is damaged, or holds something that is no run.
+        RunError: It cannot be written, is damaged, or contains something other than a run.
     """
 
     def __init__(
@@ -288,6 +287,6 @@ def _refuse_strangers(layout: Layout) -> None:
     for path in sorted(layout.root.iterdir()):
         if path != layout.lock and not is_unfinished(path) and not layout.manifest.exists():
             raise RunError(
-                f"{layout.root}: holds {path.name} but no {layout.manifest.name}, so it is no run",
+                f"{layout.root}: has {path.name} but no {layout.manifest.name}, so it is not a run",
                 hint="choose another folder as `out`, or restore the manifest",
             )

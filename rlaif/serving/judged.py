@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlaif.config.judged import JudgedConfig
+from rlaif.config.reward import JudgedConfig
 from rlaif.constitution import HowMany, Principle, choose_principles, load_constitution
 from rlaif.engines.ask import run_together
 from rlaif.errors import ConfigError

@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.errors import EngineUnavailable, RlaifError
 from rlaif.runs.text import one_line
 from rlaif.serving.admission import Admission, Handler

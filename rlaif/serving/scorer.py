@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config.judge import JudgeConfig
-from rlaif.config.judged import JudgedConfig
-from rlaif.config.reward import LengthPenaltyConfig, RewardPartConfig
+from rlaif.config.reward import JudgedConfig, LengthPenaltyConfig, RewardPartConfig
 from rlaif.constitution import load_constitution
 from rlaif.engines.open import answering_options
 from rlaif.errors import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import load_config
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.serving.client import log_unscored, server_reward_func
 from rlaif.serving.scorer import opened_scorer
 from rlaif.training.scorers import await_scores, conversation, text_of

@@ -26,8 +26,7 @@ from rlaif.engines import Capability, Engine, Reply, Request
 from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
 from rlaif.runs import Ledger
-from rlaif.runs.files import make_folder
-from rlaif.runs.folders import check_results_folder
+from rlaif.runs.files import check_results_folder, make_folder
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import check_reuse
 from rlaif.runs.lock import RunLock

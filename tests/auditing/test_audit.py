@@ -149,7 +149,7 @@ def test_an_audit_overwrites_no_file_of_the_user(
 ):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
-    with pytest.raises(InputError, match=f"holds {name} but no ledger"):
+    with pytest.raises(InputError, match=f"contains {name} but no ledger"):
         audited(tmp_path, "planted", pairs=30)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
 

@@ -36,7 +36,7 @@ def problem(folder: Path, text: str | bytes, overrides: dict[str, Any] | None = 
     return str(caught.value).replace(str(folder), "")
 
 
-def test_relative_paths_start_at_the_file_that_names_them(tmp_path: Path):
+def test_relative_paths_start_at_the_folder_of_the_file_that_names_them(tmp_path: Path):
     config = load_config(RunConfig, write(tmp_path, GOOD))
     assert config.out == tmp_path / "runs/demo"
     assert config.prompts.path == str(tmp_path / "prompts.jsonl")
@@ -52,14 +52,14 @@ def test_paths_given_on_the_command_line_start_at_the_working_directory(
     assert config.out == elsewhere / "here"
 
 
-def test_a_constitution_is_a_file_where_there_is_one_and_a_name_else(tmp_path: Path):
+def test_a_constitution_is_a_file_if_it_exists_else_a_name(tmp_path: Path):
     path = write(tmp_path, GOOD)
     assert load_config(RunConfig, path).constitution == "concise"
     (tmp_path / "concise").write_text("x")
     assert load_config(RunConfig, path).constitution == str(tmp_path / "concise")
 
 
-def test_a_folder_is_no_constitution_and_no_chat_template(tmp_path: Path):
+def test_a_folder_is_neither_a_constitution_nor_a_chat_template(tmp_path: Path):
     for name in ("concise", "chatml"):
         (tmp_path / name).mkdir()
     assert load_config(RunConfig, write(tmp_path, GOOD)).constitution == "concise"
@@ -122,7 +122,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_nearest_valid_one(tmp_pa
     assert "/run.yaml:2:11: unknown key 'prompts.pth'; did you mean 'path'?" in message
 
 
-def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path):
+def test_all_problems_of_a_file_are_reported_at_once(tmp_path: Path):
     message = problem(tmp_path, GOOD.replace("scripted", "scriptd").replace("name: demo", "nam: 1"))
     assert "did you mean 'name'?" in message
     assert "did you mean 'scripted'?" in message
@@ -147,11 +147,11 @@ def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path):
         ("1: a\n", ":1:1: a key must be text"),
     ],
 )
-def test_what_is_no_settings_file_is_told_in_one_line(tmp_path: Path, text: str, words: str):
+def test_an_invalid_settings_file_is_reported_in_one_line(tmp_path: Path, text: str, words: str):
     assert re.search(words, problem(tmp_path, text))
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path):
+def test_a_missing_file_and_a_folder_have_different_messages(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(RunConfig, tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="is a folder"):
@@ -187,7 +187,7 @@ def test_overrides_reach_into_lists_and_create_what_is_missing(tmp_path: Path):
         ({"prompts.lmit": 1}, "did you mean 'limit'"),
     ],
 )
-def test_an_override_that_fits_nowhere_is_told(
+def test_an_override_with_an_invalid_key_is_an_error(
     tmp_path: Path, overrides: dict[str, Any], words: str
 ):
     assert words in problem(tmp_path, GOOD + "judges: []\n", overrides)
@@ -244,7 +244,7 @@ def test_paths_in_a_list_start_at_the_working_directory(
     assert [path.parent.name for path in config.reuse] == ["elsewhere", "elsewhere"]
 
 
-def test_two_judges_of_one_name_are_refused(tmp_path: Path):
+def test_two_judges_with_the_same_name_are_refused(tmp_path: Path):
     judge = "{name: a, engine: scripted, model: judge-longer}"
     assert "named 'a'" in problem(tmp_path, GOOD + f"judges: [{judge}, {judge}]\n")
 
@@ -288,9 +288,7 @@ def test_an_address_with_a_secret_in_it_is_refused_and_not_repeated(
         "gs://bucket/run?version=2",
     ],
 )
-def test_an_address_that_names_a_user_a_port_or_a_container_is_none_the_worse(
-    tmp_path: Path, address: str
-):
+def test_an_address_with_a_user_a_port_or_a_container_is_accepted(tmp_path: Path, address: str):
     config = load_config(RunConfig, write(tmp_path, GOOD), {"out": address, "reuse": [address]})
     assert config.out == Path(address) == config.reuse[0]
 
@@ -307,7 +305,7 @@ def test_a_path_that_was_an_address_with_a_secret_is_refused_too():
         load_config(RunConfig, plain)
 
 
-def test_merge_keys_take_what_a_mapping_does_not_give_itself(tmp_path: Path):
+def test_merge_keys_add_the_keys_that_a_mapping_lacks(tmp_path: Path):
     text = """\
 base: &base {a: 1, b: 2}
 more: &more {b: 3, c: {x: 4}}
@@ -321,7 +319,7 @@ three: {<<: {<<: *base, a: 7}}
     assert data["three"] == {"a": 7, "b": 2}
 
 
-def test_a_mistake_in_what_was_merged_is_told_where_it_is_written(tmp_path: Path):
+def test_a_mistake_in_a_merged_mapping_is_reported_where_it_is_written(tmp_path: Path):
     text = GOOD.replace(
         "student: {", "judges: [&j {name: a, engine: scripted, modle: judge-longer}]\nstudent: {"
     ).replace("out:", "gate: {<<: *j}\nout:")
@@ -337,7 +335,7 @@ def test_a_mistake_in_what_was_merged_is_told_where_it_is_written(tmp_path: Path
         ("b: &b {x: 1}\na: {<<: *b, <<: *b}\n", ":2:13: the key '<<' is given twice"),
     ],
 )
-def test_a_merge_that_cannot_be_done_is_refused_in_one_line(tmp_path: Path, text: str, words: str):
+def test_an_invalid_merge_is_refused_in_one_line(tmp_path: Path, text: str, words: str):
     message = problem(tmp_path, text)
     assert words in message
     assert "\n" not in message
@@ -366,9 +364,7 @@ def test_merges_that_expand_to_billions_are_refused(tmp_path: Path):
         ({"pairing": "x"}, "--set pairing: expected keys and values (found 'x')"),
     ],
 )
-def test_a_mistake_made_with_set_is_told_as_one_of_set(
-    tmp_path: Path, overrides: dict[str, Any], line: str
-):
+def test_a_mistake_made_with_set_names_set(tmp_path: Path, overrides: dict[str, Any], line: str):
     text = GOOD + "judges: [{name: a, engine: scripted, model: judge-longer}]\n"
     assert problem(tmp_path, text, overrides).startswith(line)
 
@@ -400,7 +396,7 @@ def test_a_mistake_made_with_set_is_told_as_one_of_set(
         ("ray", {"cpus": float("inf")}),
     ],
 )
-def test_no_name_of_a_class_and_no_pattern_is_shown(key: str, value: Any):
+def test_messages_contain_neither_class_names_nor_patterns(key: str, value: Any):
     settings = {
         "name": "a",
         "prompts": {"path": "p.jsonl"},
@@ -423,7 +419,7 @@ def test_a_long_integer_given_as_text_keeps_its_digits(number: int):
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", r'"\ud800"', '{"a": 1, "a": 2}', "9" * 5000])
-def test_what_json_has_no_value_for_stays_text(text: str):
+def test_text_that_json_cannot_represent_stays_text(text: str):
     assert parse_overrides([f"a={text}"]) == {"a": text}
 
 

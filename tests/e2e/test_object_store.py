@@ -128,7 +128,7 @@ def test_the_copy_of_a_run_that_was_deleted_in_the_store_is_forgotten(tmp_path: 
     config = write_project(tmp_path, prompts=5)
     rlaif.generate(config, overrides={"out": URL})
     bucket.delete_dir("bucket/runs/demo")
-    with pytest.raises(InputError, match="there is no run"):
+    with pytest.raises(InputError, match="run not found"):
         open_run(URL)
     rlaif.generate(config, overrides={"out": URL, "prompts.limit": 2})
     assert open_run(URL).status().rows == 2

@@ -157,7 +157,7 @@ def test_a_file_of_the_user_is_not_overwritten(config: dict[str, Any]) -> None:
     out.mkdir()
     (out / "report.md").write_text("mine", encoding="utf-8")
     for again in (False, True):
-        with pytest.raises(InputError, match=r"holds report\.md but no ledger"):
+        with pytest.raises(InputError, match=r"contains report\.md but no ledger"):
             evaluate(config, again=again)
     assert {path.name: path.read_text() for path in out.iterdir()} == {"report.md": "mine"}
 
@@ -204,8 +204,11 @@ def test_a_judge_that_is_one_of_the_models_is_mentioned(config: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"baseline": "other"}, "baseline 'other' is none of base, policy"),
-        ({"likelihood_under": "other"}, "likelihood_under 'other' is none of"),
+        ({"baseline": "other"}, "baseline 'other' is not one of the models: base, policy"),
+        (
+            {"likelihood_under": "other"},
+            "likelihood_under 'other' is not one of the models: base, policy",
+        ),
         ({"models": []}, "models"),
         (
             {"judges": [{"model": "same-as-student"}]},
@@ -215,7 +218,7 @@ def test_a_judge_that_is_one_of_the_models_is_mentioned(config: dict[str, Any]) 
             {"judges": [{"engine": "scripted", "model": "echo"}]},
             "only rule principles",
         ),
-        ({"judging": {"orders": "one"}}, "judging has no effect, no judge is named"),
+        ({"judging": {"orders": "one"}}, "judging has no effect: judges is empty"),
         (
             {
                 "judges": [{"engine": "scripted", "model": "echo", "method": "contrast"}],

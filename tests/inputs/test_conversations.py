@@ -44,7 +44,7 @@ def test_sharegpt_calls_and_observations_are_calls_and_results(tmp_path: Path):
     assert found.messages[1]["tool_calls"][0]["function"] == CALL["function"]
 
 
-def test_what_cannot_be_carried_is_a_failure_with_its_line(tmp_path: Path):
+def test_a_call_that_cannot_be_represented_is_a_failure_with_its_line(tmp_path: Path):
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
     custom = {"role": "assistant", "tool_calls": [{"type": "custom", "custom": {"name": "f"}}]}
     path = write_jsonl(

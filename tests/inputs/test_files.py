@@ -22,9 +22,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("ending", PACKERS)
-def test_packed_files_are_read_with_the_line_numbers_of_what_is_in_them(
-    tmp_path: Path, ending: str
-):
+def test_packed_files_are_read_with_the_line_numbers_of_their_content(tmp_path: Path, ending: str):
     pack = PACKERS[ending]
     path = tmp_path / f"p.jsonl{ending}"
     # In two parts, as appended files are.
@@ -66,7 +64,7 @@ def test_a_pattern_stands_for_what_it_matches_and_failures_name_the_file_below(t
     assert count_records(PromptSource(path=f"{tmp_path}/*/p.jsonl")) == 4
 
 
-def test_an_empty_shard_among_others_is_none_the_worse_and_only_empty_ones_are_an_error(
+def test_an_empty_shard_among_others_is_accepted_but_only_empty_ones_are_an_error(
     tmp_path: Path,
 ):
     (tmp_path / "a.jsonl").write_text("")
@@ -78,7 +76,9 @@ def test_an_empty_shard_among_others_is_none_the_worse_and_only_empty_ones_are_a
 
 
 @pytest.mark.parametrize("name", ["nothing*.jsonl", "folder", "file.txt"])
-def test_nothing_to_read_is_said_with_what_can_be_read(tmp_path: Path, name: str):
+def test_a_folder_without_readable_files_is_an_error_that_lists_the_formats(
+    tmp_path: Path, name: str
+):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(RecordError) as problem:
@@ -87,7 +87,7 @@ def test_nothing_to_read_is_said_with_what_can_be_read(tmp_path: Path, name: str
     assert "jsonl" in str(problem.value)
 
 
-def test_the_format_can_be_named_where_the_name_does_not_tell(tmp_path: Path):
+def test_the_format_can_be_set_if_the_name_does_not_show_it(tmp_path: Path):
     (tmp_path / "p.txt").write_text('{"prompt": "one"}\n')
     assert texts(read(tmp_path / "p.txt", format="jsonl")) == ["one"]
 
@@ -143,7 +143,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_web_addresses_are_read_with_what_follows_a_question_mark(tmp_path: Path, server: str):
+def test_web_addresses_are_read_with_their_query(tmp_path: Path, server: str):
     pytest.importorskip("fsspec")
     pytest.importorskip("aiohttp")
     write_jsonl(tmp_path / "p.jsonl", "one")
@@ -152,7 +152,7 @@ def test_web_addresses_are_read_with_what_follows_a_question_mark(tmp_path: Path
         read(f"{server}/none.jsonl")
 
 
-def test_a_server_that_breaks_off_stops_the_reading_resumable():
+def test_a_server_that_fails_half_way_is_an_error_that_can_be_retried():
     pytest.importorskip("fsspec")
     pytest.importorskip("aiohttp")
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from rlaif.config.prompts import DecontaminateConfig, DedupConfig
 from rlaif.errors import EngineMissing, RecordError
-from rlaif.inputs.contamination import Contamination
-from rlaif.inputs.duplicates import Duplicates
+from rlaif.inputs.filters import Contamination, Duplicates
 from rlaif.inputs.hashes import HashTable, words
 from rlaif.records import REMOVED, Failure, Prompt
 from tests.inputs.reading import failures, read, texts, write_jsonl
@@ -25,7 +24,7 @@ def against(*paths: Path, **changes: Any) -> DecontaminateConfig:
     return DecontaminateConfig(against=tuple(map(str, paths)), **changes)
 
 
-def test_exact_duplicates_are_failures_that_name_what_they_repeat(tmp_path: Path):
+def test_exact_duplicates_are_failures_that_name_the_earlier_prompt(tmp_path: Path):
     path = write_jsonl(
         tmp_path / "p.jsonl",
         {"id": "a", "prompt": "What is  it?"},
@@ -43,7 +42,7 @@ def test_exact_duplicates_are_failures_that_name_what_they_repeat(tmp_path: Path
     assert removed[0].message == "p.jsonl:2 repeats p.jsonl:1"
 
 
-def test_the_same_words_in_another_role_are_no_duplicate(tmp_path: Path):
+def test_the_same_words_in_another_role_are_not_a_duplicate(tmp_path: Path):
     one = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
     other = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
     path = write_jsonl(tmp_path / "p.jsonl", {"prompt": one}, {"prompt": other})
@@ -153,7 +152,7 @@ def test_without_datasketch_the_extra_is_named_before_the_first_prompt(
         next(iter(read(path, dedup=near())))
 
 
-def test_prompts_that_hold_half_of_a_test_item_are_contaminated(tmp_path: Path):
+def test_prompts_that_contain_half_of_a_test_item_are_contaminated(tmp_path: Path):
     item = "one two three four five six seven eight nine ten eleven twelve"  # five 8-grams
     tests = tmp_path / "tests" / "gsm.jsonl"
     write_jsonl(tests, {"question": "nothing like it at all in here, this is another question"})

@@ -35,8 +35,8 @@ def test_a_json_list_read_in_parts_of_any_size_is_what_json_reads_at_once(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('[{"prompt": "x"}', "not JSON, after 1 records"),
-        ('[{"prompt": "x"},]', "not JSON, after 1 records"),
+        ('[{"prompt": "x"}', "invalid JSON after 1 records"),
+        ('[{"prompt": "x"},]', "invalid JSON after 1 records"),
         ('[{"prompt": "x"} {"prompt": "y"}]', "comma or the end"),
         ('[{"prompt": "x"}] 7', "something follows"),
         ('{"prompt": "x"}', "expected a list"),
@@ -58,7 +58,7 @@ def test_a_csv_record_that_is_broken_is_a_failure_at_its_line(tmp_path: Path):
     assert failures(items) == [("p.csv:3", "bad-csv")]
 
 
-def test_a_csv_record_from_afar_that_is_not_utf8_is_a_failure_and_the_rest_is_read():
+def test_a_remote_csv_record_that_is_not_utf8_is_a_failure_and_the_rest_is_read():
     fsspec = pytest.importorskip("fsspec")
     system = fsspec.filesystem("memory")
     system.pipe("/latin/p.csv", "prompt\none\ncaf\xe9\nthree\n".encode("latin-1"))
@@ -86,7 +86,7 @@ def test_arrow_files_of_both_forms_are_read(tmp_path: Path, form: str):
     assert texts(read(tmp_path / "p.arrow")) == ["one", "two"]
 
 
-def test_only_the_columns_asked_for_are_read_from_parquet(
+def test_only_the_requested_columns_are_read_from_parquet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     table = pa.table({"q": [{"text": "one", "n": 1}], "unused": ["x"]})
@@ -108,7 +108,7 @@ def test_a_parquet_file_damaged_inside_stops_with_its_name_and_no_traceback_type
         read(path)
 
 
-def test_text_that_no_file_could_hold_is_a_failure_in_json_and_an_error_in_parquet(tmp_path: Path):
+def test_text_with_lone_surrogates_is_a_failure_in_json_and_an_error_in_parquet(tmp_path: Path):
     half = r'[{"prompt": "\ud83d"}, {"prompt": "\ud83d\ude00"}]'
     (tmp_path / "p.json").write_text(half)
     items = read(tmp_path / "p.json")
@@ -148,7 +148,7 @@ def test_a_table_that_is_cut_off_is_refused_before_the_first_prompt_of_others(
         check_source(source)
 
 
-def test_a_table_without_rows_among_others_is_none_the_worse(tmp_path: Path):
+def test_a_table_without_rows_among_others_is_accepted(tmp_path: Path):
     write_table(tmp_path / "a.parquet", "parquet", 0)
     write_table(tmp_path / "b.arrow", "stream", 0)
     write_table(tmp_path / "c.parquet", "parquet", 2)

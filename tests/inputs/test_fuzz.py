@@ -88,7 +88,7 @@ ROW = st.lists(st.text(st.sampled_from('ab,"\n\r \x00é'), max_size=6), min_size
 
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(ROW, min_size=1, max_size=6))
-def test_what_a_csv_writer_wrote_is_read_word_for_word(
+def test_the_output_of_a_csv_writer_is_read_word_for_word(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
 ):
     path = tmp_path_factory.mktemp("fuzz") / "p.csv"
@@ -143,7 +143,7 @@ CELLS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any], Callable[[Any], str]
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", CELLS)
-def test_ids_of_a_table_are_what_they_were(
+def test_ids_of_a_table_keep_their_values(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
 ):
     type_, values, text = CELLS[kind]

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlaif.errors import RecordError
-from rlaif.inputs import PromptSource, check_source, count_records, guess
+from rlaif.inputs import PromptSource, check_source, columns, count_records
 from rlaif.records import Prompt
 from tests.inputs.reading import failures, read, texts, write_jsonl
 
@@ -19,12 +19,12 @@ TURNS = [{"role": "user", "content": "one"}]
     [("messages", TURNS), ("instruction", "one"), ("question", "one"), ("prompt", "one")],
 )
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "list"])
-def test_the_only_candidate_is_the_column_and_that_is_said(
+def test_the_only_candidate_is_the_column_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, value: Any, form: str
 ):
     record = {"other": "x", column: value}
     source: dict[str, Any] = {"path": tmp_path / f"p.{form}"}
-    guess._say.cache_clear()
+    columns._log_once.cache_clear()
     if form == "jsonl":
         write_jsonl(tmp_path / "p.jsonl", record)
     elif form == "parquet":
@@ -46,19 +46,19 @@ def test_two_candidates_are_named_with_the_option_that_chooses(tmp_path: Path):
     assert texts(read(path, column="prompt")) == ["one"]
 
 
-def test_a_candidate_that_is_empty_everywhere_is_not_one(tmp_path: Path):
+def test_a_candidate_that_is_empty_everywhere_is_ignored(tmp_path: Path):
     records = [{"prompt": "one", "messages": None}, {"prompt": "two", "messages": None}]
     assert texts(read(write_jsonl(tmp_path / "p.jsonl", *records))) == ["one", "two"]
 
 
-def test_without_a_candidate_what_is_there_is_named(tmp_path: Path):
+def test_without_a_candidate_the_error_lists_the_columns(tmp_path: Path):
     path = write_jsonl(tmp_path / "p.jsonl", {"text": "one"})
     with pytest.raises(RecordError, match="found: text") as caught:
         check_source(PromptSource(path=path))
-    assert "prompts.column names another" in caught.value.hint
+    assert "set prompts.column" in caught.value.hint
 
 
-def test_a_list_holds_texts_conversations_and_records():
+def test_a_list_may_contain_texts_conversations_and_records():
     items = ("one", TURNS, {"prompt": "three", "id": 2**70}, 7, None, {"prompt": "half \ud83d"})
     found = read(items=items)
     assert texts(found) == ["one", "three"]

@@ -45,7 +45,7 @@ def test_a_saved_data_set_needs_no_datasets_library_to_be_read(
     assert len(texts(read(tmp_path / "saved"))) == 3
 
 
-def test_the_split_of_a_saved_data_set_is_chosen_and_a_wrong_one_named(
+def test_the_split_of_a_saved_data_set_is_chosen_and_a_missing_one_is_an_error(
     tmp_path: Path, datasets: Any
 ):
     whole = datasets.Dataset.from_list(records(10))
@@ -53,11 +53,11 @@ def test_the_split_of_a_saved_data_set_is_chosen_and_a_wrong_one_named(
     both.save_to_disk(tmp_path / "saved")
     assert len(read(tmp_path / "saved")) == 10
     assert len(read(tmp_path / "saved", split="test")) == 2
-    with pytest.raises(RecordError, match="no split 'tset'; did you mean 'test'"):
+    with pytest.raises(RecordError, match="split 'tset' not found; did you mean 'test'"):
         read(tmp_path / "saved", split="tset")
 
 
-def test_a_saved_data_set_that_lost_a_shard_is_refused(tmp_path: Path, datasets: Any):
+def test_a_saved_data_set_with_a_missing_shard_is_refused(tmp_path: Path, datasets: Any):
     datasets.Dataset.from_list(records(10)).save_to_disk(tmp_path / "saved", num_shards=2)
     (tmp_path / "saved" / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(RecordError, match=r"data-00001-of-00002\.arrow: no such file"):
@@ -86,7 +86,7 @@ def test_the_datasets_library_reads_a_folder_of_parquet_by_configuration_and_spl
         read(hub=str(tmp_path / "set"), config="none", streaming=streaming)
 
 
-def test_a_stream_that_breaks_half_way_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch):
+def test_a_stream_that_fails_half_way_can_be_resumed(monkeypatch: pytest.MonkeyPatch):
     def breaking() -> Iterator[dict[str, str]]:
         yield from records(3)
         raise ConnectionError("reset by peer\nwith details")

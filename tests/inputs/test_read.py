@@ -47,7 +47,7 @@ def test_tags_come_from_a_list_or_from_text_with_commas(tmp_path: Path):
     assert tags == [("all", "a", "b"), ("all", "a", "c")]
 
 
-def test_csv_json_and_parquet_hold_the_same_prompts_as_jsonl(tmp_path: Path):
+def test_csv_json_and_parquet_give_the_same_prompts_as_jsonl(tmp_path: Path):
     (tmp_path / "p.csv").write_text('prompt\none\n"two, with\na line"\n')
     (tmp_path / "p.json").write_text('[{"prompt": "one"}, {"prompt": "two, with\\na line"}]')
     table = pa.table({"prompt": ["one", "two, with\na line"]})
@@ -70,14 +70,14 @@ def test_the_limit_counts_broken_records_too(tmp_path: Path):
         ("p.jsonl", b"\n\n", "the file is empty"),
         ("p.jsonl", '{"prompt": "caf\xe9"}'.encode("latin-1"), "not UTF-8"),
         ("p.jsonl", '{"prompt": "x"}'.encode("utf-16"), "not UTF-8"),
-        ("p.jsonl", b"{a\n{b\n", "none of its 2 records is a prompt; p.jsonl:1"),
+        ("p.jsonl", b"{a\n{b\n", "none of its 2 records is a valid prompt; p.jsonl:1"),
         ("p.jsonl", b'{"text": "x"}\n', "found: text"),
-        ("p.txt", b"hello", "unknown kind of file"),
+        ("p.txt", b"hello", "unknown file format"),
         ("p.parquet", b"PAR1 but not really", "not a readable Parquet file"),
         ("p.json", b'{"prompt": "x"}', "expected a list"),
     ],
 )
-def test_a_file_that_holds_no_prompt_is_refused_before_anything_starts(
+def test_a_file_without_prompts_is_refused_before_anything_starts(
     tmp_path: Path, name: str, content: bytes, words: str
 ):
     (tmp_path / name).write_bytes(content)
@@ -90,7 +90,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
         check_source(PromptSource(path=tmp_path / "none.jsonl"))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_prompt(tmp_path: Path):
+def test_a_byte_order_mark_is_not_part_of_the_first_prompt(tmp_path: Path):
     path = tmp_path / "p.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"prompt": "one"}\n')
     assert [p.text for p in read(path) if isinstance(p, Prompt)] == ["one"]
@@ -143,7 +143,7 @@ def test_integers_beyond_64_bits_are_different_ids(tmp_path: Path):
         (pa.array([b"a", b"\xc3\xa4"], pa.binary()), ["a", "ä"]),
     ],
 )
-def test_ids_of_any_type_in_a_table_are_told_apart(
+def test_ids_of_any_type_in_a_table_are_different(
     tmp_path: Path, column: pa.Array, expected: list[str]
 ):
     pq.write_table(pa.table({"id": column, "prompt": ["x", "y"]}), tmp_path / "p.parquet")
@@ -176,7 +176,7 @@ def test_an_id_that_is_neither_text_nor_a_number_is_a_failure(tmp_path: Path, wr
     assert kinds(items) == [("p.jsonl:1", "bad-id")]
 
 
-def test_missing_tags_are_no_tags(tmp_path: Path):
+def test_missing_tags_are_an_empty_list_of_tags(tmp_path: Path):
     path = jsonl(
         tmp_path,
         '{"prompt": "a", "t": NaN}',
@@ -189,9 +189,7 @@ def test_missing_tags_are_no_tags(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_what_json_has_no_number_for_costs_no_record_that_does_not_use_it(
-    tmp_path: Path, value: str
-):
+def test_nan_in_an_unused_column_does_not_make_a_record_fail(tmp_path: Path, value: str):
     path = jsonl(tmp_path, f'{{"prompt": "one", "score": {value}}}')
     assert [p.text for p in read(path) if isinstance(p, Prompt)] == ["one"]
 
@@ -213,9 +211,7 @@ def test_a_prompt_that_is_nan_is_missing(tmp_path: Path):
         '{"prompt": ' + "9" * 5000 + "}",
     ],
 )
-def test_a_line_of_json_that_cannot_be_carried_is_a_failure_with_its_line(
-    tmp_path: Path, line: str
-):
+def test_a_line_of_invalid_json_is_a_failure_with_its_line(tmp_path: Path, line: str):
     items = read(jsonl(tmp_path, '{"prompt": "one"}', line, '{"prompt": "three"}'))
     assert [p.text for p in items if isinstance(p, Prompt)] == ["one", "three"]
     assert kinds(items) == [("p.jsonl:2", "bad-json")]
@@ -248,7 +244,7 @@ def test_a_csv_row_without_one_cell_for_each_column_is_a_failure(
     assert words in failure.message
 
 
-def test_a_csv_quote_that_never_closes_names_the_line_it_opens_in_and_what_it_takes(
+def test_an_unclosed_csv_quote_is_reported_with_its_first_and_last_line(
     tmp_path: Path,
 ):
     (tmp_path / "p.csv").write_text('id,prompt\n1,one\n2,"two\n3,three\n4,four\n')
@@ -256,7 +252,7 @@ def test_a_csv_quote_that_never_closes_names_the_line_it_opens_in_and_what_it_ta
     assert [p.text for p in items if isinstance(p, Prompt)] == ["one"]
     (failure,) = (item for item in items if isinstance(item, Failure))
     assert failure.record_id == "p.csv:3"
-    assert failure.message.endswith("lines 3 to 5 are lost in it")
+    assert failure.message.endswith("it swallows lines 3 to 5")
 
 
 @pytest.mark.parametrize(
@@ -268,13 +264,13 @@ def test_a_csv_quote_that_never_closes_names_the_line_it_opens_in_and_what_it_ta
         ('"prompt\na\nb\n', "p.csv:1: the header cannot be read"),
     ],
 )
-def test_a_csv_header_that_says_too_little_is_refused(tmp_path: Path, content: str, words: str):
+def test_an_invalid_csv_header_is_refused(tmp_path: Path, content: str, words: str):
     (tmp_path / "p.csv").write_text(content)
     with pytest.raises(RecordError, match=words):
         check_source(PromptSource(path=tmp_path / "p.csv", id_column="id"))
 
 
-def test_columns_that_are_not_used_may_have_one_name(tmp_path: Path):
+def test_unused_columns_may_have_the_same_name(tmp_path: Path):
     (tmp_path / "p.csv").write_text("x,prompt,x\n1,a,2\n")
     table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["x", "prompt", "x"])
     pq.write_table(table, tmp_path / "p.parquet")
@@ -282,14 +278,14 @@ def test_columns_that_are_not_used_may_have_one_name(tmp_path: Path):
         assert [p.text for p in read(tmp_path / name) if isinstance(p, Prompt)] == ["a"]
 
 
-def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path):
+def test_a_table_with_two_columns_of_the_same_name_is_refused(tmp_path: Path):
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
     pq.write_table(table, tmp_path / "p.parquet")
     with pytest.raises(RecordError, match=r"p\.parquet: 2 columns are named 'prompt'"):
         read(tmp_path / "p.parquet")
 
 
-def test_a_row_that_python_cannot_hold_is_a_failure_and_the_others_are_read(tmp_path: Path):
+def test_a_row_that_python_cannot_represent_is_a_failure_and_the_others_are_read(tmp_path: Path):
     bad = pa.array([b"one", b"caf\xe9", b"three"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"prompt": bad}), tmp_path / "p.parquet")
     items = read(tmp_path / "p.parquet")

@@ -4,7 +4,7 @@ import pytest
 
 from rlaif.config import RunConfig, load_config
 from rlaif.config.judge import JudgeConfig
-from rlaif.config.judged import ABSOLUTE
+from rlaif.config.reward import ABSOLUTE
 from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError
 from rlaif.judging import METHODS, Clamp, Judge, Temperature, build_configured_judge
@@ -66,8 +66,8 @@ def test_settings_reach_the_judge() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rubric": {"scale": 2.0}}, "rubric: has no effect, the method is pairwise"),
-        ({"method": "salmon", "pairwise": {"exemplars": 2}}, "pairwise: has no effect"),
+        ({"rubric": {"scale": 2.0}}, "rubric has no effect: the method is pairwise"),
+        ({"method": "salmon", "pairwise": {"exemplars": 2}}, "pairwise has no effect"),
         ({"pairwise": {"clamp": 0.4}}, "clamp is for labels made with chain_of_thought"),
         ({"pairwise": {"temperature": 1.0}}, "temperature is for reasoning"),
         ({"pairwise": {"max_tokens": 9}}, "max_tokens is for"),

@@ -65,7 +65,7 @@ def test_a_row_wins_over_its_failure(tmp_path):
     assert list(standing_failures(path, tmp_path)) == ["p2"]
 
 
-def test_a_mended_record_is_no_failure_until_it_breaks_again(tmp_path):
+def test_a_fixed_record_is_not_a_failure_until_it_breaks_again(tmp_path):
     path = tmp_path / "failures.jsonl"
     append_failures(path, [make_failure("p1"), make_failure("p2")])
     append_failures(path, [make_failure("p3")], ["p1", "never failed"])

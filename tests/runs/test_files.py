@@ -1,15 +1,18 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from rlaif.errors import RunError
+from rlaif.errors import InputError, RunError
 from rlaif.runs.files import (
     cannot_write,
+    check_results_folder,
     list_whole,
     make_folder,
     open_whole,
     remove_partial,
+    replace_folder,
     write_whole,
 )
 
@@ -46,11 +49,11 @@ def test_unfinished_files_are_invisible_and_removed(tmp_path):
     assert (tmp_path / "notes.tmp").exists()
 
 
-def test_a_missing_folder_holds_nothing(tmp_path):
+def test_a_missing_folder_has_no_files(tmp_path):
     assert list_whole(tmp_path / "absent", ".parquet") == []
 
 
-def test_a_file_in_the_way_of_a_folder_is_one_clear_line(tmp_path):
+def test_a_file_with_the_name_of_a_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file, not a folder"):
         make_folder(tmp_path / "file")
@@ -71,7 +74,41 @@ def test_a_file_in_the_way_of_a_folder_is_one_clear_line(tmp_path):
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_every_trouble_is_said_in_words(tmp_path, number, said):
+def test_every_error_of_the_system_is_explained(tmp_path, number, said):
     problem = cannot_write(tmp_path / "file", OSError(number, os.strerror(number)))
     assert said in problem.message
     assert str(tmp_path) in problem.message
+
+
+def make(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "file").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_takes_the_place_of_another(old: bool, tmp_path: Path):
+    if old:
+        make(tmp_path / "target", "old")
+    replace_folder(make(tmp_path / "new", "new"), tmp_path / "target")
+    assert (tmp_path / "target" / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_when_the_new_folder_cannot_be_moved_the_old_one_is_back(tmp_path: Path):
+    target = make(tmp_path / "target", "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "missing", target)
+    assert (target / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_results_overwrite_results_and_no_file_of_the_user(tmp_path: Path):
+    check_results_folder(tmp_path / "missing", ["report.md"])
+    (tmp_path / "notes.md").write_text("mine")
+    check_results_folder(tmp_path, ["report.md"])
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(InputError, match=r"contains report\.md but no ledger\.sqlite"):
+        check_results_folder(tmp_path, ["table.md", "report.md"])
+    (tmp_path / "ledger.sqlite").write_text("")
+    check_results_folder(tmp_path, ["table.md", "report.md"])

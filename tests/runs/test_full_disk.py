@@ -92,16 +92,16 @@ def check(said: str, hint: str, counts: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "limit"), [("calls", 400_000), ("rows", 100_000)])
-def test_a_size_limit_is_said_and_what_was_promised_is_kept(tmp_path, what, limit):
+def test_a_size_limit_is_reported_and_durable_data_are_kept(tmp_path, what, limit):
     check(*lines(python(FILL, tmp_path / "run", limit, what)))
 
 
 @pytest.mark.parametrize("what", ["calls", "rows"])
-def test_a_full_disk_is_said_and_what_was_promised_is_kept(small_disk, what):
+def test_a_full_disk_is_reported_and_durable_data_are_kept(small_disk, what):
     check(*lines(in_namespace(small_disk, python(FILL, small_disk / "run", 0, what))))
 
 
-def test_a_read_only_folder_can_be_read_and_says_that_it_cannot_be_written(small_disk):
+def test_a_read_only_folder_can_be_read_and_writing_is_a_clear_error(small_disk):
     read, *said = lines(in_namespace(small_disk, python(READ_ONLY, small_disk)))
     assert read == "1 yes"
     assert len(said) == 2

@@ -36,14 +36,14 @@ def test_ids_that_end_in_zero_bytes_differ():
     assert b"a\0c".ljust(WIDTH, b"\0") not in ids
 
 
-def test_text_is_no_id():
+def test_text_is_not_an_id():
     with pytest.raises(ValueError, match="16 bytes"):
         assert IdSet().__contains__("00" * WIDTH)
     with pytest.raises(ValueError, match="16 bytes"):
         IdSet().update(b"short")
 
 
-def test_an_id_once_in_is_never_missed_by_another_thread():
+def test_an_added_id_is_always_found_by_other_threads():
     ids, stop = IdSet(), threading.Event()
     missed: list[bytes] = []
     added: list[bytes] = []

@@ -20,7 +20,7 @@ time.sleep(60)
 """
 
 
-def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path):
+def test_a_second_writer_is_refused_with_the_id_of_the_first(tmp_path):
     lock = RunLock(tmp_path)
     with pytest.raises(RunLocked, match=f"process {os.getpid()} on .*, since 20"):
         RunLock(tmp_path)
@@ -45,7 +45,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     RunLock(tmp_path).release()
 
 
-def test_asking_does_not_keep_a_writer_out(tmp_path):
+def test_checking_the_lock_does_not_keep_a_writer_out(tmp_path):
     RunLock(tmp_path).release()
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
@@ -55,12 +55,12 @@ def test_asking_does_not_keep_a_writer_out(tmp_path):
         lock.release()
 
 
-def test_a_folder_nobody_wrote_to_is_not_locked(tmp_path):
+def test_a_folder_without_a_writer_is_not_locked(tmp_path):
     assert not is_locked(tmp_path)
     assert not is_locked(tmp_path / "absent")
 
 
-def test_a_lock_that_cannot_be_made_is_one_clear_line(tmp_path):
+def test_a_lock_that_cannot_be_created_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         RunLock(tmp_path / "file")
@@ -69,13 +69,13 @@ def test_a_lock_that_cannot_be_made_is_one_clear_line(tmp_path):
 def test_a_lock_whose_holder_is_unknown_still_holds(tmp_path):
     lock = RunLock(tmp_path)
     (tmp_path / "lock").write_bytes(b"")
-    with pytest.raises(RunLocked, match="has not said which"):
+    with pytest.raises(RunLocked, match="unknown process"):
         RunLock(tmp_path)
     lock.release()
 
 
 @pytest.mark.parametrize("content", [b"my notes", b'{"pid": 1}', b"[]", b"a" * 9000, b"\0\0x"])
-def test_a_file_that_is_no_lock_keeps_its_content(tmp_path: Path, content: bytes):
+def test_a_file_that_is_not_a_lock_keeps_its_content(tmp_path: Path, content: bytes):
     (tmp_path / "lock").write_bytes(content)
     for _ in range(2):
         with pytest.raises(InputError, match="not a lock file of a run"):

@@ -18,7 +18,7 @@ def test_events_are_read_in_order(tmp_path):
     assert next(read_log(path))["time"].endswith("+00:00")
 
 
-def test_what_cannot_be_read_is_skipped(tmp_path):
+def test_invalid_lines_are_skipped(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'nonsense\n[]\n{"event": "started"}\n{"event": "torn')
     assert [event["event"] for event in read_log(path)] == ["started"]
@@ -31,5 +31,5 @@ def test_a_torn_line_does_not_swallow_the_next(tmp_path):
     assert [event["event"] for event in read_log(path)] == ["started"]
 
 
-def test_no_log_has_no_events(tmp_path):
+def test_a_missing_log_has_no_events(tmp_path):
     assert list(read_log(tmp_path / "log.jsonl")) == []

@@ -32,9 +32,9 @@ def test_another_plan_is_refused_with_the_keys_that_differ(tmp_path):
     with pytest.raises(RunMismatch) as caught:
         check_same_plan(tmp_path, old, new)
     assert caught.value.message.splitlines()[1:] == [
-        "  extra: (absent) → true",
+        "  extra: (not set) → true",
         "  judges.0.weight: 1.0 → 2.0",
-        "  judging.min_mass: 0.0 → (absent)",
+        "  judging.min_mass: 0.0 → (not set)",
         '  judging.orders: "both" → "one"',
     ]
     assert "out" in caught.value.hint
@@ -62,7 +62,7 @@ def test_a_newer_manifest_is_refused(tmp_path):
     "data",
     [b"", b"{", b"[]", b"null", b'{"number": "1"}', b'{"number": 1}', b"\xff\xfe"],
 )
-def test_a_damaged_manifest_says_so(tmp_path, data):
+def test_a_damaged_manifest_is_an_error(tmp_path, data):
     (tmp_path / "manifest.json").write_bytes(data)
     with pytest.raises(RunError, match=r"manifest\.json: damaged") as caught:
         load_manifest(tmp_path)
@@ -77,7 +77,7 @@ def test_an_edited_plan_is_noticed(tmp_path):
         load_manifest(tmp_path)
 
 
-def test_no_manifest_is_not_a_damaged_one(tmp_path):
+def test_a_missing_manifest_is_not_a_damaged_one(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_manifest(tmp_path)
 

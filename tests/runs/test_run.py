@@ -124,29 +124,29 @@ def test_status_names_damaged_files_and_counts_the_rest(tmp_path):
         assert "hint: " in said
 
 
-def test_what_is_no_run_is_said_with_what_is_near(tmp_path):
+def test_a_path_that_is_not_a_run_is_an_error_with_runs_nearby(tmp_path):
     RunWriter(tmp_path / "demo", make_manifest()).close()
-    with pytest.raises(InputError, match="is no run directory") as caught:
+    with pytest.raises(InputError, match="not a run directory") as caught:
         open_run(tmp_path)
     assert str(tmp_path / "demo") in caught.value.hint
-    with pytest.raises(InputError, match="there is no run") as caught:
+    with pytest.raises(InputError, match="run not found") as caught:
         open_run(tmp_path / "dmeo")
     assert str(tmp_path / "demo") in caught.value.hint
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="there is no run"):
+    with pytest.raises(InputError, match="run not found"):
         open_run(str(tmp_path / "file"))
 
 
-def test_reading_a_run_without_a_ledger_says_so(tmp_path):
+def test_reading_the_ledger_of_a_run_without_one_is_an_error(tmp_path):
     RunWriter(tmp_path, make_manifest()).close()
     (tmp_path / "ledger.sqlite").unlink()
     run = open_run(tmp_path)
     assert run.status().calls == ()
-    with pytest.raises(RunError, match="there is no ledger"):
+    with pytest.raises(RunError, match="ledger not found"):
         run.ledger()
 
 
-def test_a_run_that_keeps_replies_in_shards_may_have_none(tmp_path):
+def test_a_run_with_reply_shards_may_have_no_ledger_file(tmp_path):
     RunWriter(tmp_path, make_manifest()).close()
     (tmp_path / "ledger.sqlite").unlink()
     (tmp_path / "replies").mkdir()
@@ -167,7 +167,7 @@ def test_status_says_how_much_of_the_prompts_a_prefix_cache_served(tmp_path):
     assert status.to_json()["cached_share"] == 0.4
 
 
-def test_nothing_is_said_about_a_cache_that_no_server_reports(tmp_path):
+def test_a_cache_that_no_server_reports_is_not_mentioned(tmp_path):
     with RunWriter(tmp_path, make_manifest()) as writer:
         writer.ledger.put(make_entry(1, prompt_tokens=100))
     status = open_run(tmp_path).status()

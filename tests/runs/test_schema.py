@@ -22,7 +22,7 @@ from rlaif.records import (
 )
 from rlaif.runs import ROW_SCHEMA, read_rows, row_from_dict, row_to_dict, write_shard
 from rlaif.runs.shards import hold_tools
-from rlaif.runs.text import mend_json, mend_text
+from rlaif.runs.text import fix_json, fix_text
 from tests.records.test_tool_use import ASKED, WEATHER
 from tests.runs.made import make_judgment, make_row, make_verdict
 from tests.runs.strategies import rows
@@ -62,7 +62,7 @@ def test_the_schema_has_every_field_of_the_record(path, record):
     assert [field.name for field in kind] == [field.name for field in fields(record)]
 
 
-def test_what_is_none_stays_apart_from_zero_and_empty():
+def test_none_is_different_from_zero_and_empty():
     row = make_row(1)
     unknown = make_verdict(Choice.ABSTAIN, logit=None, mass=None, scores=None)
     known = make_verdict(Choice.A, logit=0.0, mass=0.0, scores=(0.0, 0.0))
@@ -94,18 +94,18 @@ def test_half_a_character_costs_only_itself(tmp_path):
 
 
 def test_two_halves_of_a_character_become_whole():
-    assert mend_text("\ud83d\ude00") == "😀"
+    assert fix_text("\ud83d\ude00") == "😀"
 
 
 @given(st.text())
-def test_good_text_is_left_alone(text):
-    assert mend_text(text) == text
+def test_valid_text_is_unchanged(text):
+    assert fix_text(text) == text
 
 
 @given(st.text(st.characters(categories=("Cs", "L"))))
-def test_mended_text_can_be_written(text):
-    (mended,) = mend_json({text: [text]}).values()
-    assert mended[0].encode().decode() == mended[0]
+def test_fixed_text_can_be_written(text):
+    (fixed,) = fix_json({text: [text]}).values()
+    assert fixed[0].encode().decode() == fixed[0]
 
 
 def test_a_shard_has_more_fields_only_where_a_prompt_has_tools(tmp_path: Path):

@@ -59,7 +59,7 @@ def test_a_missing_folder_has_no_rows(tmp_path):
     assert len(done_ids(tmp_path / "absent")) == 0
 
 
-def test_only_the_parts_asked_for_are_read(tmp_path):
+def test_only_the_requested_parts_are_read(tmp_path):
     shard(tmp_path, 1)
     (row,) = read_rows(tmp_path, ["pairs"])
     assert row == replace(make_row(1), responses=(), judgments=())
@@ -78,7 +78,7 @@ def test_reading_is_a_stream(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 0.5, 0.99, -1])
-def test_a_truncated_shard_is_named_with_the_way_out(tmp_path, keep):
+def test_a_truncated_shard_is_reported_with_the_fix(tmp_path, keep):
     shard(tmp_path, 1)
     path = shard(tmp_path, *range(2, 50))
     size = path.stat().st_size
@@ -122,9 +122,9 @@ def test_a_newer_shard_is_refused(tmp_path):
         list(read_rows(tmp_path))
 
 
-def test_a_foreign_parquet_file_is_no_shard(tmp_path):
+def test_a_foreign_parquet_file_is_not_a_shard(tmp_path):
     pq.write_table(pa.table({"id": ["x"]}), tmp_path / "foreign.parquet")
-    with pytest.raises(RunError, match="no shard of a run"):
+    with pytest.raises(RunError, match="not a shard of a run"):
         done_ids(tmp_path)
 
 

@@ -99,7 +99,7 @@ def test_of_equals_the_first_is_demonstrated(tmp_path):
     assert demonstrated(run) == [("sample 0", 0.5)]
 
 
-def test_nobody_said_which_sample_is_good_so_none_is_demonstrated(tmp_path):
+def test_without_judgments_none_of_several_samples_is_demonstrated(tmp_path):
     a, b = make_sample(0), make_sample(1)
     run = write(tmp_path, make_parts(a, b, judgments=(make_judgment((a, b), None),)))
     assert demonstrated(run) == []
@@ -127,7 +127,7 @@ def test_the_revision_of_the_last_round_is_demonstrated(tmp_path):
     assert (record["changed"], record["preference"]) == (True, None)
 
 
-def test_a_draft_whose_revision_failed_is_no_demonstration(tmp_path):
+def test_a_draft_whose_revision_failed_is_not_a_demonstration(tmp_path):
     failed = (Failure("revise", "p1", "timeout", "no answer"),)
     row = make_parts(make_sample(0), judgments=(), failures=failed)
     assert demonstrated(write(tmp_path, row)) == []
@@ -160,7 +160,7 @@ def test_a_revision_that_changed_nothing_says_so(tmp_path):
     assert not record["changed"]
 
 
-def test_a_dataset_holds_the_same_records(tmp_path):
+def test_a_dataset_has_the_same_records(tmp_path):
     pytest.importorskip("datasets")
     run = write(tmp_path, *(make_row(number) for number in range(2500)))
     dataset = run.to_dataset("pairs")

@@ -37,7 +37,7 @@ def test_a_run_is_written_and_read(tmp_path):
     ]
 
 
-def test_a_full_shard_is_written_without_being_asked(tmp_path):
+def test_a_full_shard_is_written_without_a_flush(tmp_path):
     with RunWriter(tmp_path, make_manifest(), rows_per_shard=3) as writer:
         for number in range(7):
             writer.add_row(make_row(number))
@@ -136,7 +136,7 @@ def test_the_first_manifest_stays(tmp_path):
         assert writer.manifest == first
 
 
-def test_what_a_crash_left_is_tidied_up_and_said(tmp_path):
+def test_files_left_by_a_crash_are_removed_and_logged(tmp_path):
     RunWriter(tmp_path, make_manifest()).close()
     (tmp_path / "manifest.json.7.tmp").write_bytes(b"{")
     (tmp_path / "shards" / "x.parquet.7.tmp").write_bytes(b"PAR1")
@@ -155,7 +155,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_text("years of work")
-        with pytest.raises((RunError, InputError), match=f"{name}.*so it is no run|not a lock"):
+        with pytest.raises((RunError, InputError), match=f"{name}.*so it is not a run|not a lock"):
             RunWriter(folder, make_manifest())
         assert {path.name: path.read_text() for path in folder.iterdir()} == {name: "years of work"}
 
@@ -167,14 +167,14 @@ def test_a_crash_before_the_manifest_does_not_spoil_the_folder(tmp_path):
     assert open_run(tmp_path).manifest.name == "demo"
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         RunWriter(tmp_path / "file" / "run", make_manifest())
 
 
-def test_reusing_what_is_no_run_writes_nothing(tmp_path):
-    with pytest.raises(InputError, match="there is no ledger"):
+def test_reusing_a_folder_that_is_not_a_run_writes_nothing(tmp_path):
+    with pytest.raises(InputError, match="ledger not found"):
         RunWriter(tmp_path / "run", make_manifest(), reuse=[tmp_path / "absent"])
     assert list(tmp_path.iterdir()) == []
 

@@ -26,10 +26,10 @@ from typing import Any
 
 from rlaif.cli.main import main as rlaif_main
 from rlaif.config import load_config
-from rlaif.config.loop import LoopConfig
+from rlaif.config.evaluate import LoopConfig
 from rlaif.config.online import GrpoConfig, RlooConfig
 from rlaif.config.ppo import PpoConfig
-from rlaif.config.serve_reward import ServeRewardConfig
+from rlaif.config.reward import ServeRewardConfig
 from rlaif.config.train import DpoConfig, RewardConfig, SftConfig
 from rlaif.errors import RlaifError
 from tests.e2e.project import write_project

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from rlaif.evaluation.lengths import measure_lengths
 
 from rlaif.constitution.models import Rule
 from rlaif.constitution.rules import (
@@ -17,14 +18,13 @@ from rlaif.constitution.rules import (
 )
 from rlaif.constitution.wording import joined_demands, repeats_a_repetition, vague_words
 from rlaif.evaluation.diversity import read_words, self_repetition
-from rlaif.evaluation.lengths import measure_lengths
 from rlaif.evaluation.measure import Group
 from rlaif.evaluation.refusals import detect_refusal
 from rlaif.generation.revise import _NO_FAULT
 from rlaif.inputs.hashes import words
 from rlaif.judging.reading import is_refusal, parse_choice
 from rlaif.records import Prompt, Response
-from rlaif.runs.text import mend_text, one_line
+from rlaif.runs.text import fix_text, one_line
 from rlaif.serving.requests import read_openrlhf
 from rlaif.serving.texts import parse_conversation, split_query, strip_special
 from rlaif.templates.fence import fence, neutralise
@@ -100,7 +100,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "critiques": _NO_FAULT.fullmatch,
     "inputs: words": words,
     "texts: one line": lambda text: one_line(text, 80),
-    "texts: mended": mend_text,
+    "texts: mended": fix_text,
     "templates: neutralised": neutralise.__wrapped__,
     "templates: fenced": lambda text: fence(text, "response", shown=text[::-1]),
     "serving: special tokens": strip_special,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rlaif.config import load_config
-from rlaif.config.judged import JudgedConfig
+from rlaif.config.reward import JudgedConfig
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Reply
 from rlaif.errors import ConfigError, RunLocked

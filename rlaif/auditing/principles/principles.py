@@ -13,7 +13,7 @@ from rlaif.auditing.gold import choice_of
 from rlaif.auditing.measuring import Audited, build_judges
 from rlaif.auditing.question import Question
 from rlaif.config import load_config
-from rlaif.config.audit import AuditConfig
+from rlaif.config.evaluate import AuditConfig
 from rlaif.constitution import Constitution, Example, Principle, check_rule, load_constitution
 from rlaif.engines.ask import run_together
 from rlaif.errors import GateRefused, InputError

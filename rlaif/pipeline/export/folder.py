@@ -15,8 +15,7 @@ import orjson
 from rlaif.errors import InputError
 from rlaif.pipeline.export.card import CARD_TAGS
 from rlaif.pipeline.export.shape import DATA_FILE
-from rlaif.runs.files import cannot_write
-from rlaif.runs.folders import ASIDE, replace_folder, sync_tree
+from rlaif.runs.files import ASIDE, cannot_write, replace_folder, sync_tree
 
 MARKER = ".rlaif-export.json"
 """The file that says that a folder is an export of ours."""

@@ -23,7 +23,7 @@ from rlaif.records import Failure, Row
 from rlaif.runs import Entry, Ledger, row_from_dict
 from rlaif.runs.ids import WIDTH
 from rlaif.runs.schema import rows_to_batch, schema_of
-from rlaif.runs.text import mend_json
+from rlaif.runs.text import fix_json
 from rlaif.sessions.budget import NOTHING, Budget, Spend
 
 
@@ -51,7 +51,7 @@ class Done:
         with pa.ipc.new_stream(sink, batch.schema) as stream:
             stream.write_batch(batch)
         rest = asdict(self) | {"rows": ()}
-        return sink.getvalue().to_pybytes(), orjson.dumps(mend_json(rest))
+        return sink.getvalue().to_pybytes(), orjson.dumps(fix_json(rest))
 
     @classmethod
     def decode(cls, rows: bytes, rest: bytes) -> "Done":

@@ -1,42 +1,40 @@
-"""The ledger's SQLite file: tables, statements, and errors in the user's words.
+"""The ledger's SQLite file: tables, statements, and clear errors.
 
-``calls`` holds one reply a key, in the order of writing, with an index over the keys: measured
-against a table clustered by key this commits at less than half the cost, because keys are random
-and replies are long. ``accounts`` sums what was asked and paid by purpose and engine, so that
-nobody reads a million replies to know the spend.
+``calls`` has one reply per key, in the order of writing, with an index over the keys: commits cost
+less than half as much as with a table clustered by key, because keys are random and replies long.
+``accounts`` has the sums by purpose and engine, so that the spend is read without the replies.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from shlex import quote as quoted
-from typing import NamedTuple
 from urllib.parse import quote
 
 from rlaif.errors import RunError, RunMismatch
 from rlaif.runs.files import PARTIAL, cannot_write, sync_folder
+from rlaif.runs.ledger.entry import Account, Call, Sums
 
 FORMAT_NUMBER = 1
-"""Kept in the file's ``user_version``. Raise it with every change of the tables."""
+"""Stored as ``user_version`` of the file. Raise it with every change of the tables."""
 
 _CHECKED_BYTES = 8 << 20
-"""Files up to this size are checked whole when opened, which takes milliseconds then; in larger
-ones damage is noticed where it is read."""
+"""Files up to this size are checked completely when opened, which takes milliseconds; damage in
+larger ones is noticed when it is read."""
 
 _CACHE_KIB = 32768
 """Enough for the index over a million keys."""
 
 _JOURNAL_PAGES = 4096
-"""After so many the journal is worked into the file: a page of keys changes more than once till
-then, and is copied once."""
+"""Pages of journal before a checkpoint: a page that changes several times is copied once."""
 
 _KEYS_PAGE = 1 << 14
 
 _WAIT_SECONDS = 30.0
-"""How long to wait for another process that has the file in hand."""
+"""How long to wait for another process that has locked the file."""
 
 _TABLES = """
 CREATE TABLE accounts (
@@ -102,75 +100,15 @@ _ONE_CALL = f"{_CALLS} WHERE key = ?"
 _PAGE = f"{_CALLS} WHERE calls.id > ? ORDER BY calls.id LIMIT 500"
 
 
-class Account(NamedTuple):
-    """Who asked whom, and whether the reply was copied from another run."""
-
-    purpose: str
-    engine: str
-    reused: bool
-
-
-class Call(NamedTuple):
-    """One entry as the file holds it."""
-
-    key: bytes
-    purpose: str
-    engine: str
-    reused: bool
-    reply: bytes
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    price: float | None
-    created: float
-    checksum: int
-    place: int = 0
-    """Order of writing, from 1; 0 while it is not written."""
-
-    @property
-    def account(self) -> Account:
-        """Where it is counted."""
-        return Account(self.purpose, self.engine, bool(self.reused))
-
-
-@dataclass(slots=True)
-class Sums:
-    """What was put under one account. A reply put twice was paid twice, so it counts twice."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    price: float = 0.0
-    """Of the calls whose price is known."""
-
-    unpriced: int = 0
-    """Calls whose price is not known."""
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
-
-    def add(self, call: Call) -> None:
-        """Count one call."""
-        self.calls += 1
-        self.prompt_tokens += call.prompt_tokens
-        self.completion_tokens += call.completion_tokens
-        self.cached_tokens += call.cached_tokens
-        if call.price is None:
-            self.unpriced += 1
-        else:
-            self.price += call.price
-
-
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Open the file and check what can be checked cheaply; create it unless ``read_only``.
+    """Open and check the file; create it unless ``read_only``.
 
     Raises:
-        RunError: Missing (``read_only``), damaged, unreadable, or no ledger.
+        RunError: Missing (``read_only``), damaged, unreadable, or not a ledger.
         RunMismatch: Written by a newer version.
     """
     if read_only and not path.is_file():
-        raise RunError(f"{path}: there is no ledger")
+        raise RunError(f"{path}: ledger not found")
     try:
         if not path.is_file():
             _create(path)
@@ -208,14 +146,14 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
         journal = path.with_name(f"{path.name}-wal")
         if journal.exists() and journal.stat().st_size:
             raise
-        # No journal and no way to write one: nobody can change the file while it is read.
+        # No journal, and none can be written: the file cannot change while it is read.
         return _connect(path, "ro&immutable=1")
     connection.execute("PRAGMA query_only = 1")
     return connection
 
 
 def _create(path: Path) -> None:
-    """Make an empty ledger that is there with its tables or not at all."""
+    """Create an empty ledger atomically, with its tables."""
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with closing(_connect(partial, "rwc")) as connection:
@@ -241,28 +179,29 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     number = connection.execute("PRAGMA user_version").fetchone()[0]
     if number > FORMAT_NUMBER:
         raise RunMismatch(
-            f"{path}: written by a newer version (ledger {number}, this one knows {FORMAT_NUMBER})",
+            f"{path}: written by a newer version (ledger {number}, this one supports "
+            f"{FORMAT_NUMBER})",
             hint="pip install --upgrade constitutional-rlaif",
         )
     if number == 0:
-        raise damaged(path, "it is empty or no ledger")
+        raise damaged(path, "it is empty or not a ledger")
     if path.stat().st_size <= _CHECKED_BYTES:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise damaged(path, " ".join(found.split()))
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise damaged(path, " ".join(result.split()))
 
 
 def open_empty() -> sqlite3.Connection:
-    """Open a ledger in memory that holds nothing, for runs whose replies are all in shards."""
+    """Open an empty ledger in memory, for runs whose replies are all in shards."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.executescript(_TABLES)
     return connection
 
 
 def read_keys(connection: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield every key, many at a time, one after the other without separators."""
-    found = connection.execute("SELECT key FROM calls")
-    while page := found.fetchmany(_KEYS_PAGE):
+    """Yield every key, many at a time, concatenated without separators."""
+    cursor = connection.execute("SELECT key FROM calls")
+    while page := cursor.fetchmany(_KEYS_PAGE):
         yield b"".join(key for (key,) in page)
 
 
@@ -273,12 +212,12 @@ def find_call(connection: sqlite3.Connection, key: bytes) -> Call | None:
 
 
 def read_page(connection: sqlite3.Connection, after: int) -> list[Call]:
-    """Return some hundred calls in order of writing, after the place given; none at the end."""
+    """Return the next 500 calls after a place, in order of writing; none at the end."""
     return [Call(*row) for row in connection.execute(_PAGE, (after,))]
 
 
 def read_accounts(connection: sqlite3.Connection) -> dict[Account, Sums]:
-    """Return what was put so far, by account."""
+    """Return the sums so far, by account."""
     return {
         Account(purpose, engine, bool(reused)): Sums(*numbers)
         for purpose, engine, reused, *numbers in connection.execute(_ACCOUNTS)
@@ -286,7 +225,7 @@ def read_accounts(connection: sqlite3.Connection) -> dict[Account, Sums]:
 
 
 def write_calls(connection: sqlite3.Connection, calls: Sequence[Call]) -> None:
-    """Commit calls and their accounts together. A key that is there keeps its reply."""
+    """Commit calls and their accounts together. An existing key keeps its reply."""
     groups: dict[Account, Sums] = {}
     for call in calls:
         groups.setdefault(call.account, Sums()).add(call)
@@ -307,19 +246,19 @@ def write_calls(connection: sqlite3.Connection, calls: Sequence[Call]) -> None:
 
 
 def explain(path: Path, error: Exception) -> RunError:
-    """Say in the user's words what SQLite said."""
+    """Explain an error of SQLite."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return damaged(path, str(error))
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")):
         return RunError(
             f"{path}: the disk is full (or a size limit was reached)",
-            hint="make room and repeat the command; everything written before is kept",
+            hint="free disk space and repeat the command; everything written before is kept",
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return RunError(
             f"{path}: cannot be opened for writing ({error})",
-            hint="the folder must be writable, also to read a ledger after a crash",
+            hint="make the folder writable; a ledger after a crash needs that even for reading",
         )
     if name.startswith("SQLITE_BUSY"):
         return RunError(f"{path}: another process keeps it locked", hint="repeat the command")
@@ -327,11 +266,11 @@ def explain(path: Path, error: Exception) -> RunError:
 
 
 def damaged(path: Path, why: str) -> RunError:
-    """Say that the file is damaged, and the way out."""
+    """Return the error for a damaged file, with the fix."""
     aside = quoted(str(path.with_name(f"{path.stem}.damaged")))
     return RunError(
         f"{path}: damaged ledger: {why}",
         hint=f"mkdir -p {aside} && mv {quoted(str(path))}* {aside}/ and repeat the command: "
-        "finished rows are safe in the shards, only prompts without a row are asked again; "
-        "what was spent before is then no longer counted",
+        "finished rows are safe in the shards, only prompts without a row are processed again; "
+        "earlier spend is then no longer counted",
     )

@@ -1,7 +1,7 @@
-"""Group commit: one thread writes what the event loop hands over, many calls a transaction.
+"""Group commit: one thread writes the calls of the event loop, many per transaction.
 
-A single commit costs a disk sync; two hundred cost the same one. What is handed over can be looked
-up at once, and is durable a quarter of a second later at the latest.
+A commit costs a disk sync, for one call or two hundred. A call can be looked up at once, and is
+durable within a quarter of a second.
 """
 
 import threading
@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlaif.errors import RunError
-from rlaif.runs.ledger.file import Call, explain
+from rlaif.runs.ledger.entry import Call
+from rlaif.runs.ledger.file import explain
 
 GROUP_ROWS = 200
 GROUP_SECONDS = 0.25
 QUEUE_BYTES = 32 << 20
-"""Replies waiting for the disk beyond this hold up whoever puts more."""
+"""`GroupCommit.put` blocks while more bytes than this wait for the disk."""
 
 _CALL_BYTES = 400
-"""What a call takes in memory besides its reply, about."""
+"""Approximate memory of a call besides its reply."""
 
 
 class GroupCommit:
@@ -29,12 +30,12 @@ class GroupCommit:
 
     Args:
         write: Makes a group durable. Called from one thread, groups in order.
-        path: What is written, for messages.
-        rows: How many calls make a group due.
-        seconds: After how long a smaller one is due.
+        path: The file or folder, for messages.
+        rows: Calls in a full group.
+        seconds: Maximum age of a smaller group.
 
     Attributes:
-        pending: What was handed over and is not committed yet, by key.
+        pending: Calls that are not committed yet, by key.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class GroupCommit:
         self._thread.start()
 
     def put(self, call: Call) -> None:
-        """Hand a call over. Waits only while far too much waits for the disk.
+        """Add a call. Blocks only while more than `QUEUE_BYTES` wait for the disk.
 
         Raises:
             RunError: Writing failed, now or before.
@@ -83,7 +84,7 @@ class GroupCommit:
         """Wait until everything put so far is on the disk.
 
         Raises:
-            RunError: Writing failed; what had been committed before is safe.
+            RunError: Writing failed; earlier commits are safe.
         """
         with self._changed:
             target = self._awaited = self._put
@@ -108,7 +109,7 @@ class GroupCommit:
         while group := self._next_group():
             try:
                 self._write(group)
-            except Exception as error:  # noqa: BLE001 - handed to whoever puts or flushes next
+            except Exception as error:  # noqa: BLE001 - raised by the next put or flush
                 known = error if isinstance(error, RunError) else explain(self._path, error)
                 with self._changed:
                     self._error = known
@@ -122,7 +123,7 @@ class GroupCommit:
                 self._changed.notify_all()
 
     def _next_group(self) -> list[Call]:
-        """Wait until a group is due and take it; an empty one means the end."""
+        """Wait for the next group and take it; an empty one means the end."""
         with self._changed:
             while not self._due():
                 waiting = self._queued_since + self._seconds - time.monotonic()

@@ -1,25 +1,33 @@
 """The ledger: every model call is a content-addressed fact, written before anything parses it.
 
-Its key says everything that can change the answer, so an equal question is never paid twice: not
-after a crash, not by a better parser, not in another run that names this one under ``reuse``. It is
-also the account of what was spent.
+The key covers everything that can change the reply, so an equal call is never paid twice: not after
+a crash, not for a better parser, not in another run with this one under ``reuse``. The ledger is
+also the account of the spend.
 """
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 from rlaif.errors import InputError, RunError
 from rlaif.runs.files import list_whole, make_folder
+from rlaif.runs.ids import KeyFilter
 from rlaif.runs.layout import Layout
-from rlaif.runs.ledger.entry import Entry, Total, from_call, key_bytes, to_call
-from rlaif.runs.ledger.file import (
-    Account,
+from rlaif.runs.ledger.entry import (
     Call,
+    Entry,
     Sums,
+    Total,
+    from_call,
+    key_bytes,
+    sum_up,
+    to_call,
+    totals,
+)
+from rlaif.runs.ledger.file import (
     connect,
     damaged,
     explain,
@@ -31,40 +39,39 @@ from rlaif.runs.ledger.file import (
     write_calls,
 )
 from rlaif.runs.ledger.group_commit import GroupCommit
-from rlaif.runs.ledger.key_filter import KeyFilter
 from rlaif.runs.ledger.replies import SUFFIX, ReplyShards, write_replies
 from rlaif.runs.stores import local_copy
 
 _SHARD_REPLIES = 1000
 _SHARD_SECONDS = 2.0
-"""A reply shard is due after so many replies, or so long: a file costs more than a commit."""
+"""Limits of a reply shard; larger than for commits, because a file costs more."""
 
 
 def has_ledger(directory: Path) -> bool:
-    """Whether a run directory remembers replies, in a ledger file or in reply shards."""
+    """Whether a run directory has replies, in a ledger file or in reply shards."""
     layout = Layout(directory)
     return layout.ledger.is_file() or bool(list_whole(layout.replies, SUFFIX))
 
 
 def check_reuse(directories: Sequence[Path]) -> None:
-    """Make sure that every directory has a ledger, before anything is written.
+    """Check that every directory has a ledger, before anything is written.
 
     Raises:
-        InputError: Names the one that has none.
+        InputError: A directory has none.
     """
     for directory in directories:
         if not has_ledger(local_copy(directory)):
             raise InputError(
-                f"reuse: {directory}: there is no ledger in it",
-                hint="name run directories under `reuse`",
+                f"reuse: {directory}: ledger not found",
+                hint="list run directories under `reuse`",
             )
 
 
 class Ledger:
     """Replies by key. Open with `Ledger.open`; close with `close` or ``with``.
 
-    `get` and `put` may be called from an event loop: they do not wait for the disk, unless 32 MiB
-    of replies are waiting to be written. A key once written keeps its reply.
+    `get` and `put` may be called from an event loop: they do not wait for the disk unless 32 MiB of
+    replies are waiting to be written. A key once written keeps its reply.
     """
 
     def __init__(
@@ -82,21 +89,20 @@ class Ledger:
         self._shards = shards
         self._opened = ExitStack()
         self._lock = threading.Lock()
-        self._accounts = _sum_up(read_accounts(reader), shards.accounts)
-        # Of what the file holds or will hold. None where another process may be writing it.
+        self._accounts = sum_up(read_accounts(reader), shards.accounts)
+        # Keys of the file, written or pending. None if another process may be writing the file.
         self._filter = None if commits is None else _filter_of(reader, path)
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, reuse: Sequence[Path] = ()) -> "Ledger":
         """Open a ledger file, creating it unless ``read_only``, and the reply shards beside it.
 
-        Only one process may write; the run's lock sees to that. Any number may read meanwhile.
+        Only one process may write, the holder of the run's lock. Any number may read meanwhile.
 
         Args:
             path: The SQLite file.
-            read_only: Never change it. It must exist, unless there is a folder of reply shards, or
-                ``reuse``.
-            reuse: Other run directories. A reply that only they have is copied from the first.
+            read_only: Never change it. It must exist, unless there are reply shards or ``reuse``.
+            reuse: Other run directories. Replies that only they have are copied from the first.
 
         Raises:
             InputError: A directory of ``reuse`` has no ledger.
@@ -112,7 +118,7 @@ class Ledger:
                 writer = opened.enter_context(closing(connect(path, read_only=False)))
                 commits = GroupCommit(lambda group: write_calls(writer, group), path)
                 opened.callback(commits.close)
-            # Nothing yet, where replies are kept in shards or in other runs, is no damage.
+            # A missing file is fine if replies are kept in shards or in other runs.
             elsewhere = bool(reuse) or Layout(path.parent).replies.is_dir()
             fileless = read_only and elsewhere and not path.is_file()
             reader = open_empty() if fileless else connect(path, read_only=True)
@@ -133,14 +139,14 @@ class Ledger:
     ) -> "Ledger":
         """Open reply shards for reading and writing, with no ledger file. Many may write at once.
 
-        What is put is durable within two seconds.
+        Replies are durable within two seconds.
 
         Args:
             folder: The run's ``replies`` folder; created when missing.
             writer: A name of letters and digits that no other writer has.
-            only_own: Look nothing up but what this writer wrote.
+            only_own: Look up only the replies of this writer.
             reuse: Other run directories, as for `open`.
-            upload: Called with every shard; what it was called with counts as durable.
+            upload: Called with every shard, which then counts as durable.
 
         Raises:
             InputError: A directory of ``reuse`` has no ledger.
@@ -166,7 +172,7 @@ class Ledger:
         return ledger
 
     def get(self, key: str) -> Entry | None:
-        """Look a reply up: here, among what is being written, then in the ledgers to reuse.
+        """Look up a reply: in this ledger, among pending calls, then in the ledgers to reuse.
 
         Raises:
             RunError: The ledger is damaged or cannot be read.
@@ -177,7 +183,7 @@ class Ledger:
         return entry
 
     def look_up(self, key: str) -> tuple[Entry | None, bool]:
-        """The same without copying: return also whether the reply is this run's own.
+        """The same without copying; also return whether the reply belongs to this run.
 
         Raises:
             RunError: The ledger is damaged or cannot be read.
@@ -226,19 +232,19 @@ class Ledger:
         return self._shards.find(key)
 
     def put(self, entry: Entry) -> None:
-        """Write an entry down. It can be looked up at once, and is durable within 250 ms.
+        """Add an entry. It can be looked up at once, and is durable within 250 ms.
 
         Raises:
-            RunError: The disk is full, or another write failed, now or before; or the ledger was
-                opened to be read only.
+            RunError: The disk is full, or another write failed, now or before; or the ledger is
+                read-only.
             TypeError: The reply is not JSON-compatible.
         """
         if self._commits is None:
-            raise RunError(f"{self.path}: opened to be read only")
+            raise RunError(f"{self.path}: opened read-only")
         call = to_call(entry)
         with self._lock:
             if self._filter is not None:
-                self._filter.add(call.key)  # before it is written, or it might be missed after
+                self._filter.add(call.key)  # before it is written, or a lookup could miss it
         self._commits.put(call)
         with self._lock:
             account = call.account
@@ -250,13 +256,13 @@ class Ledger:
         """Wait until everything put so far is durable.
 
         Raises:
-            RunError: Writing failed; what had been committed before is safe.
+            RunError: Writing failed; earlier commits are safe.
         """
         if self._commits is not None:
             self._commits.flush()
 
     def totals(self) -> tuple[Total, ...]:
-        """What was asked and paid, by purpose and engine, in order of first use.
+        """Return calls, tokens and price by purpose and engine, in order of first use.
 
         Raises:
             RunError: The ledger is damaged or cannot be read.
@@ -268,21 +274,12 @@ class Ledger:
                     accounts = read_accounts(self._reader)
                 except sqlite3.Error as error:
                     raise explain(self.path, error) from error
-                self._accounts = _sum_up(accounts, self._shards.accounts)
+                self._accounts = sum_up(accounts, self._shards.accounts)
             accounts = {account: replace(sums) for account, sums in self._accounts.items()}
-        names = dict.fromkeys((account.purpose, account.engine) for account in accounts)
-        return tuple(
-            _total(
-                purpose,
-                engine,
-                accounts.get(Account(purpose, engine, False), Sums()),
-                accounts.get(Account(purpose, engine, True), Sums()),
-            )
-            for purpose, engine in names
-        )
+        return totals(accounts)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every entry in the order of writing, what was put before the call included.
+        """Yield every entry in the order of writing, including pending ones.
 
         Raises:
             RunError: The ledger is damaged or cannot be read.
@@ -302,7 +299,7 @@ class Ledger:
         yield from (self._entry(call) for call in self._shards.calls() if not self._has(call.key))
 
     def close(self) -> None:
-        """Write what is left, unless writing has failed, and close. Safe to call twice."""
+        """Write pending calls, unless writing has failed, and close. Safe to call twice."""
         # The reader first: SQLite tidies up when the last connection that may write is closed.
         self._opened.close()
 
@@ -327,32 +324,10 @@ def _open_others(reuse: Sequence[Path], opened: ExitStack) -> list[Ledger]:
 
 
 def _filter_of(reader: sqlite3.Connection, path: Path) -> KeyFilter:
-    found = KeyFilter()
+    keys = KeyFilter()
     try:
-        for keys in read_keys(reader):
-            found.update(keys)
+        for joined in read_keys(reader):
+            keys.update(joined)
     except sqlite3.Error as error:
         raise explain(path, error) from error
-    return found
-
-
-def _sum_up(*parts: Mapping[Account, Sums]) -> dict[Account, Sums]:
-    accounts: dict[Account, Sums] = {}
-    for part in parts:
-        for account, sums in part.items():
-            accounts[account] = accounts.get(account, Sums()) + sums
-    return accounts
-
-
-def _total(purpose: str, engine: str, paid: Sums, copied: Sums) -> Total:
-    return Total(
-        purpose,
-        engine,
-        paid.calls,
-        paid.prompt_tokens,
-        paid.completion_tokens,
-        paid.cached_tokens,
-        paid.price if paid.calls > paid.unpriced else None,
-        paid.unpriced,
-        copied.calls,
-    )
+    return keys

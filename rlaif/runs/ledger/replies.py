@@ -1,9 +1,8 @@
-"""Reply shards: raw replies as immutable Parquet files, where no SQLite file can be.
+"""Reply shards: raw replies as immutable Parquet files, where SQLite cannot be used.
 
-Workers on many machines and runs in an object store keep their replies like this, in ``replies/``
-beside the rows. One call a record, fields as in the ledger's table, checksum and all. The files are
-whole or not there, and their names sort by time and say who wrote them. A ledger reads them beside
-its own file, so nobody above knows where a reply lies.
+Workers on many machines and runs in an object store keep their replies in ``replies/``. A record is
+a call, with the fields of the ledger's table and its checksum. Files are whole or missing; names
+sort by time and contain the writer. A ledger reads them beside its file, invisibly to callers.
 """
 
 import secrets
@@ -22,16 +21,16 @@ import pyarrow.parquet as pq
 from rlaif.errors import RunError, RunMismatch
 from rlaif.runs.files import list_whole, open_whole, write_whole
 from rlaif.runs.ids import WIDTH
-from rlaif.runs.ledger.file import Account, Call, Sums
+from rlaif.runs.ledger.entry import Account, Call, Sums
 
 REPLIES_NUMBER = 1
-"""Kept in every file. Raise it with every change of the columns."""
+"""Version in every file. Raise it with every change of the columns."""
 
 NUMBER_KEY = "rlaif.replies"
 SUFFIX = ".parquet"
 
 _GROUP_ROWS = 256
-"""Records that are read together to get at one."""
+"""Records of a row group, which are read together."""
 
 _CACHED_GROUPS = 16
 _RECENT = 65536
@@ -60,11 +59,11 @@ def write_replies(folder: Path, calls: Sequence[Call], *, writer: str) -> Path:
 
     Args:
         folder: The run's ``replies`` folder; must exist.
-        calls: At least one, in order of asking.
-        writer: Who writes: the shards of one writer can be told from others by name.
+        calls: At least one, in order of the calls.
+        writer: Name of the writer, which becomes part of the file name.
 
     Raises:
-        RunError: Disk full, read-only, or another trouble; no file is left behind.
+        RunError: The disk is full, read-only, or another error; no file is left behind.
     """
     columns = list(zip(*(call[: len(_SCHEMA)] for call in calls), strict=True))
     arrays = [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)]
@@ -86,16 +85,16 @@ def write_replies(folder: Path, calls: Sequence[Call], *, writer: str) -> Path:
 
 
 class ReplyShards:
-    """Reply shards as they are looked up: 24 bytes a key in memory, replies on the disk.
+    """Lookup in reply shards: 24 bytes a key in memory, replies on the disk.
 
     Methods may be called from any thread.
 
     Args:
-        folder: The run's ``replies`` folder; a missing one holds none.
-        writer: Read only what this writer wrote; everything when empty.
+        folder: The run's ``replies`` folder; it may be missing.
+        writer: Read only the shards of this writer; all when empty.
 
     Raises:
-        RunError: A shard is damaged; names it and the way out.
+        RunError: A shard is damaged; with its name and the fix.
         RunMismatch: A shard was written by a newer version.
     """
 
@@ -116,18 +115,18 @@ class ReplyShards:
         return len(self._keys) + len(self._recent)
 
     def refresh(self) -> None:
-        """Take in shards that others have written since, the oldest first."""
+        """Add new shards of all writers, the oldest first."""
         with self._lock:
             for path in list_whole(self._folder, SUFFIX):
                 if self._mark in path.name and path.name not in self._known:
                     self.add(path)
 
     def add(self, path: Path, *, counted: bool = False) -> None:
-        """Take in one shard. Of two replies to one key the first one counts.
+        """Add one shard. The first of two replies to the same key counts.
 
         Args:
             path: The file.
-            counted: Somebody else has its calls in the account.
+            counted: The caller has counted its calls already.
         """
         with self._lock, _Shard(path) as shard:
             number, row = len(self._paths), 0
@@ -144,7 +143,7 @@ class ReplyShards:
                 self._merge()
 
     def find(self, key: bytes) -> Call | None:
-        """Look one call up."""
+        """Look up one call."""
         if not len(self):
             return None
         with self._lock:
@@ -155,7 +154,7 @@ class ReplyShards:
             return self._group(number, row // _GROUP_ROWS)[row % _GROUP_ROWS]
 
     def keys(self) -> bytes:
-        """Every key, one after the other without separators."""
+        """Return all keys, concatenated without separators."""
         with self._lock:
             return self._keys.tobytes() + b"".join(self._recent)
 
@@ -174,10 +173,10 @@ class ReplyShards:
         recent = self._recent.get(key)
         if recent is not None:
             return recent
-        wanted = np.frombuffer(key, dtype=self._keys.dtype)
-        found = int(self._keys.searchsorted(wanted)[0])
-        if found < len(self._keys) and self._keys[found] == wanted[0]:
-            return int(self._places[found])
+        keys = np.frombuffer(key, dtype=self._keys.dtype)
+        at = int(self._keys.searchsorted(keys)[0])
+        if at < len(self._keys) and self._keys[at] == keys[0]:
+            return int(self._places[at])
         return None
 
     def _merge(self) -> None:
@@ -188,15 +187,15 @@ class ReplyShards:
         self._keys, self._places, self._recent = keys[order], places[order], {}
 
     def _group(self, number: int, group: int) -> list[Call]:
-        """One row group, decoded; the last few are kept, because neighbours are asked together."""
-        found = self._groups.get((number, group))
-        if found is None:
+        """Return a decoded row group; the last few are cached, as neighbours are read together."""
+        calls = self._groups.get((number, group))
+        if calls is None:
             with _Shard(self._paths[number]) as shard:
-                found = self._groups[number, group] = shard.group(group)
+                calls = self._groups[number, group] = shard.group(group)
             if len(self._groups) > _CACHED_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((number, group))
-        return found
+        return calls
 
     def _count(self, batch: pa.RecordBatch) -> None:
         for record in batch.to_pylist():
@@ -205,7 +204,7 @@ class ReplyShards:
 
 
 class _Shard:
-    """One file open for reading; whatever goes wrong inside names it."""
+    """One file open for reading; its errors have the file name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -219,10 +218,10 @@ class _Shard:
             raise self._damaged(error) from error
         number = marks.get(NUMBER_KEY.encode(), b"").decode(errors="replace")
         if not number.isdecimal():
-            raise self._damaged("it holds no replies")
+            raise self._damaged("it contains no replies")
         if int(number) > REPLIES_NUMBER:
             raise RunMismatch(
-                f"{self._path}: written by a newer version (replies {number}, this one knows "
+                f"{self._path}: written by a newer version (replies {number}, this one supports "
                 f"{REPLIES_NUMBER})",
                 hint="pip install --upgrade constitutional-rlaif",
             )
@@ -248,12 +247,11 @@ class _Shard:
         return _calls(table)
 
     def _damaged(self, why: object) -> RunError:
-        said = str(why).strip().partition("\n")[0]
+        reason = str(why).strip().partition("\n")[0]
         return RunError(
-            f"{self._path}: damaged reply shard: {said}",
+            f"{self._path}: damaged reply shard: {reason}",
             hint=f"mv {quote(str(self._path))} {quote(f'{self._path}.damaged')} and repeat the "
-            "command: finished rows are safe in their shards, only what they do not hold is asked "
-            "again",
+            "command: finished rows are safe in their shards, only other calls are made again",
         )
 
 

@@ -103,7 +103,7 @@ def test_a_run_cannot_be_relabelled_into_itself(tmp_path: Path) -> None:
     run = make_run(tmp_path, prompts=2)
     with pytest.raises(ConfigError, match="is the run itself"):
         relabel(run.path, constitution="honest", out=run.path)
-    with pytest.raises(InputError, match="there is no run"):
+    with pytest.raises(InputError, match="run not found"):
         relabel(tmp_path / "nothing", constitution="honest", out=tmp_path / "new")
 
 

@@ -11,7 +11,7 @@ import pytest
 from rlaif.errors import InputError, RunError, RunMismatch
 from rlaif.runs import Entry, Ledger
 from rlaif.runs.ledger import file as ledger_file, group_commit, ledger as ledger_module
-from rlaif.runs.ledger.file import Call
+from rlaif.runs.ledger.entry import Call
 from tests.runs.made import make_entry, make_key
 
 
@@ -119,7 +119,7 @@ def test_a_reader_sees_what_a_writer_commits_meanwhile(tmp_path):
             writer.flush()
             assert reader.get(make_key(number)) is not None
             assert reader.totals()[0].calls == number + 1
-        with pytest.raises(RunError, match="read only"):
+        with pytest.raises(RunError, match="read-only"):
             reader.put(make_entry(9))
 
 
@@ -150,7 +150,7 @@ def test_a_reply_comes_back_exactly(tmp_path, reply):
         assert ledger.get(entry.key) == entry
 
 
-def test_what_is_no_json_or_no_key_is_refused_at_once(tmp_path):
+def test_invalid_json_and_invalid_keys_are_refused_at_once(tmp_path):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         with pytest.raises(TypeError):
             ledger.put(replace(make_entry(1), reply={"text": object()}))
@@ -180,8 +180,8 @@ def test_a_reply_of_another_run_is_copied_and_costs_nothing(tmp_path):
         assert ledger.totals()[0].calls == 1
 
 
-def test_reusing_what_is_no_run_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(InputError, match="there is no ledger in it"):
+def test_reusing_a_folder_that_is_not_a_run_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="ledger not found"):
         Ledger.open(tmp_path / "ledger.sqlite", reuse=[tmp_path / "absent"])
     assert list(tmp_path.iterdir()) == []
 
@@ -202,16 +202,16 @@ def test_a_foreign_database_is_refused(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipes (name TEXT)")
     connection.close()
-    with pytest.raises(RunError, match="it is empty or no ledger"):
+    with pytest.raises(RunError, match="it is empty or not a ledger"):
         Ledger.open(path)
 
 
 def test_a_missing_ledger_cannot_be_read(tmp_path):
-    with pytest.raises(RunError, match="there is no ledger"):
+    with pytest.raises(RunError, match="ledger not found"):
         Ledger.open(tmp_path / "ledger.sqlite", read_only=True)
 
 
-def test_too_much_waiting_for_the_disk_holds_up_whoever_puts_more(tmp_path, monkeypatch):
+def test_put_blocks_while_too_many_bytes_wait_for_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(group_commit, "QUEUE_BYTES", 20_000)
     path = tmp_path / "ledger.sqlite"
     with Ledger.open(path) as ledger:
@@ -344,7 +344,7 @@ def test_entries_are_values():
     assert Entry("00" * 16, "judge", "main", {}).price is None
 
 
-def test_a_key_that_was_never_put_costs_no_look_at_the_disk(tmp_path, monkeypatch):
+def test_a_new_key_needs_no_disk_access(tmp_path, monkeypatch):
     path = tmp_path / "ledger.sqlite"
     with Ledger.open(path) as ledger:
         ledger.put(make_entry(1))

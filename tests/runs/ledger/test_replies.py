@@ -91,7 +91,7 @@ def test_a_run_without_a_ledger_file_is_read_and_reused(tmp_path: Path):
         assert ledger.totals()[0].reused == 1
 
 
-def test_what_a_sharded_ledger_takes_is_found_at_once_and_after_a_restart(tmp_path: Path):
+def test_entries_of_a_sharded_ledger_are_found_at_once_and_after_a_restart(tmp_path: Path):
     folder = tmp_path / "replies"
     with Ledger.open_sharded(folder, writer="a", only_own=True) as ledger:
         ledger.put(entry(1))
@@ -110,7 +110,7 @@ def test_what_a_sharded_ledger_takes_is_found_at_once_and_after_a_restart(tmp_pa
         assert everyone.get(entry(2).key) == entry(2)
 
 
-def test_a_damaged_shard_is_named_with_the_way_out(tmp_path: Path):
+def test_a_damaged_shard_is_reported_with_the_fix(tmp_path: Path):
     (tmp_path / "my run").mkdir()
     path = write(tmp_path / "my run" / "replies", entry(1))
     path.write_bytes(path.read_bytes()[:-40])

@@ -111,7 +111,7 @@ def test_a_failing_scorer_is_one_message_and_what_was_reached_is_kept(model: Pat
 
 
 def test_settings_that_do_not_fit_are_refused(model: Path, tmp_path: Path):
-    with pytest.raises(ConfigError, match="no multiple of group_size 3"):
+    with pytest.raises(ConfigError, match="not a multiple of group_size 3"):
         train(train_rloo, model, tmp_path / "out", group_size=3)
     with pytest.raises(InputError, match="asks 16 different prompts and there are 8"):
         train(train_rloo, model, tmp_path / "out", rollout_size=64)

@@ -176,8 +176,8 @@ def test_without_vllm_there_is_one_message_before_anything_starts(train, tmp_pat
         (PpoConfig, {"vllm": {"mode": "server"}}, "needs base_url"),
         (PpoConfig, {"vllm": {"base_url": "http://127.0.0.1:8000"}}, "needs base_url"),
         (PpoConfig, {"vllm": {"importance": [2.0, 5.0]}}, "low ≤ 1 ≤ high"),
-        (PpoConfig, {"vllm": {}, "lora": {"quantize": True}}, "4 bits"),
-        (RlooConfig, {"vllm": {"importance": [0.5, 2.0]}}, "PPO's"),
+        (PpoConfig, {"vllm": {}, "lora": {"quantize": True}}, "4-bit base"),
+        (RlooConfig, {"vllm": {"importance": [0.5, 2.0]}}, "only PPO reads it"),
     ],
 )
 def test_settings_of_vllm_that_do_not_fit_are_refused(kind, said, message: str):
