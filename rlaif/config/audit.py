@@ -42,6 +42,12 @@ class AuditConfig(Settings):
         (), description="Run or audit folders whose ledgers answer first, at no cost."
     )
     concurrency: int = Field(16, ge=1, description="Pairs in flight at once.")
+    give_up_after: int = Field(
+        20,
+        ge=0,
+        description="Stop when so many first calls of a kind failed for the same reason and none "
+        "succeeded; 0: never.",
+    )
     out: FilePath | None = Field(None, description="Where results go; --out names it too.")
 
     @model_validator(mode="after")

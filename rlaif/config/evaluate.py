@@ -59,6 +59,12 @@ class EvaluateConfig(Settings):
         (), description="Run or evaluation folders whose ledgers answer first, at no cost."
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
+    give_up_after: int = Field(
+        20,
+        ge=0,
+        description="Stop when so many first calls of a kind failed for the same reason and none "
+        "succeeded; 0: never.",
+    )
     out: FilePath
 
     @model_validator(mode="after")

@@ -40,9 +40,15 @@ class JudgedConfig(Settings):
         (), description="Run folders whose ledgers answer first, at no cost."
     )
     concurrency: int = Field(64, ge=1, description="Responses being judged at once.")
+    give_up_after: int = Field(
+        20,
+        ge=0,
+        description="Stop when so many first calls of a kind failed for the same reason and none "
+        "succeeded; 0: never.",
+    )
     out: FilePath = Field(description="The folder of the ledger: equal texts are asked once.")
 
-    INERT: ClassVar = frozenset({"reuse", "concurrency", "out"})
+    INERT: ClassVar = frozenset({"reuse", "concurrency", "give_up_after", "out"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "JudgedConfig":

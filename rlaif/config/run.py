@@ -228,6 +228,12 @@ class RunConfig(Settings):
         None, description="Stops the run when it is used up; raise it and repeat to go on."
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
+    give_up_after: int = Field(
+        20,
+        ge=0,
+        description="Stop when so many first calls of a kind failed for the same reason and none "
+        "succeeded; 0: never.",
+    )
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")

@@ -13,6 +13,7 @@ from rlaif.engines.protocol import (
     Sampling,
     Score,
     Usage,
+    is_batching,
     request_key,
     require,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Score",
     "ScriptedEngine",
     "Usage",
+    "is_batching",
     "open_engine",
     "request_key",
     "require",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
-from rlaif.errors import EngineUnavailable, RlaifError, StoppedEarly
+from rlaif.errors import EngineUnavailable, NothingSucceeded, RlaifError, StoppedEarly
 from rlaif.pipeline.build import Parts
 from rlaif.pipeline.ray.coordinator import Done
 from rlaif.pipeline.remaining import Remaining
@@ -122,7 +122,7 @@ class Job:
         except StoppedEarly as problem:
             # Not raised here, which would cancel others: they may finish without another call.
             self._stop_for(problem)
-        except EngineUnavailable as problem:
+        except (EngineUnavailable, NothingSucceeded) as problem:
             # Nor here: other engines may be answering calls that are paid for.
             self._stop_for(problem)
             self._enough.set()

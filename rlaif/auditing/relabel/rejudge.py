@@ -76,7 +76,7 @@ async def rejudge(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     settings = _settings(run, constitution, out)
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         parts = _build(session, run, settings, constitution, why, notice, replay_only)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
