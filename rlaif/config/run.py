@@ -234,6 +234,13 @@ class RunConfig(Settings):
         description="Stop when so many first calls of a kind failed for the same reason and none "
         "succeeded; 0: never.",
     )
+    max_failed_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A run that finished ends with exit code 5 when a larger share of its prompts, "
+        "or of the calls of one role, failed.",
+    )
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")

@@ -77,10 +77,11 @@ class Job:
             if problem := tally.never_rendered():
                 raise problem
             tally.failures -= self._remaining.finish()
+            tally.rows -= self._remaining.orphans
             self._writer.flush()
             self._session.settle()
             counts = tally.counts(self._session.recorded)
-            log("finished", rows=tally.rows, failures=tally.failures, **counts)
+            log("finished", rows=tally.rows, failures=tally.failures, **counts, **tally.said())
         except Interrupted:
             self._writer.flush()
             log("interrupted", rows=tally.rows, failures=tally.failures)
@@ -88,7 +89,7 @@ class Job:
         except RlaifError as problem:
             with suppress(RlaifError):
                 self._writer.flush()
-                log("stopped", error=problem.message)
+                log("stopped", error=problem.message, **tally.said())
             raise
         finally:
             self._enough.set()  # ends a reader that is still at work
@@ -164,6 +165,8 @@ class Job:
 
     def _keep(self, outcome: Row | Failure) -> None:
         if isinstance(outcome, Failure):
+            if outcome.record_id in self._remaining.retried:
+                return  # the row it has stays
             self._remaining.meet(outcome)
         if problem := self.tally.keep(outcome):
             self._stop_for(problem)

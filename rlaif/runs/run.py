@@ -3,7 +3,7 @@
 Readers need no lock: whatever they see is whole, and what is finished later is simply not there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from rlaif.records import Failure, Response, Row
 from rlaif.runs import tables
 from rlaif.runs.dataset import make_dataset
 from rlaif.runs.failures import standing_failures
+from rlaif.runs.ids import IdSet, read_ids
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.manifest import Manifest, load_manifest
-from rlaif.runs.shards import read_rows
+from rlaif.runs.shards import done_ids, read_rows
 from rlaif.runs.status import RunStatus, read_status
 from rlaif.runs.stores import local_copy, url_of
 from rlaif.runs.views import JudgmentView, PairView
@@ -36,14 +37,34 @@ class Run:
 
     path: Path
     manifest: Manifest
+    keep_orphans: bool = False
+    """Whether rows are read whose prompt is no longer in the input."""
 
     def rows(self) -> Iterator[Row]:
         """Everything, one row a prompt, in no particular order."""
-        return read_rows(self._layout.shards)
+        return self.read()
+
+    def read(self, parts: Sequence[str] | None = None) -> Iterator[Row]:
+        """Yield rows with only these parts, such as ``responses``, and the prompt.
+
+        Args:
+            parts: Names of fields of a row; all when None.
+        """
+        orphans = IdSet() if self.keep_orphans else read_ids(self._layout.orphans)
+        return read_rows(self._layout.shards, parts, without=orphans)
+
+    def count_rows(self) -> int:
+        """Return how many rows there are, reading their ids alone."""
+        orphans = 0 if self.keep_orphans else self.count_orphans()
+        return len(done_ids(self._layout.shards)) - orphans
+
+    def count_orphans(self) -> int:
+        """Return how many rows are of prompts that are no longer in the input, or changed since."""
+        return len(read_ids(self._layout.orphans))
 
     def pairs(self) -> Iterator[PairView]:
         """The preference pairs."""
-        for row in read_rows(self._layout.shards, ["responses", "pairs"]):
+        for row in self.read(["responses", "pairs"]):
             for pair in row.pairs:
                 yield PairView(
                     prompt=row.prompt,
@@ -59,12 +80,12 @@ class Run:
 
     def responses(self) -> Iterator[Response]:
         """The responses, revisions included."""
-        for row in read_rows(self._layout.shards, ["responses"]):
+        for row in self.read(["responses"]):
             yield from row.responses
 
     def judgments(self) -> Iterator[JudgmentView]:
         """The judgments, those without a preference included."""
-        for row in read_rows(self._layout.shards, ["responses", "judgments"]):
+        for row in self.read(["responses", "judgments"]):
             for judgment in row.judgments:
                 first, second = row.response(judgment.first_id), row.response(judgment.second_id)
                 yield JudgmentView(row.prompt, first, second, judgment)
@@ -109,8 +130,12 @@ class Run:
         return Layout(self.path)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, keep_orphans: bool = False) -> Run:
     """Open a run to read it: a directory, or a URL such as ``s3://bucket/run``.
+
+    Args:
+        path: Where it is.
+        keep_orphans: Read rows too whose prompt is no longer in the input, or changed since.
 
     Raises:
         InputError: There is no run at this path.
@@ -119,7 +144,7 @@ def open_run(path: str | Path) -> Run:
     """
     root, url = local_copy(path), url_of(path)
     try:
-        return Run(root, load_manifest(root))
+        return Run(root, load_manifest(root), keep_orphans)
     except FileNotFoundError as error:
         if url is not None:
             raise InputError(f"{url}: there is no run") from error

@@ -19,9 +19,10 @@ async def test_no_more_than_the_limit_are_in_flight_until_one_succeeds():
     waiting = [asyncio.create_task(outset.enter()) for _ in range(10)]
     await settle()
     assert sum(task.done() for task in waiting) == 3
+    outset.fail("http-400", "x", hint="set y")
+    outset.fail("http-400", "x", hint="set y")
     with pytest.raises(NothingSucceeded, match="x") as caught:
-        for _ in range(3):
-            outset.fail("http-400", "x", hint="set y")
+        outset.fail("http-400", "x", hint="set y")
     assert caught.value.hint.startswith("set y; ")
     await settle()
     problems = [task.exception() for task in waiting[3:]]

@@ -25,8 +25,7 @@ from rlaif.pipeline.build import (
 from rlaif.pipeline.job import Job
 from rlaif.pipeline.remaining import RemainingRows
 from rlaif.pipeline.tally import Progress
-from rlaif.runs import Run, RunWriter, done_ids, open_run
-from rlaif.runs.layout import Layout
+from rlaif.runs import Run, RunWriter, open_run
 from rlaif.sessions.session import Session, judge_role
 from rlaif.sessions.shown import OnProgress
 
@@ -93,7 +92,7 @@ async def rejudge(
         asked=sum(counts["asked"].values()),
         remembered=sum(counts["remembered"].values()),
         rows=rows,
-        failed=len(done_ids(Layout(run.path).shards)) - rows,
+        failed=run.count_rows() - rows,
     )
 
 
