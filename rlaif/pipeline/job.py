@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from rlaif.errors import EngineUnavailable, NothingSucceeded, RlaifError, StoppedEarly
@@ -119,7 +119,10 @@ class Job:
             self._keep_read(item)
             return
         try:
-            outcome = await self._parts.work.carry(item)
+            async with nullcontext() if self._budget is None else self._budget.item():
+                if self._stopped:  # while it waited
+                    return
+                outcome = await self._parts.work.carry(item)
         except StoppedEarly as problem:
             # Not raised here, which would cancel others: they may finish without another call.
             self._stop_for(problem)

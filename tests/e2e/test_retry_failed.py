@@ -1,5 +1,6 @@
 """``--retry-failed`` asks exactly what failed: single calls of rows that are otherwise good."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import rlaif
 from rlaif.records import Row
 from rlaif.runs import open_run
-from tests.e2e.project import write_project
+from rlaif.runs.lock import is_locked
+from tests.e2e.project import COMMAND, write_project
 from tests.e2e.test_nothing_achieved import command
 from tests.engines.faults import FaultServer, error, serving
 
@@ -125,3 +128,37 @@ async def test_more_than_half_failing_ends_with_5_and_the_words_are_shown(tmp_pa
         assert (await command("generate", config, cwd=tmp_path)).returncode == 5
         retried = await command("generate", config, "--retry-failed", cwd=tmp_path)
         assert retried.returncode == 0, retried.stderr
+
+
+async def test_a_retry_that_is_killed_loses_and_doubles_no_row(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    async with serving("openai") as server:
+        config = project(tmp_path, server, {})
+        server.fault_of = lambda body: error(400, WORDS) if every(3)(body) else None
+        broken = await rlaif.agenerate(config, overrides={"shard_rows": 1, "out": str(run)})
+        left = {row.id for row in broken.rows() if row.failures}
+        server.fault_of, server.latency = (lambda _: None), (lambda: 0.05)
+        words = ("generate", str(config), "--retry-failed", "--set", "concurrency=1")
+        for wait in (0.2, 0.5):
+            child = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                *words,
+                "--set",
+                "shard_rows=1",
+                cwd=tmp_path,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            while not is_locked(run) and child.returncode is None:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(wait)
+            child.kill()
+            await child.wait()
+            ids = [row.id for row in open_run(run).rows()]
+            assert len(ids) == len(set(ids)) == PROMPTS
+            still = {row.id for row in open_run(run).rows() if row.failures}
+            assert still <= left, "a row that was made good is broken again"
+            left = still
+        done = await rlaif.agenerate(config, overrides={"out": str(run)}, retry_failed=True)
+        whole = await rlaif.agenerate(config, overrides={"out": str(tmp_path / "whole")})
+    assert rows(run) == rows(whole.path)
+    assert (done.status().rows, done.status().messages) == (PROMPTS, ())
