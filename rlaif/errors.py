@@ -10,6 +10,7 @@
     ├── EngineError       exit 1     a model or server could not do the work
     │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
     │   ├── CallFailed               one call failed for good; becomes a `Failure`
+    │   ├── NothingSucceeded         the first calls of a kind all failed for the same reason
     │   └── EngineUnavailable exit 3 down, or access was revoked half-way: the run can be resumed
     ├── RunError          exit 1     the run directory: damaged, full, read-only
     │   ├── RunLocked     exit 2     another process writes to it
@@ -118,6 +119,13 @@ class CallFailed(EngineError):
 
 def _rebuild_call_failed(message: str, kind: str, attempts: int, hint: str) -> CallFailed:
     return CallFailed(message, kind=kind, attempts=attempts, hint=hint)
+
+
+class NothingSucceeded(EngineError):
+    """The first calls of a kind all failed for the same reason. The run stops; it can be resumed.
+
+    Waiting does not help: the configuration must change.
+    """
 
 
 class EngineUnavailable(EngineError):

@@ -105,7 +105,7 @@ async def aaudit(
         how_many=settings.principles.how_many,
         seed=settings.seed,
     )
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         judges = build_judges(
             session,
             settings.judges,

@@ -8,6 +8,7 @@ import typer
 
 from rlaif.cli.output import print, print_json
 from rlaif.pipeline.export import export as run_export
+from rlaif.runs import open_run
 
 
 def export(  # noqa: PLR0913 - one parameter an option
@@ -29,12 +30,25 @@ def export(  # noqa: PLR0913 - one parameter an option
             help="Without soft labels: N copies a pair, swapped in the share 1 - p.", min=1
         ),
     ] = 1,
+    keep_orphans: Annotated[
+        bool,
+        typer.Option(
+            "--keep-orphans", help="Export rows too whose prompt is no longer in the input."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Write the records of a run as Parquet with a data card."""
+    opened = open_run(run, keep_orphans=keep_orphans)
+    if orphans := opened.count_orphans():
+        words = "kept" if keep_orphans else "left out (--keep-orphans exports them)"
+        print(
+            f"{orphans} rows of prompts that are no longer in the input are {words}",
+            file=sys.stderr,
+        )
     result = run_export(
-        run, out, what=what, to=to, min_margin=min_margin, repeat=repeat, force=force
+        opened, out, what=what, to=to, min_margin=min_margin, repeat=repeat, force=force
     )
     if json:
         print_json(result.to_json())

@@ -8,8 +8,14 @@ import typer
 
 from rlaif.cli.output import print
 from rlaif.cli.progress import print_event, shown_progress
-from rlaif.cli.status import caught_canaries, need_achieved, print_status, status_json
-from rlaif.config import parse_overrides
+from rlaif.cli.status import (
+    caught_canaries,
+    need_achieved,
+    need_few_failures,
+    print_status,
+    status_json,
+)
+from rlaif.config import RunConfig, load_config, parse_overrides
 from rlaif.pipeline.estimate import Estimate, estimate
 from rlaif.pipeline.generate import Executor, generate as run_generate
 
@@ -24,7 +30,11 @@ def generate(  # noqa: PLR0913 - one parameter an option
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many prompts.")] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try prompts again that failed before.")
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try again what failed before: prompts, and single calls of rows.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be asked: calls, tokens, price.")
@@ -64,6 +74,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
     else:
         print_status(found, caught)
     need_achieved(run, found)
+    need_few_failures(found, load_config(RunConfig, config, overrides).max_failed_share)
     if not json:
         what = "" if found.pairs else " --what responses"
         print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)

@@ -10,7 +10,7 @@ import typer
 
 from rlaif.cli.output import print, print_json, say
 from rlaif.judging import Caught, count_canaries
-from rlaif.pipeline.achieved import why_nothing
+from rlaif.pipeline.achieved import why_nothing, why_too_many_failed
 from rlaif.runs import Run, RunStatus, open_run
 
 
@@ -51,6 +51,17 @@ def need_achieved(run: Run, found: RunStatus) -> None:
         raise typer.Exit(1)
 
 
+def need_few_failures(found: RunStatus, most: float) -> None:
+    """End the command with 5, and say why, where too large a share of a finished run failed."""
+    if why := why_too_many_failed(found, most):
+        print(f"error: {why}", file=sys.stderr)
+        print(
+            "  hint: repeat the command with --retry-failed: only what failed is asked again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(5)
+
+
 def print_status(found: RunStatus, caught: Caught | None = None) -> None:
     """Print what a person wants to know about a run: counts, reasons, spend, notices, damage."""
     expected = "" if found.expected is None else f" of {found.expected} prompts"
@@ -60,6 +71,11 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
         count, reasons = found.removed.total(), _reasons(found.removed)
         say(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
     calls = _reasons(found.call_failures)
+    if found.orphans:
+        say(
+            f"  orphans     {found.orphans} more rows, of prompts that are no longer in the input; "
+            "not in any count (export --keep-orphans keeps them)"
+        )
     say(f"  responses   {found.responses}" + (f"; calls that failed{calls}" if calls else ""))
     say(
         f"  judgments   {found.judgments}, undecided {found.undecided}; verdicts "
@@ -75,6 +91,8 @@ def print_status(found: RunStatus, caught: Caught | None = None) -> None:
         )
     for (what, reason), count in sorted(found.drops.items()):
         say(f"  dropped     {count} × {what}: {reason}")
+    for one in found.messages:
+        say(f"  failed      {one.role}: {one.count} × {one.kind}: {one.message}")
     _print_calls(found)
     if found.stopped:
         print(f"  stopped     {found.stopped}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from rlaif.config.explain import explain_all, nearest as nearest, spelled
 from rlaif.config.yaml import (
@@ -153,6 +153,16 @@ ShortName = Annotated[
     ),
 ]
 """A name that can be part of a file's name."""
+
+GiveUpAfter = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="Stop when so many first calls of a kind failed for the same reason and none "
+        "succeeded; 0: never.",
+    ),
+]
+"""How many equal failures at the start end a command that asks models."""
 
 REMOTE_ENGINES = ("openai", "scripted")
 """Engines whose models are names alone: what lies beside the file has nothing to do with them."""

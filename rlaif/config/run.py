@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
-from rlaif.config.load import FilePath, FolderOrUrl, ModelName, NameOrFile, Settings, ShortName
+from rlaif.config.load import (
+    FilePath,
+    FolderOrUrl,
+    GiveUpAfter,
+    ModelName,
+    NameOrFile,
+    Settings,
+    ShortName,
+)
 from rlaif.config.prompts import PromptsConfig as PromptsConfig
 
 
@@ -238,6 +246,14 @@ class RunConfig(Settings):
         None, description="Stops the run when it is used up; raise it and repeat to resume."
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
+    give_up_after: GiveUpAfter = 20
+    max_failed_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A run that finished ends with exit code 5 when a larger share of its prompts, "
+        "or of the calls of one role, failed.",
+    )
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")

@@ -14,6 +14,7 @@ from rlaif.engines.protocol import (
     Score,
     Usage,
     Wasteful,
+    is_batching,
     request_key,
     require,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ScriptedEngine",
     "Usage",
     "Wasteful",
+    "is_batching",
     "open_engine",
     "request_key",
     "require",

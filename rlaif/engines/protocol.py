@@ -261,6 +261,21 @@ class Lasting(Protocol):
         ...
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """An engine that may collect calls for hours before it sends them."""
+
+    @property
+    def batching(self) -> bool:
+        """Whether it does, so that holding calls back until one is answered would take too long."""
+        ...
+
+
+def is_batching(engine: Engine) -> bool:
+    """Whether an engine collects calls before it sends them."""
+    return isinstance(engine, Batching) and engine.batching
+
+
 def request_key(identity: Mapping[str, Any], request: Request, seed: int | None = None) -> str:
     """Return the ledger key of one reply: everything that can change it, nothing else.
 

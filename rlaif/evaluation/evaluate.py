@@ -75,7 +75,7 @@ async def aevaluate(
 ) -> Scorecard:
     """The same as `evaluate`, to be awaited."""
     settings = load_config(EvaluateConfig, config, overrides)
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         parts = _build_parts(session, settings)
         done = None if again else _finished(settings.out, parts)
         if done is not None:

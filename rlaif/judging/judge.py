@@ -23,7 +23,7 @@ from rlaif.judging.methods.flow import (
     needs_of,
     rehearse,
 )
-from rlaif.judging.protocol import Cost, Needs
+from rlaif.judging.protocol import Cost, Needs, Watch
 from rlaif.judging.reading import (
     FAILED_REASON,
     NO_REPLY,
@@ -59,6 +59,9 @@ class FlowJudge:
 
     temperature: float | None = None
     """Of its calibration: divides the log-odds of its opinions, last of all its transforms."""
+
+    watch: Watch | None = None
+    """Receives every verdict until one can be read."""
 
     @property
     def needs(self) -> Needs:
@@ -130,6 +133,18 @@ class FlowJudge:
         return (Order.AB,) if shown_first == comparison.first.id else (Order.BA,)
 
     async def _verdict(self, question: Question[Any]) -> Verdict:
+        watch = self.watch
+        if watch is None or watch.passed:
+            return await self._ask(question)
+        await watch.begin()
+        verdict = None
+        try:
+            verdict = await self._ask(question)
+        finally:
+            watch.end(verdict)
+        return verdict
+
+    async def _ask(self, question: Question[Any]) -> Verdict:
         flow = self.row.flow(question)
         replies: list[Reply] | None = None
         calls: list[str] = []

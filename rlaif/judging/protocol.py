@@ -95,6 +95,23 @@ class Judge(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """What a judge reports its verdicts to until one of them can be read."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing needs to be reported any more."""
+        ...
+
+    async def begin(self) -> None:
+        """Wait until one more verdict may be asked for."""
+        ...
+
+    def end(self, verdict: Verdict | None) -> None:
+        """Report a verdict; None when an exception was raised in its place."""
+        ...
+
+
 @runtime_checkable
 class ScoresAlone(Protocol):
     """A judge that can score the strength of a response by itself, if its method does."""

@@ -31,6 +31,27 @@ def why_nothing(run: Run, found: RunStatus) -> str:
     return NO_VERDICT + why_failed(run)
 
 
+def why_too_many_failed(found: RunStatus, most: float) -> str:
+    """Return one line when a larger share than ``most`` failed; empty when it did not.
+
+    Args:
+        found: The status of a finished run.
+        most: The largest share, of prompts or of the calls of one role, that is no reason.
+    """
+    failed = found.failed - found.removed.total()
+    shares = dict(found.failed_shares)
+    if failed:
+        shares["prompts"] = failed / (failed + found.rows)
+    role, share = max(shares.items(), key=lambda one: one[1], default=("", 0.0))
+    if share <= most:
+        return ""
+    what = "of the prompts" if role == "prompts" else f"of what was asked of {role}"
+    messages = [one for one in found.messages if role in ("prompts", one.role)]
+    top = max(messages, key=lambda one: one.count, default=None)
+    words = f"; most frequent failure: {top.count} × {top.kind}: {top.message}" if top else ""
+    return f"{share:.0%} {what} failed, more than max_failed_share: {most:g}{words}"
+
+
 def why_failed(run: Run) -> str:
     """Return the most frequent failure of a run with its count, to be put behind a sentence."""
     messages = Counter(f"{failure.kind}: {failure.message}" for failure in run.failures())

@@ -78,7 +78,7 @@ async def agenerate(
     spread = None if _check_executor(executor, address) == "local" else _import_ray()
     settings = load_config(RunConfig, config, overrides)
     check_batches(settings, spread=spread is not None)
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         parts = build_parts(session, settings)
         source = prompt_source(settings)
         await read_in_thread(partial(check_source, source))

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
-from rlaif.errors import EngineUnavailable, RlaifError, StoppedEarly
+from rlaif.errors import EngineUnavailable, NothingSucceeded, RlaifError, StoppedEarly
 from rlaif.pipeline.build import Parts
 from rlaif.pipeline.ray.coordinator import Done
 from rlaif.pipeline.remaining import Remaining
@@ -77,10 +77,11 @@ class Job:
             if problem := tally.never_rendered():
                 raise problem
             tally.failures -= self._remaining.finish()
+            tally.rows -= self._remaining.orphans
             self._writer.flush()
             self._session.settle()
             counts = tally.counts(self._session.recorded)
-            log("finished", rows=tally.rows, failures=tally.failures, **counts)
+            log("finished", rows=tally.rows, failures=tally.failures, **counts, **tally.said())
         except Interrupted:
             self._writer.flush()
             log("interrupted", rows=tally.rows, failures=tally.failures)
@@ -88,7 +89,7 @@ class Job:
         except RlaifError as problem:
             with suppress(RlaifError):
                 self._writer.flush()
-                log("stopped", error=problem.message)
+                log("stopped", error=problem.message, **tally.said())
             raise
         finally:
             self._enough.set()  # ends a reader that is still at work
@@ -118,11 +119,14 @@ class Job:
             self._keep_read(item)
             return
         try:
-            outcome = await self._parts.work.carry(item)
+            async with nullcontext() if self._budget is None else self._budget.item():
+                if self._stopped:  # while it waited
+                    return
+                outcome = await self._parts.work.carry(item)
         except StoppedEarly as problem:
             # Not raised here, which would cancel others: they may finish without another call.
             self._stop_for(problem)
-        except EngineUnavailable as problem:
+        except (EngineUnavailable, NothingSucceeded) as problem:
             # Nor here: other engines may be answering calls that are paid for.
             self._stop_for(problem)
             self._enough.set()
@@ -164,6 +168,8 @@ class Job:
 
     def _keep(self, outcome: Row | Failure) -> None:
         if isinstance(outcome, Failure):
+            if outcome.record_id in self._remaining.retried:
+                return  # the row it has stays
             self._remaining.meet(outcome)
         if problem := self.tally.keep(outcome):
             self._stop_for(problem)

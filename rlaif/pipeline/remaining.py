@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from rlaif.inputs import PromptSource, belongs, count_records, read_prompts
 from rlaif.records import Failure, Prompt, Row
-from rlaif.runs import Run, RunWriter, done_ids
-from rlaif.runs.layout import Layout
+from rlaif.runs import Run, RunWriter
+from rlaif.runs.ids import IdSet
 
 RowId = Callable[[Prompt], str]
 """From a prompt to the id of its row under the plan of the run."""
@@ -17,6 +17,12 @@ class Remaining(Protocol):
 
     failed: set[str]
     """Record ids of failures in the run that are not tried again."""
+
+    retried: set[str]
+    """Prompt ids of rows that are made anew because they hold failed calls."""
+
+    orphans: int
+    """After a whole pass: rows whose prompt is not in the input any more."""
 
     origin: Mapping[str, Any]
     """Where it comes from, for the log."""
@@ -49,7 +55,7 @@ class RemainingPrompts:
         source: Where prompts come from.
         writer: The run, open for writing.
         row_id: From a prompt to the id of its row.
-        retry_failed: Try prompts again that failed before.
+        retry_failed: Try again what failed before: prompts, and rows that hold failed calls.
     """
 
     origin: Mapping[str, Any] = {}
@@ -65,6 +71,17 @@ class RemainingPrompts:
         self._misread = writer.misread_ids()
         """Failures of the input, as earlier starts found them, that this one has not met yet."""
 
+        self._unmet = writer.failed_ids() - self._misread
+        """Prompts that failed before and were not met yet."""
+
+        self._unfinished = writer.reopen_failed() if retry_failed else frozenset()
+        self._read_ids = bytearray()
+        """Ids of the rows of all prompts read."""
+
+        self._had = 0
+        self._before = len(self._done)
+        self.retried: set[str] = set()
+        self.orphans = 0
         self._count = 0
 
     def count(self) -> int | None:
@@ -81,9 +98,16 @@ class RemainingPrompts:
                 self.meet(item)
                 if item.record_id not in self.failed:
                     yield item
-            elif bytes.fromhex(self._row_id(item)) not in self._done and (
-                item.id not in self.failed or item.id in self._misread
-            ):
+                continue
+            row_id = bytes.fromhex(self._row_id(item))
+            self._read_ids += row_id
+            self._unmet.discard(item.id)
+            if row_id in self._done:
+                self._had += 1
+                if row_id in self._unfinished:
+                    self.retried.add(item.id)
+                    yield item
+            elif item.id not in self.failed or item.id in self._misread:
                 yield item
 
     def meet(self, failure: Failure) -> None:
@@ -92,21 +116,30 @@ class RemainingPrompts:
 
     def finish(self) -> int:
         """Take back failures of the input that a whole pass did not come upon again."""
-        fixed = self._fixed()
+        source = self._source
+        cut_off = source.limit is not None and (
+            self._count >= source.limit or source.partition is not None
+        )
+        fixed: set[str] = set()
+        if not (cut_off and self._count < self._writer.most_read()):
+            fixed = {one for one in self._misread if belongs(one, source.partition)}
+            if source.partition is None:
+                fixed |= self._unmet
+                self._find_orphans()
         if fixed:
             self._writer.mend(fixed)
             self._writer.log("mended", failures=len(fixed))
         self._writer.log("input", prompts=self._count)
         return len(fixed & self.failed)
 
-    def _fixed(self) -> set[str]:
-        source = self._source
-        cut_off = source.limit is not None and (
-            self._count >= source.limit or source.partition is not None
-        )
-        if not self._misread or (cut_off and self._count < self._writer.most_read()):
-            return set()  # an earlier start saw more of the input
-        return {one for one in self._misread if belongs(one, source.partition)}
+    def _find_orphans(self) -> None:
+        if self._had < self._before or self._writer.has_orphans():
+            self._writer.flush()
+            ids = IdSet()
+            ids.update(bytes(self._read_ids))
+            self.orphans = self._writer.find_orphans(ids)
+            if self.orphans:
+                self._writer.log("orphans", rows=self.orphans)
 
 
 class RemainingRows:
@@ -127,11 +160,13 @@ class RemainingRows:
         self._done = writer.done_ids()
         self._misread = writer.misread_ids()
         self.failed = writer.failed_ids()
+        self.retried: set[str] = set()
+        self.orphans = 0
         self.origin: Mapping[str, Any] = {"rejudges": str(run.path)}
 
     def count(self) -> int:
         """Count the rows and failures of the old run."""
-        return len(done_ids(Layout(self._run.path).shards)) + sum(1 for _ in self._run.failures())
+        return self._run.count_rows() + sum(1 for _ in self._run.failures())
 
     def read(self, stop: Callable[[], bool]) -> Iterator[Row | Failure]:
         """Yield failures that the new run does not have yet, then rows to judge."""

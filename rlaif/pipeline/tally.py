@@ -11,6 +11,7 @@ from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import REMOVED, Failure, Row
 from rlaif.records.plain import Plain
 from rlaif.runs import RunWriter
+from rlaif.runs.messages import MessageCounter
 from rlaif.sessions.budget import NOTHING, Spend, Use
 from rlaif.sessions.recorded import RecordedEngine
 
@@ -74,6 +75,7 @@ class Tally:
         self._unrendered: list[Failure] = []
         """Prompts that no template could be filled in with, while the run has no row."""
 
+        self._said = MessageCounter()
         self._asked: Counter[str] = Counter()
         self._remembered: Counter[str] = Counter()
         self._spent = NOTHING
@@ -92,6 +94,8 @@ class Tally:
             # Kept once there is a row: before that it may be the template, not the prompt.
             self._unrendered.append(outcome)
             return self.never_rendered() if len(self._unrendered) == _UNRENDERED else None
+        for failure in outcome.failures:
+            self._said.add(failure)
         self.rows += self._writer.add_row(outcome)
         self._finished += 1
         unrendered, self._unrendered = self._unrendered, []
@@ -105,9 +109,15 @@ class Tally:
             self._writer.log(
                 "left out", prompt=failure.record_id, reason=failure.kind, why=failure.message
             )
+        self._said.add(failure)
         self._writer.add_failure(failure)
         self.failures += failure.record_id not in self._failed
         self._finished += 1
+
+    def said(self) -> dict[str, Any]:
+        """Return the most frequent messages of failed calls since this start, for the log."""
+        messages = [one.to_json() for one in self._said.most_common()]
+        return {"messages": messages} if messages else {}
 
     def never_rendered(self) -> RlaifError | None:
         """Why there is no row, where templates could be filled in with no prompt at all."""

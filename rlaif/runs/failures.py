@@ -17,6 +17,8 @@ import orjson
 from rlaif.errors import RunError
 from rlaif.records import Failure
 from rlaif.runs.files import cannot_write, sync_folder
+from rlaif.runs.ids import read_ids
+from rlaif.runs.layout import Layout
 from rlaif.runs.shards import read_batches
 from rlaif.runs.text import fix_json
 
@@ -108,7 +110,8 @@ def standing_failures(path: Path, shards: Path) -> dict[str, Failure]:
     """
     failures = read_failures(path)
     if failures:
-        for batch in read_batches(shards, ["prompt.id"]):
+        orphans = read_ids(Layout(shards.parent).orphans)
+        for batch in read_batches(shards, ["prompt.id"], without=orphans):
             for prompt in batch.column("prompt").to_pylist():
                 failures.pop(prompt["id"], None)
     return failures

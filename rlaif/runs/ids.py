@@ -4,9 +4,12 @@ import mmap
 import struct
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Sized
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from rlaif.errors import RunError
 
 WIDTH = 16
 """Bytes of an id: content ids are 128 bits."""
@@ -143,3 +146,21 @@ def _pages(count: int) -> npt.NDArray[np.bytes_]:
     """
     pages = mmap.mmap(-1, count * _KEPT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
     return np.frombuffer(pages, _KIND, count)
+
+
+def read_ids(path: Path) -> IdSet:
+    """Read a file of ids, one after the other without separators; a missing file holds none.
+
+    Raises:
+        RunError: It cannot be read, or holds something else.
+    """
+    ids = IdSet()
+    try:
+        ids.update(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error})", hint="delete it and repeat the command"
+        ) from error
+    return ids

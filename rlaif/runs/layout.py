@@ -36,6 +36,11 @@ class Layout:
         return self.root / "shards"
 
     @property
+    def orphans(self) -> Path:
+        """Ids of rows whose prompt is no longer in the input."""
+        return self.root / "orphans.ids"
+
+    @property
     def failures(self) -> Path:
         """Prompts that could not become a row."""
         return self.root / "failures.jsonl"

@@ -7,7 +7,7 @@ import atexit
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,11 @@ from rlaif.records import Failure, Response, Row
 from rlaif.runs import tables
 from rlaif.runs.failures import standing_failures
 from rlaif.runs.files import cannot_write
+from rlaif.runs.ids import IdSet, read_ids
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.manifest import Manifest, load_manifest
-from rlaif.runs.shards import read_rows
+from rlaif.runs.shards import done_ids, read_rows
 from rlaif.runs.status import RunStatus, read_status
 from rlaif.runs.stores import local_copy, url_of
 from rlaif.runs.views import JudgmentView, PairView
@@ -44,14 +45,34 @@ class Run:
 
     path: Path
     manifest: Manifest
+    keep_orphans: bool = False
+    """Whether rows are read whose prompt is no longer in the input."""
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, one per prompt, in arbitrary order."""
-        return read_rows(self._layout.shards)
+        return self.read()
+
+    def read(self, parts: Sequence[str] | None = None) -> Iterator[Row]:
+        """Yield rows with only these parts, such as ``responses``, and the prompt.
+
+        Args:
+            parts: Names of fields of a row; all when None.
+        """
+        orphans = IdSet() if self.keep_orphans else read_ids(self._layout.orphans)
+        return read_rows(self._layout.shards, parts, without=orphans)
+
+    def count_rows(self) -> int:
+        """Return how many rows there are, reading their ids alone."""
+        orphans = 0 if self.keep_orphans else self.count_orphans()
+        return len(done_ids(self._layout.shards)) - orphans
+
+    def count_orphans(self) -> int:
+        """Return how many rows are of prompts that are no longer in the input, or changed since."""
+        return len(read_ids(self._layout.orphans))
 
     def pairs(self) -> Iterator[PairView]:
         """Yield the preference pairs."""
-        for row in read_rows(self._layout.shards, ["responses", "pairs"]):
+        for row in self.read(["responses", "pairs"]):
             for pair in row.pairs:
                 yield PairView(
                     prompt=row.prompt,
@@ -67,12 +88,12 @@ class Run:
 
     def responses(self) -> Iterator[Response]:
         """Yield the responses, revisions included."""
-        for row in read_rows(self._layout.shards, ["responses"]):
+        for row in self.read(["responses"]):
             yield from row.responses
 
     def judgments(self) -> Iterator[JudgmentView]:
         """Yield the judgments, including those without a preference."""
-        for row in read_rows(self._layout.shards, ["responses", "judgments"]):
+        for row in self.read(["responses", "judgments"]):
             for judgment in row.judgments:
                 first, second = row.response(judgment.first_id), row.response(judgment.second_id)
                 yield JudgmentView(row.prompt, first, second, judgment)
@@ -117,8 +138,12 @@ class Run:
         return Layout(self.path)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, keep_orphans: bool = False) -> Run:
     """Open a run for reading: a directory, or a URL such as ``s3://bucket/run``.
+
+    Args:
+        path: Where it is.
+        keep_orphans: Read rows too whose prompt is no longer in the input, or changed since.
 
     Raises:
         InputError: The path is not a run.
@@ -127,7 +152,7 @@ def open_run(path: str | Path) -> Run:
     """
     root, url = local_copy(path), url_of(path)
     try:
-        return Run(root, load_manifest(root))
+        return Run(root, load_manifest(root), keep_orphans)
     except FileNotFoundError as error:
         if url is not None:
             raise InputError(f"{url}: run not found") from error

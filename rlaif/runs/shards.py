@@ -1,13 +1,15 @@
 """Shards: immutable Parquet files of rows. What is in them is the progress of a run.
 
 A shard is whole or not there (`rlaif.runs.files`), its rows are sorted by id, and its name sorts by
-the time of writing. Every writer writes its own files; of a row that two writers made the first
-counts. Pages carry checksums, so that damage is noticed
-rather than read.
+the time of writing. Every writer, in whatever process, writes its own files; of a row that two
+writers made, the one written first counts. Rows that were made again, because calls behind them had
+failed, are in shards named ``again-N-…``: of those the highest N counts, and what they supersede
+stays on the disk. Pages carry checksums, so that damage is noticed rather than read.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -17,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.errors import RunError, RunMismatch
-from rlaif.records import Row
+from rlaif.records import Failure, Row
 from rlaif.runs.files import list_whole, open_whole, write_whole
 from rlaif.runs.ids import IdSet
 from rlaif.runs.schema import (
@@ -31,6 +33,7 @@ from rlaif.runs.schema import (
 )
 
 _SUFFIX = ".parquet"
+_AGAIN = "again-"
 _GROUP_ROWS = 512
 """Rows a reader holds at once."""
 
@@ -38,13 +41,17 @@ _PORTION_ROWS = 128
 _SHARDS_AT_ONCE = 64
 
 
-def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
+def write_shard(
+    directory: Path, rows: Sequence[Row], *, run: str, supersedes: bool = False
+) -> Path:
     """Write rows as one new shard, durable when this returns.
 
     Args:
         directory: The run's ``shards`` folder; must exist.
         rows: At least one, ids differing.
         run: Label of the run, kept in the file.
+        supersedes: Whether these rows count in place of earlier ones with the same ids. Only the
+            one writer that holds the lock may say so.
 
     Raises:
         RunError: The disk is full, read-only, or another error; no file is left behind.
@@ -69,23 +76,27 @@ def write_shard(directory: Path, rows: Sequence[Row], *, run: str) -> Path:
         write_page_checksum=True,
     )
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    path = directory / f"{now}-{secrets.token_hex(4)}{_SUFFIX}"
+    prefix = f"{_AGAIN}{_last_again(directory) + 1:06d}-" if supersedes else ""
+    path = directory / f"{prefix}{now}-{secrets.token_hex(4)}{_SUFFIX}"
     write_whole(path, memoryview(sink.getvalue()))
     return path
 
 
 def shard_paths(directory: Path) -> list[Path]:
-    """Every shard, oldest first."""
+    """Every shard, oldest first; those that supersede others come last."""
     return list_whole(directory, _SUFFIX)
 
 
-def read_rows(directory: Path, parts: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield every row once, a few hundred at a time in memory.
+def read_rows(
+    directory: Path, parts: Sequence[str] | None = None, *, without: IdSet | None = None
+) -> Iterator[Row]:
+    """Yield every row once, in its newest form, a few hundred at a time in memory.
 
     Args:
         directory: The run's ``shards`` folder.
         parts: Read only these fields of a row, such as ``responses``; the others are empty. The
             prompt always comes along. All when None.
+        without: Ids of rows to leave out.
 
     Raises:
         RunError: A shard is damaged; with its name and the fix.
@@ -93,38 +104,109 @@ def read_rows(directory: Path, parts: Sequence[str] | None = None) -> Iterator[R
     """
     columns = None if parts is None else ["prompt", *parts]
     empty = dict.fromkeys(ROW_SCHEMA.names, ())
-    for batch in read_batches(directory, columns):
+    for batch in read_batches(directory, columns, without=without):
         for fields in batch.to_pylist():
             yield row_from_dict(empty | fields)
 
 
-def read_batches(directory: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    directory: Path, columns: Sequence[str] | None = None, *, without: IdSet | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield record batches in which every row id occurs once over all shards.
 
     Args:
         directory: The run's ``shards`` folder.
         columns: Only these, as Parquet paths such as ``pairs.list.element.margin``; ``id`` always
             comes along. All when None.
+        without: Ids of rows to leave out.
 
     Raises:
         RunError: A shard is damaged.
         RunMismatch: A shard was written by a newer version.
     """
-    seen = IdSet()
-    for path in shard_paths(directory):
-        yield from read_shard(path, columns, seen)
+    shards = Shards(directory, without=without)
+    for path in shards.paths:
+        yield from shards.read(path, columns)
 
 
-def read_shard(path: Path, columns: Sequence[str] | None, seen: IdSet) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of one shard without rows whose id is in ``seen``, and add theirs.
+class Shards:
+    """All shards of a run, each read once, so that every row id occurs once, in its newest form.
+
+    Args:
+        directory: The run's ``shards`` folder.
+        without: Ids of rows to leave out.
+
+    Attributes:
+        paths: To be read in this order: oldest first, then what supersedes, newest first.
+        left_out: How many rows of ``without`` were met so far.
+    """
+
+    def __init__(self, directory: Path, *, without: IdSet | None = None) -> None:
+        every = shard_paths(directory)
+        self._again = [path for path in reversed(every) if path.name.startswith(_AGAIN)]
+        self.paths = [*(path for path in every if path not in self._again), *self._again]
+        self._without = without
+        self._seen = IdSet()
+        self._superseded: IdSet | None = None
+        self.left_out = 0
+
+    def read(self, path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        """Yield the record batches of one shard without rows that count elsewhere.
+
+        Raises:
+            RunError: The shard is damaged.
+            RunMismatch: The shard was written by a newer version.
+        """
+        superseded = self._superseded_ids() if self._again and path not in self._again else ()
+        seen, without = self._seen, self._without
+        for batch in _batches(path, None if columns is None else ["id", *columns]):
+            fresh = [
+                (row_id not in superseded) and seen.add(row_id) for row_id in _ids(path, batch)
+            ]
+            if without:
+                ids = zip(fresh, _ids(path, batch), strict=True)
+                kept = [new and row_id not in without for new, row_id in ids]
+                self.left_out += sum(fresh) - sum(kept)
+                fresh = kept
+            yield batch if all(fresh) else batch.filter(pa.array(fresh, pa.bool_()))
+
+    def _superseded_ids(self) -> IdSet:
+        """The ids in shards that supersede others; a damaged one supersedes nothing."""
+        if self._superseded is None:
+            self._superseded = IdSet()
+            for path in self._again:
+                with suppress(RunError):
+                    self._superseded.update(_all_ids([path]))
+        return self._superseded
+
+
+def failed_rows(directory: Path) -> dict[bytes, int]:
+    """Return the ids of rows that hold failed calls, with a digest of those failures.
 
     Raises:
-        RunError: The shard is damaged.
-        RunMismatch: The shard was written by a newer version.
+        RunError: A shard is damaged.
+        RunMismatch: A shard was written by a newer version.
     """
-    for batch in _batches(path, None if columns is None else ["id", *columns]):
-        fresh = [seen.add(row_id) for row_id in _ids(path, batch)]
-        yield batch if all(fresh) else batch.filter(pa.array(fresh, pa.bool_()))
+    found: dict[bytes, int] = {}
+    for batch in read_batches(directory, ["failures"]):
+        for row_id, failures in zip(
+            batch.column("id").to_pylist(), batch.column("failures").to_pylist(), strict=True
+        ):
+            if failures:
+                named = (Failure(**one) for one in failures)
+                found[bytes.fromhex(row_id)] = digest_failures(named)
+    return found
+
+
+def digest_failures(failures: Iterable[Failure]) -> int:
+    """Return a number that differs when other calls failed, or failed otherwise."""
+    return hash(tuple(sorted((f.stage, f.record_id, f.kind, f.message) for f in failures)))
+
+
+def _last_again(directory: Path) -> int:
+    """The number of the newest shard that supersedes others; 0 for none."""
+    names = (path.name for path in shard_paths(directory) if path.name.startswith(_AGAIN))
+    return max((int(name.split("-")[1]) for name in names), default=0)
 
 
 def hold_tools(directory: Path) -> bool:
@@ -154,13 +236,20 @@ def done_ids(directory: Path) -> IdSet:
     done = IdSet()
     paths = shard_paths(directory)
     for start in range(0, len(paths), _SHARDS_AT_ONCE):
-        ids = (
-            _ids(path, batch)
-            for path in paths[start : start + _SHARDS_AT_ONCE]
-            for batch in _batches(path, ["id"])
-        )
-        done.update(b"".join(chain.from_iterable(ids)))
+        done.update(_all_ids(paths[start : start + _SHARDS_AT_ONCE]))
     return done
+
+
+def listed_ids(directory: Path) -> Iterator[bytes]:
+    """Yield the ids of all rows, those that were superseded twice or more."""
+    for path in shard_paths(directory):
+        for batch in _batches(path, ["id"]):
+            yield from _ids(path, batch)
+
+
+def _all_ids(paths: Sequence[Path]) -> bytes:
+    ids = (_ids(path, batch) for path in paths for batch in _batches(path, ["id"]))
+    return b"".join(chain.from_iterable(ids))
 
 
 def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,7 @@
 """Status: what a run has done, dropped, failed and spent, read from its own directory."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +12,15 @@ import pyarrow.compute as pc
 from rlaif.errors import RunError
 from rlaif.records import REMOVED, Choice, Failure
 from rlaif.runs.failures import read_failures
-from rlaif.runs.ids import IdSet
+from rlaif.runs.ids import IdSet, read_ids
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.entry import Total
 from rlaif.runs.ledger.ledger import Ledger
 from rlaif.runs.lock import is_locked
 from rlaif.runs.log import read_log
 from rlaif.runs.manifest import Manifest
-from rlaif.runs.shards import read_shard, shard_paths
+from rlaif.runs.messages import Message, MessageCounter
+from rlaif.runs.shards import Shards
 
 State = Literal["running", "finished", "interrupted"]
 
@@ -26,12 +28,15 @@ _ABSTAIN = Choice.ABSTAIN.value
 _COLUMNS = (
     "prompt.id",
     "responses.list.element.id",
+    "responses.list.element.origin",
+    "critiques.list.element.principle",
     "pairs.list.element.prompt_id",
     "drops.list.element.what",
     "drops.list.element.reason",
-    "failures.list.element.kind",
+    "failures",
     "judgments.list.element.preference",
     "judgments.list.element.verdicts.list.element.choice",
+    "judgments.list.element.verdicts.list.element.judge",
     "judgments.list.element.verdicts.list.element.reason",
 )
 
@@ -61,6 +66,16 @@ class RunStatus:
 
     call_failures: Counter[str] = field(default_factory=Counter)
     """Calls that failed without making their prompt fail, by kind."""
+
+    messages: tuple[Message, ...] = ()
+    """What servers said about calls that failed, by role, the most frequent first."""
+
+    failed_shares: dict[str, float] = field(default_factory=dict)
+    """By role, the share of what was asked for that failed: samples, critiques and revisions,
+    verdicts. Only roles of which something failed."""
+
+    orphans: int = 0
+    """Rows on the disk whose prompt is no longer in the input; they are in no other count."""
 
     responses: int = 0
     judgments: int = 0
@@ -148,7 +163,7 @@ def _plain(value: Any) -> Any:
         case Counter():
             return dict(value)
         case tuple():
-            return [one.to_json() if isinstance(one, Total) else one for one in value]
+            return [one.to_json() if isinstance(one, Total | Message) else one for one in value]
         case _:
             return value
 
@@ -170,16 +185,22 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     )
     status.stopped = stopped
     failures = _read_failures(layout, status)
-    seen = IdSet()
-    for path in shard_paths(layout.shards):
+    said, made = MessageCounter(), Counter[str]()
+    shards = Shards(layout.shards, without=_read_orphans(layout, status))
+    for path in shards.paths:
         try:
-            for batch in read_shard(path, None if verify else _COLUMNS, seen):
-                _count(status, batch)
+            for batch in shards.read(path, None if verify else _COLUMNS):
+                _count(status, batch, said, made)
                 if failures:
                     for prompt_id in batch.column("prompt").field("id").to_pylist():
                         failures.pop(prompt_id, None)
         except RunError as problem:
             status.damaged[str(path)] = str(problem)
+    for failure in failures.values():
+        said.add(failure)
+    status.orphans = shards.left_out
+    status.messages = tuple(said.most_common())
+    status.failed_shares = _failed_shares(said, made)
     status.failed = len(failures)
     status.failures = Counter(failure.kind for failure in failures.values())
     status.removed = Counter(one.kind for one in failures.values() if one.stage == REMOVED)
@@ -192,7 +213,9 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     return status
 
 
-def _count(status: RunStatus, batch: pa.RecordBatch) -> None:
+def _count(
+    status: RunStatus, batch: pa.RecordBatch, said: MessageCounter, made: Counter[str]
+) -> None:
     verdicts = _items(_items(batch.column("judgments")).field("verdicts"))
     choices, drops = verdicts.field("choice"), _items(batch.column("drops"))
     preferences = _items(batch.column("judgments")).field("preference")
@@ -203,7 +226,15 @@ def _count(status: RunStatus, batch: pa.RecordBatch) -> None:
     status.undecided += preferences.null_count
     _tally(status.choices, choices)
     _tally(status.abstentions, verdicts.field("reason").filter(pc.equal(choices, _ABSTAIN)))
-    _tally(status.call_failures, _items(batch.column("failures")).field("kind"))
+    for origin, count in _counted(_items(batch.column("responses")).field("origin")):
+        made["critic" if origin.startswith("revision") else "student"] += count
+    made["critic"] += len(_items(batch.column("critiques")))
+    for judge, count in _counted(verdicts.field("judge").filter(pc.not_equal(choices, _ABSTAIN))):
+        made[f"judge:{judge}"] += count
+    failures = _items(batch.column("failures"))
+    _tally(status.call_failures, failures.field("kind"))
+    for failure in failures.to_pylist():
+        said.add(Failure(**failure))
     status.drops.update(
         zip(drops.field("what").to_pylist(), drops.field("reason").to_pylist(), strict=True)
     )
@@ -214,8 +245,30 @@ def _items(lists: pa.Array) -> pa.Array:
 
 
 def _tally(counter: Counter[str], values: pa.Array) -> None:
-    for found in values.value_counts().to_pylist():
-        counter[found["values"]] += found["counts"]
+    for value, count in _counted(values):
+        counter[value] += count
+
+
+def _counted(values: pa.Array) -> Iterator[tuple[str, int]]:
+    for pair in values.value_counts().to_pylist():
+        yield pair["values"], pair["counts"]
+
+
+def _failed_shares(said: MessageCounter, made: Mapping[str, int]) -> dict[str, float]:
+    """The share of failed calls by role; what abstained for another reason is in neither."""
+    return {
+        role: failed / (failed + made.get(role, 0))
+        for role in said.roles
+        if (failed := said.total(role))
+    }
+
+
+def _read_orphans(layout: Layout, status: RunStatus) -> IdSet:
+    try:
+        return read_ids(layout.orphans)
+    except RunError as problem:
+        status.damaged[str(layout.orphans)] = str(problem)
+        return IdSet()
 
 
 def _read_failures(layout: Layout, status: RunStatus) -> dict[str, Failure]:

@@ -12,9 +12,7 @@ import pyarrow as pa
 
 from rlaif.records import Message, Response, Revision, Row
 from rlaif.records.tool_use import tool_texts, without_tools
-from rlaif.runs.layout import Layout
 from rlaif.runs.schema import MESSAGES, TOOL_MESSAGES, VERDICTS, judgment_to_dict
-from rlaif.runs.shards import read_rows
 from rlaif.runs.views import ReadableRun
 
 Record = dict[str, Any]
@@ -213,7 +211,7 @@ def _chains(row: Row) -> Iterator[list[Revision]]:
 
 
 def _rows(run: ReadableRun, *parts: str) -> Iterator[Row]:
-    return read_rows(Layout(run.path).shards, parts)
+    return run.read(parts)
 
 
 def _marks(run: ReadableRun) -> dict[str, str]:

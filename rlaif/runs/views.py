@@ -1,11 +1,11 @@
 """Views of a run: a pair or a judgment together with its prompt and responses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlaif.records import Judgment, Prompt, Response
+from rlaif.records import Judgment, Prompt, Response, Row
 from rlaif.runs.manifest import Manifest
 
 
@@ -66,6 +66,9 @@ class ReadableRun(Protocol):
     @property
     def manifest(self) -> Manifest:
         """The configuration of the run."""
+
+    def read(self, parts: Sequence[str] | None = None) -> Iterator[Row]:
+        """Stream rows with only these parts."""
 
     def pairs(self) -> Iterator[PairView]:
         """Stream the preference pairs."""

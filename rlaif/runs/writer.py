@@ -7,7 +7,7 @@ in a crash cost no money: their calls are in the ledger, and equal calls give eq
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,14 +15,26 @@ from pathlib import Path
 from rlaif.errors import RunError
 from rlaif.records import INPUT_STAGES, Failure, Row
 from rlaif.runs.failures import append_failures, repair_failures, standing_failures
-from rlaif.runs.files import is_unfinished, make_folder, remove_partial, sync_folder
+from rlaif.runs.files import (
+    is_unfinished,
+    make_folder,
+    remove_partial,
+    sync_folder,
+    write_whole,
+)
 from rlaif.runs.ids import IdSet
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger, check_reuse
 from rlaif.runs.lock import RunLock
 from rlaif.runs.log import EventLog, read_log
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
-from rlaif.runs.shards import done_ids, write_shard
+from rlaif.runs.shards import (
+    digest_failures,
+    done_ids,
+    failed_rows,
+    listed_ids,
+    write_shard,
+)
 from rlaif.runs.stores import Store, url_of
 
 _PATIENCE_SECONDS = 30.0
@@ -94,6 +106,10 @@ class RunWriter:
             self._opened = opened.pop_all()
         self._rows_per_shard = rows_per_shard
         self._rows: list[Row] = []
+        self._anew: list[Row] = []
+        """Rows that count in place of earlier ones."""
+
+        self._unfinished: dict[bytes, int] = {}
         self._failures: list[Failure] = []
         self._mended: list[str] = []
         self._writing: Future[None] | None = None
@@ -127,24 +143,70 @@ class RunWriter:
         """Those of them that were failures of the input when the run was opened. A copy."""
         return set(self._misread)
 
+    def reopen_failed(self) -> Set[bytes]:
+        """Let rows that hold failed calls be made anew; return their ids.
+
+        `add_row` then takes each of them once more. It counts in place of the old row, which stays
+        on the disk. The set shrinks with every row that is taken.
+
+        Raises:
+            RunError: A shard is damaged.
+        """
+        self._unfinished = failed_rows(self._layout.shards)
+        return self._unfinished.keys()
+
+    def find_orphans(self, ids: IdSet) -> int:
+        """Write down which rows are not among these ids: of prompts no longer in the input.
+
+        Readers leave them out. They stay on the disk, and count again when the input has them.
+
+        Args:
+            ids: Of the rows of all prompts in the input.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            RunError: A shard is damaged, or the list cannot be written.
+        """
+        self._check()
+        path = self._layout.orphans
+        orphans = {row_id for row_id in listed_ids(self._layout.shards) if row_id not in ids}
+        data = b"".join(sorted(orphans))
+        if data or path.exists():
+            write_whole(path, data)
+            self._upload(path)
+        return len(orphans)
+
+    def has_orphans(self) -> bool:
+        """Whether an earlier start wrote some down."""
+        return self._layout.orphans.exists()
+
     def most_read(self) -> int:
         """How many records the longest whole pass over the input has read; 0 when none is whole."""
         inputs = (event for event in read_log(self._layout.log) if event.get("event") == "input")
         return max((int(event.get("prompts", 0)) for event in inputs), default=0)
 
     def add_row(self, row: Row) -> bool:
-        """Take a finished row; False, and nothing done, when its id is there already.
+        """Take a finished row; False when its id is there already.
+
+        Then nothing is done, unless `reopen_failed` named it and other calls failed this time.
 
         Raises:
             RunError: Rows could not be written, now or before.
         """
         self._check()
-        if not self._done.add(bytes.fromhex(row.id)):
+        row_id = bytes.fromhex(row.id)
+        new = self._done.add(row_id)
+        if new:
+            self._rows.append(row)
+        elif self._unfinished.pop(row_id, None) not in (None, digest_failures(row.failures)):
+            self._anew.append(row)
+        else:
             return False
         self._failed.discard(row.prompt.id)
-        self._rows.append(row)
         self._write_if_due()
-        return True
+        return new
 
     def add_failure(self, failure: Failure) -> None:
         """Take a prompt that could not become a row.
@@ -210,7 +272,7 @@ class RunWriter:
 
     def _write_if_due(self) -> None:
         now = time.monotonic()
-        waiting = len(self._rows) + len(self._failures) + len(self._mended)
+        waiting = len(self._rows) + len(self._anew) + len(self._failures) + len(self._mended)
         late = now - self._last_write >= patience(now - self._start)
         if waiting >= self._rows_per_shard or late:
             self._start_writing()
@@ -219,10 +281,11 @@ class RunWriter:
         """Hand everything to the writing thread; waits for the shard before this one."""
         self._finish_writing()
         rows, self._rows = self._rows, []
+        anew, self._anew = self._anew, []
         failures, self._failures = self._failures, []
         mended, self._mended = self._mended, []
         self._last_write = time.monotonic()
-        self._writing = self._thread.submit(self._write, rows, failures, mended)
+        self._writing = self._thread.submit(self._write, rows, anew, failures, mended)
 
     def _finish_writing(self) -> None:
         if self._writing is None:
@@ -235,13 +298,19 @@ class RunWriter:
             raise
 
     def _write(
-        self, rows: Sequence[Row], failures: Sequence[Failure], mended: Sequence[str]
+        self,
+        rows: Sequence[Row],
+        anew: Sequence[Row],
+        failures: Sequence[Failure],
+        mended: Sequence[str],
     ) -> None:
         # In this order, so that whatever a row was made from is in the ledger when it appears.
         self.ledger.flush()
+        label = self.manifest.label
         if rows:
-            path = write_shard(self._layout.shards, rows, run=self.manifest.label)
-            self._upload(path)
+            self._upload(write_shard(self._layout.shards, rows, run=label))
+        if anew:
+            self._upload(write_shard(self._layout.shards, anew, run=label, supersedes=True))
         append_failures(self._layout.failures, failures, mended)
         if failures or mended:
             self._upload(self._layout.failures)

@@ -216,7 +216,7 @@ def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
             "is nothing to ask",
             hint="score its rules with `rules` in place of `judged`",
         )
-    session = Session(config.templates)
+    session = Session(config.templates, give_up_after=config.give_up_after)
     judges = session.judges(
         config.judges,
         orders=config.orders,

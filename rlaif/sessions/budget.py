@@ -4,11 +4,16 @@ Before a call the most it can cost is set aside, and given back when the real co
 calls in flight never add up to more than the budget, as far as tokens can be told beforehand. What
 no longer fits waits for calls in flight, which as a rule cost less than was set aside for them.
 When nothing is in flight and it still does not fit, the run stops: nothing paid is cancelled.
+
+Prompts are finished one after the other rather than begun all together: no more of them are in
+flight than what is left pays for, so that what is spent becomes rows.
 """
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rlaif.config.run import BudgetConfig
@@ -23,6 +28,9 @@ is seldom too little."""
 
 TOKENS_PER_MESSAGE = 8
 """What a chat template adds, about."""
+
+_FIRST_ITEMS = 4
+"""Prompts in flight until the first one is finished and shows what one costs."""
 
 _SLACK = 1e-9
 """Of a limit, so that a sum of many small prices may reach it exactly."""
@@ -77,7 +85,10 @@ class Budget:
     ) -> None:
         limits = {"price": max_price, "calls": max_calls, "tokens": max_tokens}
         self._limits = {what: limit for what, limit in limits.items() if limit is not None}
-        self._spent = spent
+        self._spent = self._spent_before = spent
+        self._items = self._items_paid = 0
+        self._spent_at_last = spent
+        self._item_ended = asyncio.Event()
         self._held = NOTHING
         self._in_flight = 0
         self._waiting: deque[tuple[asyncio.Future[None], Spend]] = deque()
@@ -91,6 +102,36 @@ class Budget:
     def add(self, spent: Spend) -> None:
         """Count what was spent elsewhere."""
         self._spent += spent
+
+    @asynccontextmanager
+    async def item(self) -> AsyncIterator[None]:
+        """Wait until what is left may pay for one more prompt; inside, it is worked on."""
+        while self._items >= self._affordable():
+            self._item_ended.clear()
+            await self._item_ended.wait()
+        self._items += 1
+        try:
+            yield
+        finally:
+            self._items -= 1
+            if self._spent != self._spent_at_last:  # else all came from a ledger
+                self._items_paid += 1
+                self._spent_at_last = self._spent
+            self._item_ended.set()
+
+    def _affordable(self) -> float:
+        """How many prompts may be in flight, by what those finished since this start cost."""
+        if self._over is not None:
+            return math.inf  # they may finish with what is remembered
+        if not self._items_paid:
+            return _FIRST_ITEMS
+        paid = self._against(self._spent - self._spent_before)
+        left = [
+            (use.limit - use.used) * self._items_paid / one.used
+            for use, one in zip(self.uses(), paid, strict=True)
+            if one.used > 0
+        ]
+        return max(1.0, math.floor(min(left))) if left else math.inf
 
     async def reserve(self, most: Spend) -> None:
         """Set aside the most that a call can cost; `settle` it, whatever becomes of the call.

@@ -23,11 +23,14 @@ from rlaif.engines import (
     Reply,
     Request,
     Wasteful,
+    is_batching,
     request_key,
 )
+from rlaif.errors import CallFailed
 from rlaif.records import content_id
 from rlaif.runs import Entry
 from rlaif.sessions.budget import NOTHING, Budget, Spend, cost_of, most_of
+from rlaif.sessions.outset import CallOutsets
 
 
 class Memory(Protocol):
@@ -59,6 +62,7 @@ class RecordedEngine:
         ledger: Remembers every reply.
         label: The engine's name in the account.
         budget: What may be spent; shared by all engines of a run.
+        give_up_after: How many first calls of a kind may fail for the same reason; 0: any number.
 
     Attributes:
         asked: How many replies were asked of the engine, by purpose.
@@ -67,7 +71,13 @@ class RecordedEngine:
     """
 
     def __init__(
-        self, engine: Engine, ledger: Memory, *, label: str, budget: Budget | None = None
+        self,
+        engine: Engine,
+        ledger: Memory,
+        *,
+        label: str,
+        budget: Budget | None = None,
+        give_up_after: int = 0,
     ) -> None:
         self._engine = engine
         self._budget = budget
@@ -76,6 +86,7 @@ class RecordedEngine:
         self._priced = engine if isinstance(engine, Priced) else None
         self._lasting = engine if isinstance(engine, Lasting) else None
         self._wasteful = engine if isinstance(engine, Wasteful) else None
+        self._outsets = CallOutsets(label, give_up_after, slow=not is_batching(engine))
         if self._lasting is not None:
             self._lasting.keep_state(ledger.path.with_name("batches"))
         self._identity = dict(engine.identity)
@@ -157,7 +168,7 @@ class RecordedEngine:
         if isinstance(request, Generate) and len(missing) < len(request.seeds):
             asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
         try:
-            replies, prices = await self._pay(asked)
+            replies, prices = await self._try(asked)
             self.asked[request.purpose] += len(replies)
             answered = dict(zip(missing, replies, strict=True))
             for (key, reply), price in zip(answered.items(), prices, strict=True):
@@ -177,6 +188,23 @@ class RecordedEngine:
         finally:
             for key in futures:
                 self._in_flight.pop(key, None)
+
+    async def _try(self, request: Request) -> tuple[Sequence[Reply], Sequence[float | None]]:
+        """Ask the engine; among the first calls of a kind, see whether all fail."""
+        outset = self._outsets.of(request.purpose, type(request))
+        if outset.passed:
+            return await self._pay(request)
+        await outset.enter()
+        try:
+            answered = await self._pay(request)
+        except CallFailed as problem:
+            self._outsets.failed(outset, problem)
+            raise
+        except BaseException:
+            outset.leave()
+            raise
+        outset.succeed()
+        return answered
 
     async def _pay(self, request: Request) -> tuple[Sequence[Reply], Sequence[float | None]]:
         """Ask the engine, within the budget; return the replies with the price of each."""

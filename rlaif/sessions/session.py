@@ -15,14 +15,14 @@ recorder (`open`, `record`), or through anything else that speaks the engine pro
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rlaif.config.judge import JudgeConfig
 from rlaif.config.run import EngineConfig
-from rlaif.engines import Capability, Engine, Reply, Request
+from rlaif.engines import Capability, Engine, Reply, Request, is_batching
 from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
 from rlaif.runs import Ledger
@@ -33,6 +33,7 @@ from rlaif.runs.lock import RunLock
 from rlaif.sessions.budget import Budget
 from rlaif.sessions.concurrent import Interrupted
 from rlaif.sessions.engines import SAME_AS_STUDENT, engine_key, open_configured
+from rlaif.sessions.outset import GIVE_UP_AFTER, VerdictOutset
 from rlaif.sessions.recorded import Memory, RecordedEngine
 from rlaif.templates import TemplateSet
 
@@ -113,6 +114,8 @@ class Session:
 
     Args:
         templates: A folder whose files override shipped templates one by one.
+        give_up_after: Stop when so many first calls of a kind failed for the same reason and none
+            succeeded; 0: never.
 
     Attributes:
         templates: The templates, all of them checked.
@@ -123,11 +126,15 @@ class Session:
         TemplateError: A template cannot be used.
     """
 
-    def __init__(self, templates: Path | None = None) -> None:
+    def __init__(
+        self, templates: Path | None = None, *, give_up_after: int = GIVE_UP_AFTER
+    ) -> None:
         self.templates = TemplateSet.open(templates)
         self.templates.check_all()
         self.engines: dict[str, SessionEngine] = {}
         self.recorded: tuple[RecordedEngine, ...] = ()
+        self.give_up_after = give_up_after
+        self._watches: list[tuple[VerdictOutset, Engine]] = []
         self._by_key: dict[str, SessionEngine] = {}
         self._opened: list[SessionEngine] = []
         self._open_engines = AsyncExitStack()
@@ -212,7 +219,9 @@ class Session:
         fingerprint = configured_fingerprint(
             config, judge, engine=engine, orders=orders, min_mass=min_mass
         )
-        return OpenedJudge(config, judge, engine, fingerprint)
+        watch = VerdictOutset(config.name)
+        self._watches.append((watch, engine))
+        return OpenedJudge(config, replace(judge, watch=watch), engine, fingerprint)
 
     def open(
         self, folder: Path, *, reuse: Sequence[Path] = (), results: Sequence[str] = ()
@@ -245,11 +254,22 @@ class Session:
         recorded: list[RecordedEngine] = []
 
         def through(label: str, engine: Engine) -> Engine:
-            recorded.append(RecordedEngine(engine, ledger, label=label, budget=budget))
+            recorded.append(
+                RecordedEngine(
+                    engine, ledger, label=label, budget=budget, give_up_after=self.give_up_after
+                )
+            )
             return recorded[-1]
 
         self.connect(through)
+        self.watch_verdicts()
         self.recorded = tuple(recorded)
+
+    def watch_verdicts(self) -> None:
+        """Stop from now on when no verdict of a judge can be read; models are asked for real."""
+        for watch, engine in self._watches:
+            inner = engine.engine if isinstance(engine, SessionEngine) else engine
+            watch.start(self.give_up_after, slow=not is_batching(inner))
 
     def connect(self, through: Callable[[str, Engine], Engine]) -> None:
         """Send the calls of every engine through something else.

@@ -156,3 +156,39 @@ def test_a_budget_that_limits_nothing_or_everything_is_refused(budget: dict[str,
     }
     with pytest.raises(ConfigError, match="budget"):
         load_config(RunConfig, run)
+
+
+async def test_no_more_prompts_are_in_flight_than_what_is_left_pays_for():
+    budget = Budget(max_calls=20)
+
+    finished = 0
+
+    async def prompt() -> None:
+        nonlocal finished
+        async with budget.item():
+            for _ in range(4):
+                await budget.reserve(Spend(calls=1))
+                await asyncio.sleep(0)
+                budget.settle(Spend(calls=1), Spend(calls=1))
+            finished += 1
+
+    async def tried() -> None:
+        with suppress(StoppedEarly):
+            await prompt()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(tried())
+    assert finished == 5, "20 calls are 5 whole prompts"
+
+
+async def test_prompts_that_cost_nothing_say_nothing_about_what_one_costs():
+    budget = Budget(max_calls=8)
+    for _ in range(10):
+        async with budget.item():
+            pass
+    assert budget._affordable() == 4
+    async with budget.item():
+        await budget.reserve(Spend(calls=2))
+        budget.settle(Spend(calls=2), Spend(calls=2))
+    assert budget._affordable() == 3

@@ -180,7 +180,7 @@ async def _ask(
 ) -> list[Tested]:
     judged = tuple(p for p in constitution.judged() if p.examples)
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         judges = build_judges(
             session, settings.judges, question, orders="both", min_mass=settings.min_mass
         )

@@ -25,8 +25,7 @@ from rlaif.pipeline.build import (
 from rlaif.pipeline.job import Job
 from rlaif.pipeline.remaining import RemainingRows
 from rlaif.pipeline.tally import Progress
-from rlaif.runs import Run, RunWriter, done_ids, open_run
-from rlaif.runs.layout import Layout
+from rlaif.runs import Run, RunWriter, open_run
 from rlaif.sessions.session import Session, judge_role
 from rlaif.sessions.shown import OnProgress
 
@@ -114,7 +113,7 @@ async def rejudge(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     settings = _settings(run, constitution, out)
-    async with Session(settings.templates) as session:
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         parts = _build(session, run, settings, constitution, why, notice, replay_only)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
@@ -131,7 +130,7 @@ async def rejudge(
         asked=sum(counts["asked"].values()),
         remembered=sum(counts["remembered"].values()),
         rows=rows,
-        failed=len(done_ids(Layout(run.path).shards)) - rows,
+        failed=run.count_rows() - rows,
     )
 
 

@@ -155,6 +155,11 @@ class OpenAIEngine:
             await self._batches.aclose()
         await self._endpoint.aclose()
 
+    @property
+    def batching(self) -> bool:
+        """Whether calls are sent in batches."""
+        return self._batches is not None
+
     def keep_state(self, folder: Path) -> None:
         """Keep batches in this folder, and take up those that are there.
 

@@ -89,9 +89,15 @@ class CachedEngine(RecordedEngine):
     """A recorder that asks the coordinator for what earlier starts and other runs have."""
 
     def __init__(
-        self, engine: Engine, cache: WorkerCache, link: CoordinatorClient, label: str, budget: Any
+        self,
+        engine: Engine,
+        cache: WorkerCache,
+        link: CoordinatorClient,
+        label: str,
+        budget: Any,
+        give_up_after: int,
     ) -> None:
-        super().__init__(engine, cache, label=label, budget=budget)
+        super().__init__(engine, cache, label=label, budget=budget, give_up_after=give_up_after)
         self._cache = cache
         self._link = link
         self._known = link.known()
@@ -143,7 +149,7 @@ class Worker:
 
     def _open(self, task: WorkerTask) -> None:
         settings = task.settings
-        session = Session(settings.templates)
+        session = Session(settings.templates, give_up_after=settings.give_up_after)
         parts = build_parts(session, settings)
         if parts.manifest.fingerprint != task.fingerprint:
             raise RunMismatch(
@@ -167,10 +173,13 @@ class Worker:
             budget = SharedBudget(self._link, self._name, settings.budget)
 
         def through(label: str, engine: Engine) -> Engine:
-            self._recorded.append(CachedEngine(engine, cache, self._link, label, budget))
+            self._recorded.append(
+                CachedEngine(engine, cache, self._link, label, budget, settings.give_up_after)
+            )
             return self._recorded[-1]
 
         session.connect(through)
+        session.watch_verdicts()
         self._work = parts.work
 
     def work(self, prompts: Sequence[Prompt]) -> Done:

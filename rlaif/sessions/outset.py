@@ -1,0 +1,193 @@
+"""The outset of a command: until one call of a kind succeeds, few are in flight.
+
+A model that refuses every call, or a judge whose replies cannot be read, is one fault of the
+configuration and not thousands of bad records. So the first calls of each kind are let through
+slowly. When ``limit`` of them failed for the same reason and none succeeded, the command stops
+with the server's own words. Once one succeeds, nothing is checked any more.
+"""
+
+import asyncio
+import re
+from collections import Counter
+
+from rlaif.errors import CallFailed, EngineError, EngineUnavailable, NothingSucceeded
+from rlaif.judging.reading import (
+    FAILED_REASON,
+    LOW_MASS_REASON,
+    REFUSED_REASON,
+    UNREADABLE_REASON,
+)
+from rlaif.records import Choice, Verdict
+from rlaif.runs.text import one_line
+
+GIVE_UP_AFTER = 20
+"""Default of ``give_up_after``."""
+
+_MAY_PASS = re.compile(r"http-(408|409|425|429|5\d\d)|timeout|connection|unreachable|throttled")
+"""Kinds of failures that may be over when the command is repeated."""
+
+_SHOWN = 500
+_CARRY_ON = "give_up_after: 0 carries on regardless"
+
+
+class Outset:
+    """The first calls of one kind.
+
+    Args:
+        what: Names them in the message, such as ``judge calls to judge:main``.
+        limit: How many may fail for the same reason; 0 checks nothing.
+        slow: Whether few are in flight until one succeeds. Not for batches, which take hours.
+
+    Attributes:
+        passed: Whether one has succeeded, so that there is nothing left to do here.
+    """
+
+    def __init__(self, what: str, limit: int, *, slow: bool = True) -> None:
+        self.passed = limit < 1
+        self._what = what
+        self._limit = limit
+        self._slow = slow
+        self._in_flight = 0
+        self._failed: Counter[str] = Counter()
+        self._problem: EngineError | None = None
+        self._changed = asyncio.Event()
+
+    async def enter(self) -> None:
+        """Wait until one more may be in flight; `succeed`, `fail` or `leave` ends it.
+
+        Raises:
+            EngineError: All of the first ones failed.
+        """
+        while not self.passed:
+            if self._problem is not None:
+                raise self._again()
+            left = self._limit - max(self._failed.values(), default=0)
+            if not self._slow or self._in_flight < left:
+                break
+            self._changed.clear()
+            await self._changed.wait()
+        self._in_flight += 1
+
+    def succeed(self) -> None:
+        """Take note of a success: nothing is held back any more."""
+        self.passed = True
+        self.leave()
+
+    def leave(self) -> None:
+        """Take note of the end of a call that proves nothing."""
+        self._in_flight -= 1
+        self._changed.set()
+
+    def fail(self, reason: str, words: str, *, hint: str = "", may_pass: bool = False) -> None:
+        """Take note of a failure.
+
+        Args:
+            reason: Failures for the same reason are counted together.
+            words: What the server said.
+            hint: How to fix it.
+            may_pass: Whether the same command may succeed when repeated.
+
+        Raises:
+            EngineError: It was the last one that is allowed.
+        """
+        self._failed[reason] += 1
+        if not self.passed and self._problem is None and self._failed[reason] >= self._limit:
+            kind = EngineUnavailable if may_pass else NothingSucceeded
+            self._problem = kind(
+                f"the first {self._failed[reason]} {self._what} all failed: "
+                f"{one_line(words, _SHOWN)}",
+                hint=f"{hint}; {_CARRY_ON}" if hint else _CARRY_ON,
+            )
+        self.leave()
+        if self._problem is not None and not self.passed:
+            raise self._again()
+
+    def _again(self) -> EngineError:
+        """A new exception each time: one that is raised in many tasks collects their traces."""
+        assert self._problem is not None
+        return type(self._problem)(self._problem.message, hint=self._problem.hint)
+
+
+class CallOutsets:
+    """The first calls of every kind to one engine: by purpose and by kind of request."""
+
+    def __init__(self, label: str, limit: int, *, slow: bool) -> None:
+        self._label = label
+        self._limit = limit
+        self._slow = slow
+        self._kinds: dict[tuple[str, type], Outset] = {}
+
+    def of(self, purpose: str, request: type) -> Outset:
+        """Return those with a purpose."""
+        kind = purpose, request
+        if kind not in self._kinds:
+            what = f"{purpose} calls to {self._label}" if purpose else f"calls to {self._label}"
+            self._kinds[kind] = Outset(what, self._limit, slow=self._slow)
+        return self._kinds[kind]
+
+    def failed(self, outset: Outset, problem: CallFailed) -> None:
+        """Take note that a call failed for good.
+
+        Raises:
+            EngineError: It was the last one that is allowed.
+        """
+        may_pass = _MAY_PASS.search(problem.kind) is not None
+        hint = problem.hint or (
+            "wait until the server answers again and repeat the command: what is done is kept"
+            if may_pass
+            else f"check model, base_url and options of {self._label}, then repeat the command"
+        )
+        words = f"{problem.kind}: {problem.message}"
+        outset.fail(problem.kind, words, hint=hint, may_pass=may_pass)
+
+
+_UNREAD: dict[str, str] = {
+    UNREADABLE_REASON: "set words: true under the judge's method where the server gives no "
+    "usable label probabilities, raise its max_tokens, or choose another model",
+    LOW_MASS_REASON: "lower judging.min_mass (min_mass in other files), set words: true under the "
+    "judge's method, or choose another model",
+    REFUSED_REASON: "the server's filter refuses every request: choose another model",
+}
+
+
+class VerdictOutset:
+    """The first verdicts of one judge: a reply that cannot be read is no success."""
+
+    def __init__(self, judge: str) -> None:
+        self._judge = judge
+        self._outset = Outset("", 0)
+
+    def start(self, limit: int, *, slow: bool) -> None:
+        """Check verdicts from now on; before that, nothing is really asked."""
+        self._outset = Outset(f"verdicts of the judge {self._judge!r}", limit, slow=slow)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is checked, or no longer."""
+        return self._outset.passed
+
+    async def begin(self) -> None:
+        """Wait until one more verdict may be asked for.
+
+        Raises:
+            EngineError: None of the first ones could be read.
+        """
+        await self._outset.enter()
+
+    def end(self, verdict: Verdict | None) -> None:
+        """Take note of a verdict, or that there is none.
+
+        Raises:
+            EngineError: It is the last one that may be unreadable.
+        """
+        outset = self._outset
+        if verdict is None or verdict.reason == FAILED_REASON:
+            outset.leave()  # failed calls are counted where they are made
+        elif verdict.choice is not Choice.ABSTAIN:
+            outset.succeed()
+        elif verdict.reason not in _UNREAD:
+            outset.leave()
+        else:
+            raw = f"; such as {one_line(verdict.raw, 120)!r}" if verdict.raw.strip() else ""
+            words = f"{verdict.reason}{raw}"
+            outset.fail(verdict.reason, words, hint=_UNREAD[verdict.reason])
