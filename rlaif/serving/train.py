@@ -61,7 +61,7 @@ def train_grpo(config: Said = None, *, scorer: Scorer | None = None, **said: Any
 
 
 _CALL = ("prompts", "force", "style")
-"""Arguments that are no settings."""
+"""Arguments that are not settings."""
 
 
 def _train(

@@ -1,5 +1,6 @@
 """The scorer of a training file: what it gives, and what a resume must agree with."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import rlaif
 from rlaif.config.load import load_config
+from rlaif.config.online import GrpoConfig
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import ConfigError, InputError, RunMismatch
 from rlaif.serving.scorer import opened_scorer
@@ -131,22 +133,35 @@ def test_scorers_put_together_in_python_are_told_apart_where_all_parts_can_be(tm
     assert identity_of(mixture([(model, 1.0), (count_word, 0.5)])) == {}
 
 
+def as_file(said: dict[str, Any], folder: Path) -> Path:
+    path = folder / "train.yaml"
+    path.write_text(json.dumps(said))
+    return path
+
+
 @pytest.mark.parametrize(
-    ("train", "extra"),
+    ("train", "extra", "given"),
     [
-        (rlaif.train_ppo, {"critic_warmup": 0}),
-        (rlaif.train_rloo, {"group_size": 4}),
-        (rlaif.train_grpo, {"group_size": 4}),
+        (rlaif.train_ppo, {"critic_warmup": 0}, as_file),
+        (rlaif.train_rloo, {"group_size": 4}, lambda said, _: said),
+        (rlaif.train_grpo, {"group_size": 4}, lambda said, _: load_config(GrpoConfig, said)),
     ],
 )
-def test_a_mapping_names_the_reward_and_another_one_is_not_resumed(
-    train, extra, tiny: Path, tmp_path: Path
+def test_a_file_a_mapping_or_settings_name_prompts_and_reward_as_the_command_reads_them(
+    train, extra, given, tiny: Path, tmp_path: Path
 ):
+    lines = [json.dumps({"prompt": prompt}) for prompt in PROMPTS]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+
     def go(rules: str) -> Any:
         (tmp_path / "rules.yaml").write_text(rules)
-        reward = {"rules": str(tmp_path / "rules.yaml")}
-        said = {"model": str(tiny), "out": str(tmp_path / "out"), "reward": reward}
-        return train({**said, **QUICK, **extra}, prompts=PROMPTS)
+        said = {
+            "model": str(tiny),
+            "out": str(tmp_path / "out"),
+            "prompts": {"path": str(tmp_path / "prompts.jsonl")},
+            "reward": {"rules": str(tmp_path / "rules.yaml")},
+        }
+        return train(given({**said, **QUICK, **extra}, tmp_path))
 
     assert go(RULES).steps == 1
     assert go(RULES).already_finished

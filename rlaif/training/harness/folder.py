@@ -145,7 +145,7 @@ def open_training(
     """Take a folder for a training, new or to be resumed.
 
     Args:
-        out: The folder; created when absent.
+        out: The folder; created if missing.
         kind: Which trainer.
         plan: JSON-compatible; whatever changes the result. A resume needs an equal one.
         force: Start over: what an earlier training left in the folder is removed.
@@ -154,7 +154,7 @@ def open_training(
     Raises:
         RunMismatch: The folder holds another training.
         RunLocked: Another process trains into it.
-        InputError: The folder holds files that are no training of ours.
+        InputError: The folder holds files that are not from a training.
     """
     if not main:
         return TrainingFolder(out, kind, plan, None)

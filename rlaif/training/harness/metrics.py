@@ -110,7 +110,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def drop_lines_after(path: Path, step: int) -> None:
-    """Rewrite JSON lines without the rows whose ``step`` is later; create the file if absent."""
+    """Rewrite JSON lines without the rows whose ``step`` is later; create it if missing."""
     kept = [row for row in _read_lines(path) if row["step"] <= step]
     staging = path.with_suffix(".tmp")
     staging.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in kept))

@@ -21,7 +21,7 @@ def read_settings(kind: type[ConfigT], config: Said, said: Mapping[str, Any]) ->
     """Return settings from a file, a mapping or keyword arguments; the latter win over the file.
 
     The first thing every trainer does: it also takes its GPU. Settings of this kind that nothing
-    overrides are taken as they are: whoever made them has checked them.
+    overrides are taken as they are: they were checked when they were made.
 
     Args:
         kind: The trainer's.
