@@ -42,7 +42,7 @@ def reward_model_scorer(
         most_tokens: Padded tokens of one forward pass.
 
     Raises:
-        InputError: Not a reward model (a policy is none), or no chat template.
+        InputError: Not a reward model, or no chat template.
     """
     loaded, tokenizer = load_scorer(
         model, revision=revision, chat_template=chat_template, frozen=True, trained=True
@@ -61,11 +61,14 @@ def reward_model_scorer(
         ids = [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
         fitting = [i for i, tokens in enumerate(ids) if tokens and len(tokens) <= (limit or 2**31)]
         with one_at_a_time:
-            found = score_tokens(
-                loaded, [ids[i] for i in fitting], pad_id=_pad(tokenizer), most_tokens=most_tokens
+            values = score_tokens(
+                loaded,
+                [ids[i] for i in fitting],
+                pad_id=int(tokenizer.pad_token_id or 0),
+                most_tokens=most_tokens,
             )
         scores: list[float | None] = [None] * len(texts)
-        for i, value in zip(fitting, found, strict=True):
+        for i, value in zip(fitting, values, strict=True):
             scores[i] = value
         say_why(scores, columns, "the conversation does not fit the reward model's context")
         return scores
@@ -125,7 +128,3 @@ def _render(tokenizer: Any, prompt: list[Message], response: str) -> str:
     if tokenizer.chat_template is None:  # chat_template: none, plain strings
         return "".join(message["content"] for message in messages)
     return str(tokenizer.apply_chat_template(messages, tokenize=False))
-
-
-def _pad(tokenizer: Any) -> int:
-    return int(tokenizer.pad_token_id or 0)

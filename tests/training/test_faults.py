@@ -1,6 +1,6 @@
 """What stops a training once it has begun, as a person at the command line sees it.
 
-One clear message, the right exit code, what was reached on disk, and the same command goes on.
+One clear message, the right exit code, what was reached on disk, and the same command resumes.
 """
 
 import json

@@ -26,7 +26,7 @@ def pairs(*changes: dict[str, Any]) -> Dataset:
     [
         ({"chosen": None}, "row 2: chosen is missing"),
         ({"rejected": []}, "row 2: rejected holds no message"),
-        ({"chosen": [{"role": "assistant", "content": None}]}, "content that is no text: None"),
+        ({"chosen": [{"role": "assistant", "content": None}]}, "content that is not a text: None"),
         ({"prompt": None}, "row 2: prompt is missing"),
     ],
 )

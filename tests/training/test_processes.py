@@ -1,4 +1,4 @@
-"""Trainings as processes of their own: killed without warning, and several at once."""
+"""Trainings in separate processes: killed without warning, and several at once."""
 
 import json
 import os
@@ -125,5 +125,5 @@ def test_a_launch_file_that_is_none_is_one_clear_message(tmp_path, text):
     path = tmp_path / "nodes.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=r"no such file|no settings of accelerate"):
+    with pytest.raises(InputError, match=r"no such file|not a settings file of accelerate"):
         launch_own(path, None, ["rlaif"])

@@ -26,7 +26,7 @@ TEMPLATES = {"chatml": _CHATML}
 """Built-in chat templates by name."""
 
 NO_TEMPLATE = "none"
-"""Names the wish to train on plain strings, without any template."""
+"""As ``chat_template``: train on plain strings, without any template."""
 
 _PAD_NAMES = (
     "<|finetune_right_pad_id|>",
@@ -64,7 +64,7 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", wanted: str | None) 
     path = Path(wanted)
     if not path.is_file():
         raise InputError(
-            f"chat_template {wanted!r} is neither a built-in name nor a file",
+            f"chat_template {wanted!r} not found: not a built-in name or a file",
             hint=f"built-in: {', '.join(sorted(TEMPLATES))}, none",
         )
     tokenizer.chat_template = path.read_text(encoding="utf-8")

@@ -64,13 +64,13 @@ def take_prompts_off(name: str, dataset: Dataset, replies: Sequence[str]) -> tup
 
 
 def _wrong(value: Any) -> str:
-    """Say what is wrong with a text or conversation; nothing where all is well."""
+    """What is wrong with a text or conversation; empty where nothing is."""
     if isinstance(value, str):
         return ""
     if value is None:
         return "is missing"
     if not isinstance(value, list):
-        return f"is {value!r:.40}, no text and no messages"
+        return f"is {value!r:.40}, neither a text nor messages"
     if not value:
         return "holds no message"
     for number, message in enumerate(value, start=1):
@@ -80,7 +80,7 @@ def _wrong(value: Any) -> str:
             if key not in message:
                 return f"message {number} has no {key}, only {', '.join(message)}"
             if not isinstance(message[key], str):
-                return f"message {number} has a {key} that is no text: {message[key]!r:.40}"
+                return f"message {number} has a {key} that is not a text: {message[key]!r:.40}"
     return ""
 
 

@@ -18,7 +18,7 @@ AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResponseRequest:
     """One response that a rollout asks for."""
 
     prompt: Prompt
@@ -46,14 +46,14 @@ class PromptSet:
         """Hash of the prompts' ids and tokens, in order."""
         return content_id("prompts", [prompt.id for prompt in self.prompts], self.tokens)
 
-    def ask(self, rollout: int, *, size: int, per_prompt: int, seed: int) -> list[Asked]:
+    def ask(self, rollout: int, *, size: int, per_prompt: int, seed: int) -> list[ResponseRequest]:
         """Return what one rollout asks: ``size`` responses, ``per_prompt`` of each prompt.
 
-        Prompts come in passes, each in an order of its own; a prompt is asked again only when all
+        Prompts come in passes, each in its own order; a prompt is asked again only when all
         have been asked equally often.
         """
         first = rollout * (size // per_prompt)
-        asked: list[Asked] = []
+        requests: list[ResponseRequest] = []
         orders: dict[int, list[int]] = {}
         for place in range(first, first + size // per_prompt):
             lap, position = divmod(place, len(self.prompts))
@@ -61,11 +61,13 @@ class PromptSet:
                 orders[lap] = self._order(lap, seed)
             index = orders[lap][position]
             prompt, tokens = self.prompts[index], self.tokens[index]
-            asked.extend(
-                Asked(prompt, tokens, content_seed(seed, "response", prompt.id, lap, sample))
+            requests.extend(
+                ResponseRequest(
+                    prompt, tokens, content_seed(seed, "response", prompt.id, lap, sample)
+                )
                 for sample in range(per_prompt)
             )
-        return asked
+        return requests
 
     def _order(self, lap: int, seed: int) -> list[int]:
         generator = torch.Generator()
@@ -91,7 +93,7 @@ def read_prompt_set(
         max_prompt_tokens: A lower bound than the context, if wanted.
 
     Raises:
-        InputError: No prompts, one that is none or that the chat template refuses, none that
+        InputError: No prompts, one that is invalid or that the chat template refuses, none that
             fits, or no chat template.
     """
     if tokenizer.chat_template is None:
@@ -121,7 +123,7 @@ def read_prompt_set(
             f"none of the {len(records)} prompts fits: prompt and response have "
             f"{room + max_new_tokens} tokens, the response {max_new_tokens} of them"
             if records
-            else "there are no prompts",
+            else "no prompts",
             hint="lower max_new_tokens, or raise max_prompt_tokens" if records else "",
         )
     return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept))
@@ -135,10 +137,10 @@ def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """
     declared = getattr(model.generation_config, "eos_token_id", None)
     listed = declared if isinstance(declared, list | tuple) else [declared]
-    found = {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
-    if not found:
+    tokens = {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    if not tokens:
         raise InputError(f"{tokenizer.name_or_path}: neither model nor tokenizer has a stop token")
-    return tuple(sorted(found))
+    return tuple(sorted(tokens))
 
 
 def _records(prompts: Sequence[AnyPrompt]) -> list[Prompt]:

@@ -184,8 +184,8 @@ def _encode(tokenizer: Any, texts: Sequence[str | Chat], *, opened: bool) -> lis
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return place
-    return min(len(one), len(other))
+    return min(len(first), len(second))

@@ -59,10 +59,10 @@ class MetricsLog:
 
 
 def need_trackers(names: Sequence[str]) -> None:
-    """Make sure that what metrics are also sent to is there.
+    """Check that the trackers are installed.
 
     Raises:
-        EngineMissing: A tracker is not installed.
+        EngineMissing: One is not.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
@@ -82,7 +82,6 @@ class Trackers:
         self._accelerator: Any = None
         if not names:
             return
-        need_trackers(names)
         from accelerate import Accelerator
 
         self._accelerator = Accelerator(log_with=list(names))

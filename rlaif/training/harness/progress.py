@@ -164,13 +164,13 @@ FILE = "samples.jsonl"
 
 def sample_prompts(rows: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
     """Return the first ``count`` different prompts, as strings or message lists."""
-    found: list[Any] = []
+    prompts: list[Any] = []
     for row in rows:
-        if row["prompt"] not in found:
-            found.append(row["prompt"])
-        if len(found) == count:
+        if row["prompt"] not in prompts:
+            prompts.append(row["prompt"])
+        if len(prompts) == count:
             break
-    return found
+    return prompts
 
 
 def sample_replies(

@@ -104,7 +104,7 @@ def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[s
 
 
 def usable_length(settings: TrainConfig) -> int:
-    """The asked length, or the model's context where that is shorter."""
+    """Return ``max_length``, or the model's context where that is shorter."""
     context = context_length(settings.model, revision=settings.revision)
     return settings.max_length if context is None else min(settings.max_length, context)
 

@@ -22,13 +22,13 @@ class Watch:
         folder: The training's.
         step: Where it resumes; what was written after that step is dropped.
         style: How progress is shown, in the main process.
-        asked: Whether this process was asked to stop.
+        stopping: Whether this process should stop.
     """
 
     def __init__(
-        self, folder: TrainingFolder, step: int, *, style: Style, asked: Callable[[], bool]
+        self, folder: TrainingFolder, step: int, *, style: Style, stopping: Callable[[], bool]
     ) -> None:
-        self.asked = asked
+        self.stopping = stopping
         self._folder = folder
         self._step = step
         self._style: Style = style if folder.is_main else "quiet"
@@ -72,7 +72,7 @@ class Watch:
         self._progress.say(text)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Take down what was measured at a finished step."""
+        """Keep and show what was measured at a finished step."""
         self.last |= values
         self._log.write(step, values)
         self._trackers.write(step, values)

@@ -84,5 +84,7 @@ def test_a_reward_model_with_another_tokenizer_scores_the_policys_text(tmp_path:
 
 
 def test_a_policy_is_no_reward_model(tmp_path: Path):
-    with pytest.raises(InputError, match=r"no reward model: it has no weights for score\.weight"):
+    with pytest.raises(
+        InputError, match=r"not a reward model: it has no weights for score\.weight"
+    ):
         reward_model_scorer(str(save_policy(tmp_path / "policy")))
