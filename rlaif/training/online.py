@@ -94,7 +94,7 @@ def _grpo(settings: GrpoConfig, arguments: dict[str, Any], parts: dict[str, Any]
 
 
 def _read(settings: GroupConfig, source: OnlineSource) -> Inputs[OnlineData]:
-    inputs = read_online(settings, source)
+    inputs = read_online(settings, source, tools=False)  # TRL renders prompts without them
     prompts = inputs.data.prompts.prompts
     needed = settings.rollout_size // settings.group_size
     if len(prompts) < needed:

@@ -51,7 +51,7 @@ def test_force_starts_over_and_removes_only_what_is_ours(tmp_path):
     folder.close()
 
 
-def test_a_folder_that_is_no_training_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_training_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
     for force in (False, True):
         with pytest.raises(InputError, match=r"not from a training \(thesis\.txt\)"):

@@ -30,7 +30,7 @@ def pairs(*changes: dict[str, Any]) -> Dataset:
         ({"prompt": None}, "row 2: prompt is missing"),
     ],
 )
-def test_a_row_that_is_no_text_is_named(change: dict[str, Any], message: str):
+def test_a_row_that_is_not_a_text_is_named(change: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         read_preferences(pairs({}, change))
 

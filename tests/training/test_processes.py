@@ -67,7 +67,7 @@ def test_a_training_killed_without_warning_ends_like_one_that_was_not(tiny, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_an_interrupt_exits_with_130_and_the_command_goes_on(tiny, tmp_path):
+def test_an_interrupt_exits_with_130_and_the_command_resumes(tiny, tmp_path):
     path = write(tmp_path, tiny, epochs=200, out="out")
     process = start(path)
     metrics = tmp_path / "out" / "metrics.jsonl"

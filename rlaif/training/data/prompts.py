@@ -12,7 +12,7 @@ import torch
 
 from rlaif.errors import InputError
 from rlaif.records import Message, Prompt, content_id, content_seed
-from rlaif.training.data.chat import render_chat
+from rlaif.training.data.chat import ToolsLeftOut, has_tools, render_chat
 
 AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
 
@@ -40,6 +40,9 @@ class PromptSet:
     tokens: tuple[tuple[int, ...], ...]
     too_long: int
     """How many prompts were left out because prompt and response would not fit."""
+
+    with_tools: int = 0
+    """How many were left out because their tools cannot be carried."""
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +85,7 @@ def read_prompt_set(
     context: int | None,
     max_new_tokens: int,
     max_prompt_tokens: int | None = None,
+    tools: bool = True,
 ) -> PromptSet:
     """Render and tokenise prompts; those that leave no room for a response are left out, counted.
 
@@ -91,6 +95,7 @@ def read_prompt_set(
         context: Positions the policy has; None where it does not say.
         max_new_tokens: Room that a response needs.
         max_prompt_tokens: A lower bound than the context, if wanted.
+        tools: Whether the trainer carries conversations with tools.
 
     Raises:
         InputError: No prompts, one that is invalid or that the chat template refuses, none that
@@ -112,12 +117,24 @@ def read_prompt_set(
     records = _records(prompts)
     kept: list[Prompt] = []
     tokens: list[tuple[int, ...]] = []
+    with_tools = 0
     for record in records:
-        text = render_chat(tokenizer, record.messages, opened=True)
+        try:
+            if not tools and has_tools(record.messages):
+                raise ToolsLeftOut("the trainer carries no tools")
+            text = render_chat(tokenizer, record.messages, opened=True)
+        except ToolsLeftOut:
+            with_tools += 1
+            continue
         ids = tuple(tokenizer(text, add_special_tokens=False).input_ids)
         if 0 < len(ids) <= room:
             kept.append(record)
             tokens.append(ids)
+    if not kept and with_tools:
+        raise InputError(
+            f"none of the {len(records)} prompts can be used: {with_tools} have tools that the"
+            " trainer or the chat template does not support, and the others are too long"
+        )
     if not kept:
         raise InputError(
             f"none of the {len(records)} prompts fits: prompt and response have "
@@ -126,7 +143,7 @@ def read_prompt_set(
             else "no prompts",
             hint="lower max_new_tokens, or raise max_prompt_tokens" if records else "",
         )
-    return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept))
+    return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept) - with_tools, with_tools)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:

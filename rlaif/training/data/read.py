@@ -3,8 +3,9 @@
 A preference row has ``prompt``, ``chosen`` and ``rejected`` (chat messages or strings; the prompt
 may also be the common start of the two), and ``chosen_prob``, the judge's probability in [0.5, 1]
 that chosen is better; or, as in labelled sets, ``response_a``, ``response_b`` and a ``label`` of a,
-b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also
-called ``response``). What is left out is counted by reason, and what was assumed is said.
+b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also called
+``response``). Messages may call tools, which a column ``tools`` defines. What is left out is
+counted by reason, and what was assumed is noted.
 """
 
 import math

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from rlaif.training.data.sampler import begin_epoch
 from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.stopping import Diverged
-from rlaif.training.harness.watch import Watch
 
 _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
 """Shown first, where measured."""

@@ -39,8 +39,13 @@ class OnlineData:
     scorer: Scorer
 
 
-def read_online(settings: OnlineConfig, source: OnlineSource) -> Inputs[OnlineData]:
+def read_online(settings: OnlineConfig, source: OnlineSource, *, tools: bool) -> Inputs[OnlineData]:
     """Tokenise the prompts, and say what the result depends on.
+
+    Args:
+        settings: The trainer's.
+        source: What scores, and the prompts.
+        tools: See `read_prompt_set`.
 
     Raises:
         InputError: A tokenizer or a set of prompts that cannot be used.
@@ -58,9 +63,12 @@ def read_online(settings: OnlineConfig, source: OnlineSource) -> Inputs[OnlineDa
         context=context_length(settings.model, revision=settings.revision),
         max_new_tokens=settings.max_new_tokens,
         max_prompt_tokens=settings.max_prompt_tokens,
+        tools=tools,
     )
     if prompts.too_long:
         notes.append(f"left out, too long: {prompts.too_long} prompts")
+    if prompts.with_tools:
+        notes.append(f"left out, tools are not supported: {prompts.with_tools} prompts")
     plan = {
         **settings.content(),
         "model": identify_model(settings.model, revision=settings.revision),

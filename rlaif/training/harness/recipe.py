@@ -21,11 +21,10 @@ from rlaif.config.train import TrainConfig
 from rlaif.errors import TrainingError
 from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
 from rlaif.training.harness.inputs import DataT, Inputs, is_main_process
-from rlaif.training.harness.metrics import need_trackers
+from rlaif.training.harness.metrics import Watch, need_trackers
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.save import publish, staging_folder, write_card
 from rlaif.training.harness.stopping import Diverged, Interrupts, is_out_of_memory, memory_hint
-from rlaif.training.harness.watch import Watch
 
 SettingsT = TypeVar("SettingsT", bound=TrainConfig | OnlineConfig)
 SourceT = TypeVar("SourceT")

@@ -17,11 +17,11 @@ from rlaif.config.train import TrainConfig
 from rlaif.errors import EngineError, StoppedEarly
 from rlaif.training.harness.callback import TrlCallback, all_finite, restore_random
 from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.progress import sample_prompts, sample_replies
 from rlaif.training.harness.recipe import Ended
 from rlaif.training.harness.save import write_model
 from rlaif.training.harness.stopping import is_out_of_memory
-from rlaif.training.harness.watch import Watch
 from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.scorers import ScorerFailed
 

@@ -10,11 +10,11 @@ from rlaif.config.ppo import PpoConfig
 from rlaif.training.data.prompts import AnyPrompt
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
 from rlaif.training.harness.inputs import Inputs, Said, read_settings
+from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.online import ONE_SCORER, OnlineData, OnlineSource, read_online
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Ended, Recipe, train
 from rlaif.training.harness.save import write_model
-from rlaif.training.harness.watch import Watch
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.build import (
     build_trainer,
@@ -173,7 +173,7 @@ def _notes(state: State) -> tuple[str, ...]:
 
 def _read(settings: PpoConfig, source: OnlineSource) -> Inputs[OnlineData]:
     join_processes()  # which also refuses a launcher that shards models
-    inputs = read_online(settings, source)
+    inputs = read_online(settings, source, tools=True)
     check_critic(settings, inputs.tokenizer)
     return dataclasses.replace(inputs, plan={**inputs.plan, **critic_plan(settings)})
 

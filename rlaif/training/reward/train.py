@@ -15,7 +15,7 @@ from rlaif.training.harness.folder import TrainingFolder, TrainResult
 from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Recipe, train
-from rlaif.training.harness.rows import name_source, places, read_rows
+from rlaif.training.harness.rows import name_source, places, read_rows, with_notes
 from rlaif.training.harness.trl import TrlLoop, trainer_arguments
 from rlaif.training.models import load_scorer, model_arguments
 from rlaif.training.reward.measure import measure_scores
@@ -82,7 +82,11 @@ def _read(settings: RewardConfig, source: Source) -> Inputs[RewardRows]:
     }
     measured |= {f"gold.{name}": part for name, part in gold.items()}
     return Inputs(
-        RewardRows(rows.train, measured), inputs.tokenizer, plan, inputs.facts, inputs.notes
+        RewardRows(rows.train, measured),
+        inputs.tokenizer,
+        plan,
+        with_notes(inputs.facts, {f"gold {name}": part for name, part in gold.items()}),
+        inputs.notes,
     )
 
 

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from rlaif.training.harness import save
-from rlaif.training.ppo import train_ppo
+from rlaif.training.ppo.train import train_ppo
 from tests.training.ppo.small import PROMPTS, count_word
 
 save.draw_curves = lambda *_: False

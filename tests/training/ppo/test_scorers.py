@@ -80,7 +80,7 @@ def test_columns_are_passed_on_and_none_stays_none():
         (lambda *_, **__: 1 / 0, "the scorer failed: ZeroDivisionError: division by zero"),
     ],
 )
-def test_what_is_no_list_of_scores_is_one_clear_message(scores, message: str):
+def test_what_is_not_a_list_of_scores_is_one_clear_message(scores, message: str):
     with pytest.raises(TrainingError, match=message):
         collect(scores)
 

@@ -18,7 +18,7 @@ from transformers import (
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
 from rlaif.training.harness import save
 from rlaif.training.harness.metrics import read_metrics
-from rlaif.training.ppo import train_ppo
+from rlaif.training.ppo.train import train_ppo
 from rlaif.training.ppo.update import Updater
 from tests.training.ppo.small import PROMPTS, count_word, save_policy, save_reward_model
 
@@ -346,7 +346,7 @@ def test_a_critic_may_know_a_token_more_than_the_policy(model: Path, tmp_path: P
     assert train(model, tmp_path / "out", critic=str(reward_model)).steps == 3
 
 
-def test_a_critic_that_is_no_reward_model_is_refused(model: Path, tmp_path: Path):
+def test_a_critic_that_is_not_a_reward_model_is_refused(model: Path, tmp_path: Path):
     other = save_policy(tmp_path / "policy", pad_is_eos=True)
     with pytest.raises(InputError, match="not a reward model: it has no head that scores"):
         train(model, tmp_path / "out", critic=str(other))
