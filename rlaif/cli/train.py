@@ -86,8 +86,8 @@ for _kind, _trainer in _TRAINERS.items():
 
 
 def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
+    from rlaif.training.harness.inputs import is_main_process
     from rlaif.training.harness.progress import progress_style
-    from rlaif.training.harness.settings import is_main_process
 
     result = train(settings, force=force, style=progress_style(json=json))
     if not is_main_process():

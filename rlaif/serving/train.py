@@ -9,11 +9,12 @@ from rlaif.config.online import GrpoConfig, OnlineConfig, RlooConfig
 from rlaif.config.ppo import PpoConfig
 from rlaif.errors import InputError
 from rlaif.serving.scorer import opened_scorer
-from rlaif.training import online, ppo
+from rlaif.training import online
 from rlaif.training.data.prompts import AnyPrompt
 from rlaif.training.harness.folder import TrainResult
+from rlaif.training.harness.inputs import Said, read_settings
 from rlaif.training.harness.progress import Style
-from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.ppo import train
 from rlaif.training.scorers import Scorer
 
 
@@ -44,10 +45,10 @@ def train_ppo(
         InputError: Settings, model, prompts or reward cannot be used; nothing was started.
         RunMismatch: ``out`` holds a training with other settings, model, prompts or reward.
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
-        KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
+        KeyboardInterrupt: A stop was requested; saved after the current rollout.
     """
     named = {"model": model, "out": out, "prompts": prompts, "force": force, "style": style}
-    return _train(ppo.train_ppo, PpoConfig, config, scorer, {**overrides, **named})
+    return _train(train.train_ppo, PpoConfig, config, scorer, {**overrides, **named})
 
 
 def train_rloo(config: Said = None, *, scorer: Scorer | None = None, **said: Any) -> TrainResult:

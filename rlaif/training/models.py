@@ -93,8 +93,8 @@ def load_policy(
 
     Raises:
         InputError: Not a model, no chat template, or ``lora`` trains nothing.
-        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model with code of its own or
-            without safetensors weights.
+        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model that brings code or has
+            no safetensors weights.
     """
     folder = _resolve(model)
     keep_bf16 = frozen or lora is not None
@@ -123,12 +123,12 @@ def load_scorer(
 
     A new head is drawn from N(0, 1/(d+1)), d the hidden size (Stiennon et al. 2020, 2009.01325);
     the draw uses torch's global generator, so seed it first. Arguments are those of `load_policy`;
-    with ``trained`` a model without a head of its own is refused.
+    with ``trained`` a model without a scoring head is refused.
 
     Raises:
-        InputError: Not a model, one with several labels, no reward model, or no chat template.
-        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model with code of its own or
-            without safetensors weights.
+        InputError: Not a model, one with several labels, not a reward model, or no chat template.
+        EngineMissing: QLoRA without CUDA or bitsandbytes, or a model that brings code or has
+            no safetensors weights.
     """
     folder = _resolve(model)
     options = _load_options(folder, dtype, revision, keep_bf16=frozen or lora is not None)
@@ -136,8 +136,8 @@ def load_scorer(
     scores = _is_scorer(config)
     if scores and config.num_labels != 1:
         raise InputError(
-            f"{model}: a classifier of {config.num_labels} labels is no scorer",
-            hint="a reward model has exactly one label",
+            f"{model}: not a reward model: it has {config.num_labels} labels, expected 1",
+            hint="train one with rlaif train reward",
         )
     if lora is not None and lora.quantize:
         options |= _four_bits()
@@ -159,10 +159,10 @@ def load_scorer(
 
 
 def need_reward_model(model: str) -> None:
-    """Look at a model's configuration, before anything is loaded.
+    """Check a model's configuration, before anything is loaded.
 
     Raises:
-        InputError: It is a policy, or no model at all.
+        InputError: It is a policy, or not a model.
     """
     if not _is_scorer(_read_config(_resolve(model), None)):
         raise _no_reward_model(model, "it has no head that scores")
@@ -183,14 +183,14 @@ def load_tokenizer(
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
-        raise InputError(f"{model}: no tokenizer there: {_first_line(problem)}") from problem
+        raise InputError(f"{model}: no tokenizer: {_first_line(problem)}") from problem
     set_chat_template(tokenizer, chat_template)
     set_pad_token(tokenizer, add=separate_pad)
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def context_length(model: str, *, revision: str | None = None) -> int | None:
-    """Most tokens the model can attend to, where its configuration says so."""
+    """Most tokens the model can attend to, where its configuration states it."""
     config = _read_config(_resolve(model), revision).get_text_config()
     length = getattr(config, "max_position_embeddings", None)
     return length if isinstance(length, int) and length > 0 else None
@@ -200,7 +200,7 @@ def identify_model(model: str, *, revision: str | None = None) -> str:
     """Name a model by its content where it lies in a folder here, else by hub id and revision.
 
     Raises:
-        InputError: There is no such model, or the folder holds no weights.
+        InputError: The model is not found, or the folder holds no weights.
     """
     place = _resolve(model)
     if Path(place).is_dir():
@@ -219,7 +219,7 @@ def device_kind() -> str:
 
 
 def computes_in_bf16(dtype: str, policy: torch.nn.Module) -> bool:
-    """Whether to compute in bf16 autocast: as asked, or for a big model on a GPU."""
+    """Whether to compute in bf16 autocast: as ``dtype`` says, or for a big model on a GPU."""
     if dtype != "auto":
         return dtype == "bfloat16"
     return device_kind() == "cuda" and count_parameters(policy) > _SMALL
@@ -249,7 +249,8 @@ def _resolve(model: str) -> str:
     resolved = resolve_model(model)
     if not Path(resolved).is_dir() and resolved.count("/") != 1:
         raise InputError(
-            f"{model}: no such model: neither a folder nor a hub id{nearest(model, list(SHIPPED))}",
+            f"model {model} not found: not a bundled model, a local folder or a Hub id"
+            f"{nearest(model, list(SHIPPED))}",
             hint="hub ids have the form owner/name",
         )
     return resolved
@@ -260,7 +261,7 @@ def _read_config(folder: str, revision: str | None) -> Any:
         return load_pretrained(AutoConfig, folder, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(
-            f"{folder}: no model there: {_first_line(problem)}",
+            f"{folder}: not a model: {_first_line(problem)}",
             hint="give a folder with config.json, a hub id, or a shipped name",
         ) from problem
 
@@ -271,7 +272,9 @@ def _is_scorer(config: Any) -> bool:
 
 
 def _no_reward_model(model: str, why: str) -> InputError:
-    return InputError(f"{model}: no reward model: {why}", hint="train one with rlaif train reward")
+    return InputError(
+        f"{model}: not a reward model: {why}", hint="train one with rlaif train reward"
+    )
 
 
 def _load_options(
@@ -307,9 +310,7 @@ def _load(kind: Any, folder: str, options: dict[str, Any]) -> Any:
 
 def _four_bits() -> dict[str, Any]:
     if device_kind() != "cuda":
-        raise EngineMissing(
-            "QLoRA needs a CUDA device and there is none", hint="set lora.quantize to false"
-        )
+        raise EngineMissing("QLoRA needs a CUDA device", hint="set lora.quantize to false")
     try:
         importlib.import_module("bitsandbytes")
     except ImportError:

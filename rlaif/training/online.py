@@ -1,4 +1,4 @@
-"""RLOO and GRPO through TRL, with the scorers and the manner of our own PPO.
+"""RLOO and GRPO through TRL, with the scorers of PPO and its way of resuming.
 
 Both need no critic: the other responses to the same prompt are the baseline. TRL computes KL its
 own way: RLOO subtracts it from the score of a whole response, GRPO adds it to the loss.
@@ -19,13 +19,12 @@ from rlaif.errors import InputError
 from rlaif.training.data.prompts import AnyPrompt
 from rlaif.training.data.sampler import PassSampler
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
-from rlaif.training.harness.inputs import Inputs
-from rlaif.training.harness.online import ONE_SCORER, Asked, OnlineData, read_online
+from rlaif.training.harness.inputs import Inputs, Said, read_settings
+from rlaif.training.harness.online import ONE_SCORER, OnlineData, OnlineSource, read_online
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Recipe, train
-from rlaif.training.harness.settings import Said, read_settings
-from rlaif.training.harness.trl import Samples, TrlLoop
-from rlaif.training.models import computes_in_bf16, device_kind, load_policy, model_arguments
+from rlaif.training.harness.trl import Samples, TrlLoop, common_arguments
+from rlaif.training.models import computes_in_bf16, load_policy, model_arguments
 from rlaif.training.scorers import Scorer, as_reward_func
 
 ConfigT = TypeVar("ConfigT", bound=GroupConfig)
@@ -44,7 +43,7 @@ def train_rloo(
 ) -> TrainResult:
     """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
     settings = read_settings(RlooConfig, config, said)
-    return train(RLOO, settings, Asked(scorer, prompts), force=force, style=style)
+    return train(RLOO, settings, OnlineSource(scorer, prompts), force=force, style=style)
 
 
 def train_grpo(
@@ -58,7 +57,7 @@ def train_grpo(
 ) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
     settings = read_settings(GrpoConfig, config, said)
-    return train(GRPO, settings, Asked(scorer, prompts), force=force, style=style)
+    return train(GRPO, settings, OnlineSource(scorer, prompts), force=force, style=style)
 
 
 class _RlooTrainer(RLOOTrainer):
@@ -94,14 +93,14 @@ def _grpo(settings: GrpoConfig, arguments: dict[str, Any], parts: dict[str, Any]
     )
 
 
-def _read(settings: GroupConfig, asked: Asked) -> Inputs[OnlineData]:
-    inputs = read_online(settings, asked)
+def _read(settings: GroupConfig, source: OnlineSource) -> Inputs[OnlineData]:
+    inputs = read_online(settings, source, tools=False)  # TRL renders prompts without them
     prompts = inputs.data.prompts.prompts
     needed = settings.rollout_size // settings.group_size
     if len(prompts) < needed:
         raise InputError(
-            f"a rollout asks {needed} different prompts and there are {len(prompts)}",
-            hint="lower rollout_size or raise group_size",
+            f"a rollout needs {needed} different prompts, but only {len(prompts)} are given",
+            hint="lower rollout_size, raise group_size or give more prompts",
         )
     return inputs
 
@@ -114,7 +113,7 @@ def _load(settings: GroupConfig) -> Any:
 
 def _recipe(
     kind: str, build: Callable[[ConfigT, dict[str, Any], dict[str, Any]], Any]
-) -> Recipe[ConfigT, Asked, OnlineData]:
+) -> Recipe[ConfigT, OnlineSource, OnlineData]:
     def loop(
         settings: ConfigT, folder: TrainingFolder, policy: Any, inputs: Inputs[OnlineData]
     ) -> TrlLoop:
@@ -147,21 +146,16 @@ GRPO = _recipe("grpo", _grpo)
 
 def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> dict[str, Any]:
     """Return what both of TRL's configs are built with."""
-    on_gpu = device_kind() == "cuda"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_step = settings.micro_batch * processes
     if settings.minibatch_size % per_step:
         raise InputError(
-            f"minibatch_size {settings.minibatch_size} is no multiple of micro_batch times "
+            f"minibatch_size {settings.minibatch_size} is not a multiple of micro_batch times "
             f"{processes} processes"
         )
     return {
-        "output_dir": str(folder.checkpoints),
+        **common_arguments(settings, folder),
         "learning_rate": settings.rate,
-        "lr_scheduler_type": settings.schedule,
-        "warmup_steps": settings.warmup,
-        "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.max_grad_norm,
         "max_steps": settings.rollouts * settings.steps,
         "per_device_train_batch_size": settings.micro_batch,
         "gradient_accumulation_steps": settings.minibatch_size // per_step,
@@ -180,18 +174,9 @@ def _arguments(settings: GroupConfig, folder: TrainingFolder, *, bf16: bool) -> 
         "mask_truncated_completions": settings.skip_cut_off,
         "disable_dropout": True,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "seed": settings.seed,
-        "use_cpu": not on_gpu,
         "bf16": bf16,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,
         "save_steps": settings.save_every * settings.steps,
-        "save_total_limit": 2,
-        "report_to": list(settings.report_to),
-        "project": "rlaif",
-        "run_name": folder.out.name,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": on_gpu,
         **_vllm_arguments(settings.vllm),
     }
 

@@ -15,9 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from rlaif.records import Message
+from rlaif.training.data.chat import ToolsLeftOut, render_chat
 from rlaif.training.forward.sequences import split_by_tokens
 from rlaif.training.models import device_kind, identify_model, load_scorer
-from rlaif.training.scorers import Scorer, file_content, identified, say_why
+from rlaif.training.scorers import Scorer, file_content, identified
+
+_NO_TOOLS = "the reward model's chat template does not support the conversation's tools"
+_TOO_LONG = "the conversation does not fit the reward model's context"
 
 _MOST_TOKENS = 8192
 """Padded tokens of one forward pass; only memory depends on it."""
@@ -42,7 +46,7 @@ def reward_model_scorer(
         most_tokens: Padded tokens of one forward pass.
 
     Raises:
-        InputError: Not a reward model (a policy is none), or no chat template.
+        InputError: Not a reward model, or no chat template.
     """
     loaded, tokenizer = load_scorer(
         model, revision=revision, chat_template=chat_template, frozen=True, trained=True
@@ -58,16 +62,24 @@ def reward_model_scorer(
             _render(tokenizer, prompt, response)
             for prompt, response in zip(prompts, responses, strict=True)
         ]
-        ids = [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
+        ids = [
+            [] if text is None else list(tokenizer(text, add_special_tokens=False).input_ids)
+            for text in texts
+        ]
         fitting = [i for i, tokens in enumerate(ids) if tokens and len(tokens) <= (limit or 2**31)]
         with one_at_a_time:
-            found = score_tokens(
-                loaded, [ids[i] for i in fitting], pad_id=_pad(tokenizer), most_tokens=most_tokens
+            values = score_tokens(
+                loaded,
+                [ids[i] for i in fitting],
+                pad_id=int(tokenizer.pad_token_id or 0),
+                most_tokens=most_tokens,
             )
         scores: list[float | None] = [None] * len(texts)
-        for i, value in zip(fitting, found, strict=True):
+        for i, value in zip(fitting, values, strict=True):
             scores[i] = value
-        say_why(scores, columns, "the conversation does not fit the reward model's context")
+        for i, reasons in enumerate(columns.get("why", ())):
+            if scores[i] is None:
+                reasons.append(_NO_TOOLS if texts[i] is None else _TOO_LONG)
         return scores
 
     score.__name__ = "reward_model"
@@ -120,12 +132,12 @@ def _reader(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return at_last_token if isinstance(head, nn.Module) else as_the_model_does
 
 
-def _render(tokenizer: Any, prompt: list[Message], response: str) -> str:
+def _render(tokenizer: Any, prompt: list[Message], response: str) -> str | None:
+    """Return the conversation as text; None where the template does not support its tools."""
     messages: list[Message] = [*prompt, {"role": "assistant", "content": response}]
     if tokenizer.chat_template is None:  # chat_template: none, plain strings
         return "".join(message["content"] for message in messages)
-    return str(tokenizer.apply_chat_template(messages, tokenize=False))
-
-
-def _pad(tokenizer: Any) -> int:
-    return int(tokenizer.pad_token_id or 0)
+    try:
+        return render_chat(tokenizer, messages, opened=False)
+    except ToolsLeftOut:
+        return None

@@ -40,7 +40,7 @@ reward is refused.
 
 
 class ScorerFailed(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
-    """The scorer raised, hung or returned something that is no list of scores."""
+    """The scorer raised, hung or did not return a list of scores."""
 
 
 class ScorerHangs(ScorerFailed):
@@ -58,23 +58,23 @@ def collect_scores(
     """Call a scorer, sync or async, and check what it returns.
 
     Args:
-        scorer: Runs in a thread of its own (async ones in an event loop that lives as long as the
+        scorer: Runs in its own thread (async ones in an event loop that lives as long as the
             process, so that their connections may), because a thread can be left behind.
         prompts: Conversations.
         responses: One text per prompt.
         columns: Passed on as keyword arguments.
-        timeout: Seconds until the scorer counts as hanging; None waits for ever.
+        timeout: Seconds until the scorer counts as hanging; None waits without limit.
 
     Raises:
         ScorerFailed: The scorer raised, hung, or returned a wrong number of scores, something
-            that is no number, NaN or infinity.
-        RlaifError: Raised by the scorer itself: it says more than we could.
+            that is not a number, NaN or infinity.
+        RlaifError: Raised by the scorer itself, and passed on.
     """
     if not responses:
         return []
     call = _Call.start(scorer, prompts, responses, columns)
     try:
-        return call.checked(call.found.result(timeout))
+        return call.checked(call.answer.result(timeout))
     except RlaifError:
         raise
     except Exception as problem:
@@ -95,7 +95,7 @@ async def await_scores(
     call = _Call.start(scorer, prompts, responses, columns)
     try:
         async with asyncio.timeout(timeout):
-            return call.checked(await asyncio.shield(asyncio.wrap_future(call.found)))
+            return call.checked(await asyncio.shield(asyncio.wrap_future(call.answer)))
     except RlaifError:
         raise
     except Exception as problem:
@@ -109,10 +109,10 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a scorer, in a thread of its own."""
+    """One call of a scorer, in its own thread."""
 
     count: int
-    found: Future[Scores]
+    answer: Future[Scores]
     waiting: list[Future[Scores]]
 
     @classmethod
@@ -123,7 +123,7 @@ class _Call:
         responses: list[str],
         columns: dict[str, list[Any]],
     ) -> "_Call":
-        found: Future[Scores] = Future()
+        answer: Future[Scores] = Future()
         waiting: list[Future[Scores]] = []
 
         def call() -> None:
@@ -133,19 +133,19 @@ class _Call:
                     task = asyncio.run_coroutine_threadsafe(_wait_for(scores), _event_loop())
                     waiting.append(task)
                     scores = task.result()
-                found.set_result(scores)
+                answer.set_result(scores)
             except BaseException as problem:  # noqa: BLE001 - handed to the caller's thread
-                found.set_exception(problem)
+                answer.set_exception(problem)
 
         threading.Thread(target=call, daemon=True, name="scorer").start()
-        return cls(len(responses), found, waiting)
+        return cls(len(responses), answer, waiting)
 
     def checked(self, scores: Any) -> list[float | None]:
         return _checked(scores, self.count)
 
     def explain(self, problem: Exception, timeout: float | None) -> ScorerFailed:
-        """Say in the user's words what a call came to; a hanging one is given up."""
-        if isinstance(problem, TimeoutError) and not self.found.done():
+        """Return the error that a call ended with; one that hangs is given up."""
+        if isinstance(problem, TimeoutError) and not self.answer.done():
             for task in self.waiting:
                 task.cancel()
             return ScorerHangs(
@@ -164,14 +164,14 @@ def mixture(parts: Sequence[tuple[Scorer, float]]) -> Scorer:
     weights = [weight for _, weight in parts]
 
     def score(prompts: list[list[Message]], responses: list[str], **columns: list[Any]) -> Any:
-        found = [scorer(prompts, responses, **columns) for scorer, _ in parts]
-        if any(inspect.isawaitable(scores) for scores in found):
-            return _add_up_later(found, weights)
-        return _add_up([cast("Scores", scores) for scores in found], weights)
+        parts_scores = [scorer(prompts, responses, **columns) for scorer, _ in parts]
+        if any(inspect.isawaitable(scores) for scores in parts_scores):
+            return _add_up_later(parts_scores, weights)
+        return _add_up([cast("Scores", scores) for scores in parts_scores], weights)
 
     score.__name__ = "+".join(name_of(scorer) for scorer, _ in parts)
     known = [getattr(scorer, "identity", None) for scorer, _ in parts]
-    whole = [{"of": one, "weight": weight} for one, weight in zip(known, weights, strict=True)]
+    whole = [{"of": part, "weight": weight} for part, weight in zip(known, weights, strict=True)]
     return identified(score, None if None in known else {"mixture": whole})
 
 
@@ -286,7 +286,7 @@ def as_reward_func(scorer: Scorer, *, timeout: float | None = None) -> Callable[
     """Return the scorer, sync or async, as a TRL reward function.
 
     TRL calls ``f(prompts, completions, **columns)`` with conversations or plain strings and adds
-    objects of its own trainer; only columns as long as the batch are passed on.
+    objects of its trainer; only columns as long as the batch are passed on.
     """
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
@@ -324,7 +324,7 @@ def _number(score: Any, index: int) -> float:
     try:
         number = float(score)
     except (TypeError, ValueError):
-        raise ScorerFailed(f"score {index} is {score!r:.60}, which is no number") from None
+        raise ScorerFailed(f"score {index} is {score!r:.60}, which is not a number") from None
     if not math.isfinite(number):
         raise ScorerFailed(
             f"score {index} is {number}", hint="return None for a response that cannot be scored"
@@ -355,18 +355,18 @@ def _each(score: float | None, change: Callable[[float], float]) -> float | None
     return None if score is None else change(score)
 
 
-def _add_up(found: Sequence[Scores], weights: Sequence[float]) -> list[float | None]:
+def _add_up(parts: Sequence[Scores], weights: Sequence[float]) -> list[float | None]:
     totals: list[float | None] = []
-    for row in zip(*found, strict=True):
+    for row in zip(*parts, strict=True):
         known = [score for score in row if score is not None]
         whole = len(known) == len(row)
         totals.append(math.fsum(map(operator.mul, known, weights)) if whole else None)
     return totals
 
 
-async def _add_up_later(found: Sequence[Any], weights: Sequence[float]) -> list[float | None]:
+async def _add_up_later(parts: Sequence[Any], weights: Sequence[float]) -> list[float | None]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_wait_for(scores)) for scores in found]
+        tasks = [group.create_task(_wait_for(scores)) for scores in parts]
     return _add_up([task.result() for task in tasks], weights)
 
 

@@ -21,15 +21,14 @@ from typing_extensions import override
 from rlaif.config.train import SftConfig
 from rlaif.training.data.read import Source, read_demonstrations
 from rlaif.training.data.sampler import LengthSampler
-from rlaif.training.data.tokens import Tokenised, tokenise_demonstrations
+from rlaif.training.data.tokens import tokenise_demonstrations
 from rlaif.training.forward.logprobs import causal_model, find_head
 from rlaif.training.forward.reading import attach_scoring
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
-from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Recipe, train
 from rlaif.training.harness.rows import Rows, name_source, places, read_rows
-from rlaif.training.harness.settings import Said, read_settings
 from rlaif.training.harness.trl import TrlLoop, samples_of, trainer_arguments
 from rlaif.training.models import load_policy, model_arguments
 
@@ -56,12 +55,12 @@ def train_sft(
         out: Where the checkpoint goes; plain transformers loads it.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
-        overrides: Any setting by name.
+        overrides: Any setting by name, such as ``epochs=2`` or ``lora={"r": 8}``.
 
     Raises:
         InputError: Settings, data or model cannot be used; nothing was started.
         TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
-        KeyboardInterrupt: Asked to stop; the step that was going on is saved.
+        KeyboardInterrupt: A stop was requested; the current step is finished and saved.
     """
     settings = read_settings(SftConfig, config, {**overrides, **places(dataset, model, out)})
     return train(SFT, settings, name_source(settings, dataset), force=force, style=style)
@@ -127,31 +126,6 @@ class DemonstrationTrainer(SFTTrainer):
         return loss
 
 
-def build_trainer(
-    settings: SftConfig,
-    folder: TrainingFolder,
-    policy: Any,
-    tokenizer: Any,
-    tokens: Tokenised,
-    held_out: Tokenised | None = None,
-) -> DemonstrationTrainer:
-    """Put policy, data and loss together."""
-    arguments = SFTConfig(
-        **trainer_arguments(settings, folder, policy),
-        packing=settings.packing,
-        eval_packing=False,
-        completion_only_loss=False,  # our labels say what is learned
-    )
-    return DemonstrationTrainer(
-        sparse=_prepare(policy),
-        model=policy,
-        args=arguments,
-        train_dataset=_labelled(tokens.dataset),
-        eval_dataset=_labelled(held_out.dataset) if held_out else None,
-        processing_class=tokenizer,
-    )
-
-
 def _read(settings: SftConfig, source: Source) -> Inputs[Rows]:
     return read_rows(
         settings, read_demonstrations(source, turns=settings.turns), tokenise_demonstrations
@@ -166,7 +140,19 @@ def _build(
     settings: SftConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
 ) -> TrlLoop:
     rows = inputs.data
-    trainer = build_trainer(settings, folder, policy, inputs.tokenizer, rows.train, rows.held_out)
+    trainer = DemonstrationTrainer(
+        sparse=_prepare(policy),
+        model=policy,
+        args=SFTConfig(
+            **trainer_arguments(settings, folder, policy),
+            packing=settings.packing,
+            eval_packing=False,
+            completion_only_loss=False,  # our labels say what is learned
+        ),
+        train_dataset=_labelled(rows.train.dataset),
+        eval_dataset=_labelled(rows.held_out.dataset) if rows.held_out else None,
+        processing_class=inputs.tokenizer,
+    )
     return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
 
 

@@ -56,7 +56,7 @@ def test_a_template_may_come_from_a_file(tmp_path):
 
 
 def test_an_unknown_template_is_refused():
-    with pytest.raises(InputError, match="neither a built-in name nor a file"):
+    with pytest.raises(InputError, match="not a built-in name or a file"):
         set_chat_template(make_tokenizer(), "chatlm")
 
 

@@ -49,7 +49,7 @@ def test_json_is_all_there_is_on_stdout(tiny, tmp_path, monkeypatch, capfdbinary
     [
         ("dpo", {"bta": 1}, "did you mean 'beta'"),
         ("reward", {"data": "none.parquet"}, "no such file"),
-        ("sft", {}, "no column completion"),
+        ("sft", {}, "missing column: completion"),
         ("dpo", {"model": "no-such-model-here"}, "no-such-model-here"),
     ],
 )

@@ -61,14 +61,14 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_an_empty_set_is_refused():
-    with pytest.raises(InputError, match="holds no rows"):
+    with pytest.raises(InputError, match="the data set is empty"):
         load_preferences(Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []}))
 
 
 def test_missing_columns_are_named_with_those_that_are_there():
-    with pytest.raises(InputError, match="no column rejected") as caught:
+    with pytest.raises(InputError, match="missing column: rejected") as caught:
         load_preferences(Dataset.from_dict({"prompt": ["a"], "chosen": ["b"]}))
-    assert caught.value.hint == "the columns there are prompt, chosen"
+    assert caught.value.hint == "its columns are prompt, chosen"
 
 
 @pytest.mark.parametrize("p", [0.3, 1.2, float("nan"), None])

@@ -1,6 +1,6 @@
 """What stops a training once it has begun, as a person at the command line sees it.
 
-One clear message, the right exit code, what was reached on disk, and the same command goes on.
+One clear message, the right exit code, what was reached on disk, and the same command resumes.
 """
 
 import json
@@ -99,7 +99,7 @@ FAULTS: dict[str, tuple[Callable[[list[str]], Any], str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_reward_stops_with_one_message_and_the_command_goes_on(
+def test_a_bad_reward_stops_with_one_message_and_the_command_resumes(
     kind: str, fault: str, model: Path, tmp_path: Path, run, monkeypatch
 ):
     bad, message = FAULTS[fault]
@@ -161,7 +161,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
-def test_running_out_of_memory_is_one_message_and_the_command_goes_on(
+def test_running_out_of_memory_is_one_message_and_the_command_resumes(
     kind: str, model: Path, tmp_path: Path, run, monkeypatch
 ):
     if kind in KINDS:

@@ -51,7 +51,7 @@ def test_force_starts_over_and_removes_only_what_is_ours(tmp_path):
     folder.close()
 
 
-def test_a_folder_that_is_no_training_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_training_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
     for force in (False, True):
         with pytest.raises(InputError, match=r"not from a training \(thesis\.txt\)"):
@@ -131,7 +131,7 @@ def test_the_first_interrupt_only_leaves_a_mark():
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the echo of a launcher
-        assert interrupts.asked
+        assert interrupts.requested
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -150,7 +150,7 @@ def test_outside_the_main_thread_nothing_is_caught():
 
     def inside() -> None:
         with Interrupts() as interrupts:
-            seen.append((interrupts.asked, signal.getsignal(signal.SIGINT)))
+            seen.append((interrupts.requested, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=inside)
     thread.start()

@@ -45,7 +45,7 @@ def test_other_problems_are_not(problem: BaseException):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
 def test_memory_that_was_freed_is_taken_again_without_asking_the_system():
-    """In a process of its own, because malloc keeps its settings."""
+    """In its own process, because malloc keeps its settings."""
     found = subprocess.run(
         [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, timeout=120
     )

@@ -26,11 +26,11 @@ def pairs(*changes: dict[str, Any]) -> Dataset:
     [
         ({"chosen": None}, "row 2: chosen is missing"),
         ({"rejected": []}, "row 2: rejected holds no message"),
-        ({"chosen": [{"role": "assistant", "content": None}]}, "content that is no text: None"),
+        ({"chosen": [{"role": "assistant", "content": None}]}, "content that is not a text: None"),
         ({"prompt": None}, "row 2: prompt is missing"),
     ],
 )
-def test_a_row_that_is_no_text_is_named(change: dict[str, Any], message: str):
+def test_a_row_that_is_not_a_text_is_named(change: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         read_preferences(pairs({}, change))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from rlaif.training.harness import metrics
 from rlaif.training.harness.metrics import (
     MetricsLog,
     Trackers,
@@ -68,7 +67,7 @@ def test_a_curve_needs_two_points(tmp_path, count):
 
 def test_curves_are_a_picture(tmp_path):
     rows = [{"step": i, "loss": 1.0 / (i + 1), "note": None} for i in range(5)]
-    assert draw_curves(rows, ["loss", "note", "absent"], tmp_path / "curves.png")
+    assert draw_curves(rows, ["loss", "note", "missing"], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -94,7 +93,6 @@ class Recorded:
 
 def test_trackers_get_finite_values_and_the_settings(monkeypatch, capsys):
     monkeypatch.setattr("accelerate.Accelerator", Recorded)
-    monkeypatch.setattr(metrics, "need_trackers", lambda _: None)
     trackers = Trackers(["wandb"], "run", {"beta": 0.1, "data": ["x"]})
     trackers.write(3, {"loss": 0.5, "kl": float("nan")})
     trackers.close()

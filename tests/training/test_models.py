@@ -56,7 +56,7 @@ def test_qlora_without_a_gpu_is_refused(tiny):
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match="no model there") as caught:
+    with pytest.raises(InputError, match="not a model") as caught:
         load_policy(str(tmp_path))
     assert "\n" not in caught.value.message
 
@@ -89,7 +89,7 @@ def test_a_trained_head_is_kept(tiny, tmp_path):
     assert torch.equal(scorer.score.weight, again.score.weight)
 
 
-def test_a_classifier_of_several_labels_is_no_scorer(tiny, tmp_path):
+def test_a_classifier_of_several_labels_is_refused_as_a_scorer(tiny, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=3).save_pretrained(tmp_path)

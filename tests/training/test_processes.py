@@ -1,4 +1,4 @@
-"""Trainings as processes of their own: killed without warning, and several at once."""
+"""Trainings in separate processes: killed without warning, and several at once."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_a_training_killed_without_warning_ends_like_one_that_was_not(tiny, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_an_interrupt_exits_with_130_and_the_command_goes_on(tiny, tmp_path):
+def test_an_interrupt_exits_with_130_and_the_command_resumes(tiny, tmp_path):
     path = write(tmp_path, tiny, epochs=200, out="out")
     process = start(path)
     metrics = tmp_path / "out" / "metrics.jsonl"
@@ -125,5 +125,5 @@ def test_a_launch_file_that_is_none_is_one_clear_message(tmp_path, text):
     path = tmp_path / "nodes.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=r"no such file|no settings of accelerate"):
+    with pytest.raises(InputError, match=r"no such file|not a settings file of accelerate"):
         launch_own(path, None, ["rlaif"])

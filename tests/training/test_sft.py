@@ -13,9 +13,11 @@ from rlaif.training.data.tokens import tokenise_demonstrations
 from rlaif.training.harness import trl
 from rlaif.training.harness.callback import TrlCallback
 from rlaif.training.harness.folder import open_training
+from rlaif.training.harness.inputs import Inputs
 from rlaif.training.harness.recipe import quiet_libraries
+from rlaif.training.harness.rows import Rows
 from rlaif.training.models import load_policy
-from rlaif.training.sft import build_trainer, train_sft
+from rlaif.training.sft import SFT, train_sft
 from tests.training.tiny import COLOURS, assistant, make_tiny, user
 
 
@@ -36,9 +38,10 @@ def trainer_of(tiny: Path, out: Path, **changes: Any) -> Any:
     tokens = tokenise_demonstrations(demonstrations(), tokenizer, max_length=settings.max_length)
     folder = open_training(out, "sft", {})
     with quiet_libraries():
-        trainer = build_trainer(settings, folder, policy, tokenizer, tokens)
+        rows = Rows(tokens, None, demonstrations(), lambda _: tokens)
+        loop: Any = SFT.build(settings, folder, policy, Inputs(rows, tokenizer, {}))
     folder.close()
-    return trainer
+    return loop.trainer
 
 
 def loss_of(trainer: Any, rows: list[dict[str, Any]] | None = None) -> torch.Tensor:

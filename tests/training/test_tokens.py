@@ -58,7 +58,6 @@ def test_a_prompt_that_fills_the_context_is_left_out_and_counted():
     rows = Dataset.from_list([pair("say " * 20), pair("say red")])
     tokens = tokenise_pairs(rows, make_tokenizer(), max_length=16)
     assert len(tokens.dataset) == 1
-    assert tokens.left_out == {"prompt-too-long": 1}
     assert "1 of 2 rows left out" in " ".join(tokens.notes)
 
 

@@ -1,4 +1,4 @@
-"""A tiny random llama with a tokenizer of its own, built without any download, and data for it."""
+"""A tiny random llama with its own tokenizer, built without any download, and data for it."""
 
 from pathlib import Path
 from typing import Any

@@ -6,11 +6,13 @@ role markers are ordinary text where the vocabulary lacks them, and every turn e
 tokenizer's own end-of-sequence token, so generation stops by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlaif.errors import InputError
+from rlaif.records import Message
+from rlaif.records.tool_use import for_template, left_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,7 +28,7 @@ TEMPLATES = {"chatml": _CHATML}
 """Built-in chat templates by name."""
 
 NO_TEMPLATE = "none"
-"""Names the wish to train on plain strings, without any template."""
+"""As ``chat_template``: train on plain strings, without any template."""
 
 _PAD_NAMES = (
     "<|finetune_right_pad_id|>",
@@ -64,7 +66,7 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", wanted: str | None) 
     path = Path(wanted)
     if not path.is_file():
         raise InputError(
-            f"chat_template {wanted!r} is neither a built-in name nor a file",
+            f"chat_template {wanted!r} not found: not a built-in name or a file",
             hint=f"built-in: {', '.join(sorted(TEMPLATES))}, none",
         )
     tokenizer.chat_template = path.read_text(encoding="utf-8")
@@ -105,28 +107,51 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) ->
     return False
 
 
-def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, opened: bool) -> str:
+class ToolsLeftOut(InputError):  # noqa: N818 - reads like its siblings in rlaif.errors
+    """A chat template that does not support the tools of a conversation."""
+
+
+def has_tools(messages: Sequence[Message]) -> bool:
+    """Whether a conversation defines or calls tools, or holds their results."""
+    return any(
+        "tools" in message or "tool_calls" in message or message["role"] == "tool"
+        for message in messages
+    )
+
+
+def render_chat(tokenizer: Any, messages: Sequence[Message], *, opened: bool) -> str:
     """Render a conversation; ``opened`` adds the start of an assistant turn.
 
     Raises:
+        ToolsLeftOut: The template refuses its tools, or passes over them.
         InputError: The template refuses it, as some do with a system message.
     """
+    turns, tools = for_template(messages)
     try:
         text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=opened
+            turns,
+            tokenize=False,
+            add_generation_prompt=opened,
+            **({} if tools is None else {"tools": tools}),
         )
     except Exception as problem:
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-        raise InputError(
+        refused = ToolsLeftOut if has_tools(messages) else InputError
+        raise refused(
             f"the chat template refuses the conversation that starts with the {_start(messages)}:"
             f" {first}",
             hint="leave such rows out, or set chat_template",
         ) from problem
+    if lost := left_out(messages, str(text)):
+        raise ToolsLeftOut(
+            f"the chat template leaves out the tool {lost!r}",
+            hint="choose a model whose chat template supports tools",
+        )
     return str(text)
 
 
-def _start(messages: Sequence[Mapping[str, Any]]) -> str:
-    first = messages[0] if messages else {"role": "", "content": ""}
+def _start(messages: Sequence[Message]) -> str:
+    first: Message = messages[0] if messages else {"role": "", "content": ""}
     return f"{first['role']} message {first['content']!r:.60}"
 
 

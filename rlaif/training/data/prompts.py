@@ -12,13 +12,13 @@ import torch
 
 from rlaif.errors import InputError
 from rlaif.records import Message, Prompt, content_id, content_seed
-from rlaif.training.data.chat import render_chat
+from rlaif.training.data.chat import ToolsLeftOut, has_tools, render_chat
 
 AnyPrompt = Prompt | str | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResponseRequest:
     """One response that a rollout asks for."""
 
     prompt: Prompt
@@ -41,19 +41,22 @@ class PromptSet:
     too_long: int
     """How many prompts were left out because prompt and response would not fit."""
 
+    with_tools: int = 0
+    """How many were left out because their tools cannot be carried."""
+
     @property
     def fingerprint(self) -> str:
         """Hash of the prompts' ids and tokens, in order."""
         return content_id("prompts", [prompt.id for prompt in self.prompts], self.tokens)
 
-    def ask(self, rollout: int, *, size: int, per_prompt: int, seed: int) -> list[Asked]:
+    def ask(self, rollout: int, *, size: int, per_prompt: int, seed: int) -> list[ResponseRequest]:
         """Return what one rollout asks: ``size`` responses, ``per_prompt`` of each prompt.
 
-        Prompts come in passes, each in an order of its own; a prompt is asked again only when all
+        Prompts come in passes, each in its own order; a prompt is asked again only when all
         have been asked equally often.
         """
         first = rollout * (size // per_prompt)
-        asked: list[Asked] = []
+        requests: list[ResponseRequest] = []
         orders: dict[int, list[int]] = {}
         for place in range(first, first + size // per_prompt):
             lap, position = divmod(place, len(self.prompts))
@@ -61,11 +64,13 @@ class PromptSet:
                 orders[lap] = self._order(lap, seed)
             index = orders[lap][position]
             prompt, tokens = self.prompts[index], self.tokens[index]
-            asked.extend(
-                Asked(prompt, tokens, content_seed(seed, "response", prompt.id, lap, sample))
+            requests.extend(
+                ResponseRequest(
+                    prompt, tokens, content_seed(seed, "response", prompt.id, lap, sample)
+                )
                 for sample in range(per_prompt)
             )
-        return asked
+        return requests
 
     def _order(self, lap: int, seed: int) -> list[int]:
         generator = torch.Generator()
@@ -80,6 +85,7 @@ def read_prompt_set(
     context: int | None,
     max_new_tokens: int,
     max_prompt_tokens: int | None = None,
+    tools: bool = True,
 ) -> PromptSet:
     """Render and tokenise prompts; those that leave no room for a response are left out, counted.
 
@@ -89,9 +95,10 @@ def read_prompt_set(
         context: Positions the policy has; None where it does not say.
         max_new_tokens: Room that a response needs.
         max_prompt_tokens: A lower bound than the context, if wanted.
+        tools: Whether the trainer carries conversations with tools.
 
     Raises:
-        InputError: No prompts, one that is none or that the chat template refuses, none that
+        InputError: No prompts, one that is invalid or that the chat template refuses, none that
             fits, or no chat template.
     """
     if tokenizer.chat_template is None:
@@ -110,21 +117,33 @@ def read_prompt_set(
     records = _records(prompts)
     kept: list[Prompt] = []
     tokens: list[tuple[int, ...]] = []
+    with_tools = 0
     for record in records:
-        text = render_chat(tokenizer, record.messages, opened=True)
+        try:
+            if not tools and has_tools(record.messages):
+                raise ToolsLeftOut("the trainer carries no tools")
+            text = render_chat(tokenizer, record.messages, opened=True)
+        except ToolsLeftOut:
+            with_tools += 1
+            continue
         ids = tuple(tokenizer(text, add_special_tokens=False).input_ids)
         if 0 < len(ids) <= room:
             kept.append(record)
             tokens.append(ids)
+    if not kept and with_tools:
+        raise InputError(
+            f"none of the {len(records)} prompts can be used: {with_tools} have tools that the"
+            " trainer or the chat template does not support, and the others are too long"
+        )
     if not kept:
         raise InputError(
             f"none of the {len(records)} prompts fits: prompt and response have "
             f"{room + max_new_tokens} tokens, the response {max_new_tokens} of them"
             if records
-            else "there are no prompts",
+            else "no prompts",
             hint="lower max_new_tokens, or raise max_prompt_tokens" if records else "",
         )
-    return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept))
+    return PromptSet(tuple(kept), tuple(tokens), len(records) - len(kept) - with_tools, with_tools)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -135,10 +154,10 @@ def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """
     declared = getattr(model.generation_config, "eos_token_id", None)
     listed = declared if isinstance(declared, list | tuple) else [declared]
-    found = {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
-    if not found:
+    tokens = {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    if not tokens:
         raise InputError(f"{tokenizer.name_or_path}: neither model nor tokenizer has a stop token")
-    return tuple(sorted(found))
+    return tuple(sorted(tokens))
 
 
 def _records(prompts: Sequence[AnyPrompt]) -> list[Prompt]:

@@ -3,8 +3,9 @@
 A preference row has ``prompt``, ``chosen`` and ``rejected`` (chat messages or strings; the prompt
 may also be the common start of the two), and ``chosen_prob``, the judge's probability in [0.5, 1]
 that chosen is better; or, as in labelled sets, ``response_a``, ``response_b`` and a ``label`` of a,
-b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also
-called ``response``). What is left out is counted by reason, and what was assumed is said.
+b or tie. A demonstration has ``messages``, or ``prompt`` and ``completion`` (also called
+``response``). Messages may call tools, which a column ``tools`` defines. What is left out is
+counted by reason, and what was assumed is noted.
 """
 
 import math
@@ -58,7 +59,7 @@ def load_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last
 
     Args:
         source: As for `load_preferences`.
-        turns: Of a conversation, learn the last assistant turn, or each one as a row of its own.
+        turns: Of a conversation, learn the last assistant turn, or each one as its own row.
 
     Raises:
         InputError: Empty, columns missing, or no assistant turn anywhere.
@@ -74,10 +75,10 @@ def read_preferences(source: Source) -> Loaded:
         check_texts(name, dataset, "response_a", "response_b")
         dataset, left_out["tie"] = _from_comparisons(name, dataset)
     _require(name, dataset, "chosen", "rejected")
-    asked = [column for column in ("prompt",) if column in dataset.column_names]
-    check_texts(name, dataset, *asked, "chosen", "rejected")
+    has_prompts = "prompt" in dataset.column_names
+    check_texts(name, dataset, *(["prompt"] if has_prompts else []), "chosen", "rejected")
     notes = []
-    if asked:
+    if has_prompts:
         dataset, taken_off = take_prompts_off(name, dataset, ("chosen", "rejected"))
         if taken_off:
             notes.append("chosen and rejected began with the prompt: it was taken off")
@@ -133,7 +134,7 @@ def _open(source: Source) -> tuple[str, Dataset]:
     else:
         name, dataset = str(source), _read(str(source))
     if len(dataset) == 0:
-        raise InputError(f"{name}: holds no rows", hint="there is nothing to train on")
+        raise InputError(f"{name}: the data set is empty", hint="give at least one row")
     return name, dataset
 
 
@@ -147,9 +148,9 @@ def _read(source: str) -> Dataset:
         saved = load_from_disk(str(path))
         return saved["train"] if isinstance(saved, DatasetDict) else saved
     for pattern in ("data/*.parquet", "*.parquet", "*.jsonl"):
-        found = sorted(path.glob(pattern))
-        if found:
-            return _from_files(found)
+        files = sorted(path.glob(pattern))
+        if files:
+            return _from_files(files)
     raise InputError(
         f"{path}: no Parquet or JSONL file in this folder",
         hint="give a folder written by rlaif export",
@@ -165,7 +166,9 @@ def _from_files(paths: Sequence[Path]) -> Dataset:
 
             tables = [pa_json.read_json(path) for path in paths]
         else:
-            raise InputError(f"{paths[0]}: unknown kind of file", hint="use .parquet or .jsonl")
+            raise InputError(
+                f"{paths[0]}: unknown file format", hint="use .parquet, .jsonl or .json"
+            )
         return Dataset(pa.concat_tables(tables, promote_options="default"))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as problem:
         first = str(problem).splitlines()[0]
@@ -181,7 +184,7 @@ def _from_hub(name: str) -> Dataset:
     except Exception as problem:
         first = (str(problem) or type(problem).__name__).splitlines()[0]
         raise InputError(
-            f"{name}: neither a file here nor loadable from the hub: {first}"
+            f"{name}: not a local file, and cannot be loaded from the Hub: {first}"
         ) from problem
 
 
@@ -189,8 +192,8 @@ def _require(name: str, dataset: Dataset, *needed: str) -> None:
     missing = [column for column in needed if column not in dataset.column_names]
     if missing:
         raise InputError(
-            f"{name}: no column {' and no column '.join(missing)}",
-            hint=f"the columns there are {', '.join(dataset.column_names)}",
+            f"{name}: missing column: {', '.join(missing)}",
+            hint=f"its columns are {', '.join(dataset.column_names)}",
         )
 
 
@@ -216,7 +219,7 @@ def _with_prompts(name: str, dataset: Dataset) -> Dataset:
     rows = [extract_prompt(row) for row in dataset]
     if not all(row["prompt"] for row in rows):
         raise InputError(
-            f"{name}: no column prompt, and chosen and rejected do not start alike",
+            f"{name}: missing column: prompt, and chosen and rejected do not start alike",
             hint="add a prompt column",
         )
     return Dataset.from_list(rows)
@@ -252,10 +255,10 @@ def _from_conversations(name: str, dataset: Dataset, turns: str) -> Loaded:
     check_texts(name, dataset, "messages", optional=True)
     for row in dataset:
         rest = {key: value for key, value in row.items() if key != "messages"}
-        found = list(_assistant_turns(row["messages"] or ()))
-        if not found:
+        places = list(_assistant_turns(row["messages"] or ()))
+        if not places:
             left_out["no-assistant-turn"] += 1
-        for place in found if turns == "all" else found[-1:]:
+        for place in places if turns == "all" else places[-1:]:
             prompt, completion = row["messages"][:place], row["messages"][place : place + 1]
             rows.append({"prompt": prompt, "completion": completion, **rest})
     if not rows:

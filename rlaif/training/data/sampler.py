@@ -82,7 +82,7 @@ class PassSampler(Sampler[int]):
 
 
 def begin_epoch(loader: Any, epoch: int) -> None:
-    """Tell the sampler below a loader's wrappers which epoch it is.
+    """Set the epoch of the sampler below a loader's wrappers.
 
     The libraries look for ``set_epoch`` a fixed number of wrappers down; a resumed training of
     several processes has one wrapper more.

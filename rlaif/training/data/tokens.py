@@ -15,10 +15,12 @@ from datasets import Dataset
 
 from rlaif.errors import InputError
 from rlaif.records import content_id
-from rlaif.training.data.chat import NO_TEMPLATE, render_chat
+from rlaif.records.tool_use import left_out
+from rlaif.training.data.chat import NO_TEMPLATE, ToolsLeftOut, render_chat
+from rlaif.training.data.messages import tools_of, turns_of
 
 _BATCH = 1000
-Chat = list[dict[str, str]]
+_NO_TOOLS = "the chat template does not support their tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,6 @@ class Tokenised:
     """Content id over every token and label: what training results depend on."""
 
     notes: tuple[str, ...] = ()
-    left_out: Mapping[str, int] | None = None
 
 
 def tokenise_pairs(
@@ -70,15 +71,20 @@ def _tokenise(
     counts: Counter[str] = Counter()
     digest = ""
     for batch in dataset.iter(_BATCH):
-        rows = list(_token_rows(batch, tokenizer, replies, plain=plain))
         kept = [
             row | {name: batch[name][place] for name in labels}
-            for place, row in enumerate(rows)
+            for place, row in _token_rows(batch, tokenizer, replies, counts, plain=plain)
             if _fits(row, replies, max_length, counts)
         ]
         if kept:
             digest = content_id("tokens", digest, kept)
             tables.append(pa.Table.from_pylist(kept))
+    if not tables and counts["tools"]:
+        raise InputError(
+            f"of {len(dataset)} rows, {counts['tools']} have tools that the chat template leaves"
+            f" out, and the prompts of the others fill max_length {max_length}",
+            hint="choose a model whose chat template supports tools",
+        )
     if not tables:
         raise InputError(
             f"all {len(dataset)} prompts fill max_length {max_length}: nothing is left to learn",
@@ -86,14 +92,7 @@ def _tokenise(
         )
     wrapped = isinstance(dataset[0]["prompt"], str) and not plain
     notes = _notes(counts, len(dataset), max_length, wrapped=wrapped)
-    too_long = counts["prompt-too-long"]
-    tokens = Dataset(pa.concat_tables(tables, promote_options="default"))
-    return Tokenised(
-        tokens,
-        digest,
-        notes,
-        {"prompt-too-long": too_long} if too_long else {},
-    )
+    return Tokenised(Dataset(pa.concat_tables(tables, promote_options="default")), digest, notes)
 
 
 def _notes(counts: Counter[str], rows: int, max_length: int, *, wrapped: bool) -> tuple[str, ...]:
@@ -102,6 +101,8 @@ def _notes(counts: Counter[str], rows: int, max_length: int, *, wrapped: bool) -
         notes.append(
             "prompts are strings: taken as user turns (chat_template: none keeps them bare)"
         )
+    if counts["tools"]:
+        notes.append(f"{counts['tools']} of {rows} rows left out: {_NO_TOOLS}")
     if counts["prompt-too-long"]:
         notes.append(
             f"{counts['prompt-too-long']} of {rows} rows left out: the prompt alone fills"
@@ -120,22 +121,68 @@ def _notes(counts: Counter[str], rows: int, max_length: int, *, wrapped: bool) -
 
 
 def _token_rows(
-    batch: Mapping[str, list[Any]], tokenizer: Any, replies: Sequence[str], *, plain: bool
-) -> Iterator[dict[str, Any]]:
-    prompts = [_as_turns(prompt, "user", plain=plain) for prompt in batch["prompt"]]
-    alone = _encode(tokenizer, prompts, opened=True)
-    whole = {}
-    for name in replies:
-        ends = [_as_turns(reply, "assistant", plain=plain) for reply in batch[name]]
-        joined = [_join(p, e, tokenizer) for p, e in zip(prompts, ends, strict=True)]
-        whole[name] = _encode(tokenizer, joined, opened=False)
-    for place, prompt_ids in enumerate(alone):
-        shared = min(_common(prompt_ids, whole[name][place]) for name in replies)
-        row: dict[str, Any] = {"prompt_ids": prompt_ids[:shared]}
-        for name in replies:
-            row[f"{name}_ids"] = whole[name][place][shared:]
+    batch: Mapping[str, list[Any]],
+    tokenizer: Any,
+    replies: Sequence[str],
+    counts: Counter[str],
+    *,
+    plain: bool,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield place and tokens of each row; those whose tools the template leaves out are counted."""
+    render = _plain_texts if plain else _chat_texts
+    texts: dict[int, list[str]] = {}
+    for place in range(len(batch["prompt"])):
+        row = {name: batch[name][place] for name in ("prompt", "tools", *replies) if name in batch}
+        try:
+            texts[place] = render(row, tokenizer, replies)
+        except ToolsLeftOut:
+            counts["tools"] += 1
+    special = {} if plain else {"add_special_tokens": False}
+    columns = [
+        tokenizer(list(column), **special)["input_ids"]
+        for column in zip(*texts.values(), strict=True)
+    ]
+    for place, prompt_ids, *whole in zip(texts, *columns, strict=True):
+        shared = min(_common(prompt_ids, ids) for ids in whole)
+        row = {"prompt_ids": prompt_ids[:shared]}
+        for name, ids in zip(replies, whole, strict=True):
+            row[f"{name}_ids"] = ids[shared:]
         row["parted"] = shared < len(prompt_ids)
-        yield row
+        yield place, row
+
+
+def _chat_texts(row: Mapping[str, Any], tokenizer: Any, replies: Sequence[str]) -> list[str]:
+    """Return the prompt alone, and with each reply, as the chat template renders them.
+
+    Raises:
+        ToolsLeftOut: The template does not support the row's tools.
+    """
+    prompt = turns_of(row["prompt"], "user")
+    if tools := tools_of(row.get("tools")):
+        prompt[0] = {**prompt[0], "tools": tools}
+    texts = [render_chat(tokenizer, prompt, opened=True)]
+    for name in replies:
+        reply = turns_of(row[name], "assistant")
+        whole = render_chat(tokenizer, [*prompt, *reply], opened=False)
+        rendered = whole[_common(texts[0], whole) :]
+        if lost := left_out(reply, rendered):
+            raise ToolsLeftOut(f"the chat template leaves out the call of {lost!r}")
+        texts.append(whole)
+    return texts
+
+
+def _plain_texts(row: Mapping[str, Any], tokenizer: Any, replies: Sequence[str]) -> list[str]:
+    """Return the prompt alone, and with each reply and the end-of-sequence token."""
+    prompt, ends = row["prompt"], [row[name] for name in replies]
+    if not all(isinstance(value, str) for value in (prompt, *ends)):
+        raise InputError(
+            "chat_template is none, but the data set holds chat messages",
+            hint="set chat_template to chatml or leave it out",
+        )
+    if tools_of(row.get("tools")):
+        raise ToolsLeftOut("chat_template is none, but the data set holds tools")
+    end = str(tokenizer.eos_token)
+    return [prompt, *(prompt + (reply if reply.endswith(end) else reply + end) for reply in ends)]
 
 
 def _fits(
@@ -154,38 +201,8 @@ def _fits(
     return True
 
 
-def _as_turns(value: Any, role: str, *, plain: bool) -> str | Chat:
-    if isinstance(value, str):
-        return value if plain else [{"role": role, "content": value}]
-    if plain:
-        raise InputError(
-            "chat_template is none, but the data set holds chat messages",
-            hint="set chat_template to chatml or leave it out",
-        )
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
-
-
-def _join(prompt: str | Chat, reply: str | Chat, tokenizer: Any) -> str | Chat:
-    if isinstance(prompt, str) and isinstance(reply, str):
-        end = str(tokenizer.eos_token)
-        return prompt + (reply if reply.endswith(end) else reply + end)
-    assert isinstance(prompt, list)
-    assert isinstance(reply, list)
-    return prompt + reply
-
-
-def _encode(tokenizer: Any, texts: Sequence[str | Chat], *, opened: bool) -> list[list[int]]:
-    """Tokenise a batch; ``opened`` adds the start of an assistant turn to conversations."""
-    if isinstance(texts[0], str):
-        return list(tokenizer(list(texts))["input_ids"])
-    rendered = [
-        render_chat(tokenizer, text, opened=opened) for text in texts if not isinstance(text, str)
-    ]
-    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return place
-    return min(len(one), len(other))
+    return min(len(first), len(second))

@@ -8,15 +8,13 @@ from trl.trainer.dpo_config import DPOConfig
 
 from rlaif.config.train import DpoConfig
 from rlaif.training.data.read import Source, read_preferences
-from rlaif.training.data.tokens import Tokenised, tokenise_pairs
-from rlaif.training.dpo.scoring import choose_layout
-from rlaif.training.dpo.trainer import PairLoss, PreferenceTrainer
+from rlaif.training.data.tokens import tokenise_pairs
+from rlaif.training.dpo.trainer import PairLoss, PreferenceTrainer, choose_layout
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
-from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Recipe, train
 from rlaif.training.harness.rows import Rows, name_source, places, read_rows
-from rlaif.training.harness.settings import Said, read_settings
 from rlaif.training.harness.trl import TrlLoop, samples_of, trainer_arguments
 from rlaif.training.losses import (
     gdpo_loss,
@@ -38,21 +36,10 @@ def train_dpo(
     style: Style = "quiet",
     **overrides: Any,
 ) -> TrainResult:
-    """Train a policy on preference pairs; repeat the call to resume.
+    """Train a policy on preference pairs (`load_preferences`); repeat the call to resume.
 
-    Args:
-        config: A training file, a mapping or settings; see `rlaif.config.train.DpoConfig`.
-        dataset: See `rlaif.training.data.read.load_preferences`; or ``data`` in ``config``.
-        model: A shipped name, a folder or a hub id.
-        out: Where the checkpoint goes; plain transformers loads it.
-        force: Start over instead of resuming, or of leaving a finished training alone.
-        style: How progress is shown.
-        overrides: Any setting by name, such as ``beta=0.2`` or ``lora={"r": 8}``.
-
-    Raises:
-        InputError: Settings, data or model cannot be used; nothing was started.
-        TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
-        KeyboardInterrupt: Asked to stop; the step that was going on is saved.
+    Arguments and errors are those of `rlaif.training.sft.train_sft`; settings are those of
+    `rlaif.config.train.DpoConfig`.
     """
     settings = read_settings(DpoConfig, config, {**overrides, **places(dataset, model, out)})
     return train(DPO, settings, name_source(settings, dataset), force=force, style=style)
@@ -76,43 +63,6 @@ def pair_loss_of(settings: DpoConfig) -> PairLoss | None:
             return None
 
 
-def build_trainer(
-    settings: DpoConfig,
-    folder: TrainingFolder,
-    policy: Any,
-    tokenizer: Any,
-    tokens: Tokenised,
-    held_out: Tokenised | None = None,
-) -> PreferenceTrainer:
-    """Put policy, data and loss together; precomputes reference log-probabilities if asked."""
-    pair_loss = pair_loss_of(settings)
-    layout = choose_layout(policy, own_loss=pair_loss is not None)
-    precompute, reference = _reference_of(settings, len(tokens.dataset))
-    if reference is not None and layout != "trl":
-        choose_layout(reference, own_loss=True)
-    arguments = DPOConfig(
-        **trainer_arguments(settings, folder, policy),
-        beta=settings.beta,
-        loss_type=_trl_losses(settings),
-        loss_weights=[1.0, settings.nll] if pair_loss is None and settings.nll else None,
-        label_smoothing=settings.noise or 0.0,
-        precompute_ref_log_probs=precompute,
-    )
-    return PreferenceTrainer(
-        pair_loss=pair_loss,
-        layout=layout,
-        normalised=settings.length_normalised or settings.loss == "ipo",
-        nll=settings.nll,
-        reference_file=folder.checkpoints / "reference",
-        model=policy,
-        ref_model=reference,
-        args=arguments,
-        train_dataset=tokens.dataset,
-        eval_dataset=held_out.dataset if held_out else None,
-        processing_class=tokenizer,
-    )
-
-
 def _read(settings: DpoConfig, source: Source) -> Inputs[Rows]:
     return read_rows(settings, read_preferences(source), tokenise_pairs)
 
@@ -125,7 +75,31 @@ def _build(
     settings: DpoConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
 ) -> TrlLoop:
     rows = inputs.data
-    trainer = build_trainer(settings, folder, policy, inputs.tokenizer, rows.train, rows.held_out)
+    pair_loss = pair_loss_of(settings)
+    layout = choose_layout(policy, own_loss=pair_loss is not None)
+    precompute, reference = _reference_of(settings, len(rows.train.dataset))
+    if reference is not None and layout != "trl":
+        choose_layout(reference, own_loss=True)
+    trainer = PreferenceTrainer(
+        pair_loss=pair_loss,
+        layout=layout,
+        normalised=settings.length_normalised or settings.loss == "ipo",
+        nll=settings.nll,
+        reference_file=folder.checkpoints / "reference",
+        model=policy,
+        ref_model=reference,
+        args=DPOConfig(
+            **trainer_arguments(settings, folder, policy),
+            beta=settings.beta,
+            loss_type=_trl_losses(settings),
+            loss_weights=[1.0, settings.nll] if pair_loss is None and settings.nll else None,
+            label_smoothing=settings.noise or 0.0,
+            precompute_ref_log_probs=precompute,
+        ),
+        train_dataset=rows.train.dataset,
+        eval_dataset=rows.held_out.dataset if rows.held_out else None,
+        processing_class=inputs.tokenizer,
+    )
     return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
 
 

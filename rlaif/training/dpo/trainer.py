@@ -20,7 +20,8 @@ from rlaif.errors import InputError
 from rlaif.runs.files import make_folder, write_whole
 from rlaif.training.data.pairs import Layout, PairCollator, Row, pair_length
 from rlaif.training.data.sampler import LengthSampler
-from rlaif.training.dpo.scoring import score_pairs
+from rlaif.training.forward.logprobs import causal_model, find_head
+from rlaif.training.forward.reading import attach_scoring, shares_prompts
 from rlaif.training.losses import chosen_nll, log_ratio_difference
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -31,9 +32,9 @@ class PreferenceTrainer(DPOTrainer):
     """TRL's DPOTrainer, version 1.16, for token rows with ``chosen_prob``.
 
     Args:
-        pair_loss: The loss; None uses the ``loss_type`` of TRL's configuration, which knows no
+        pair_loss: The loss; None uses the ``loss_type`` of TRL's configuration, which ignores
             soft labels.
-        layout: From `rlaif.training.dpo.scoring.choose_layout`.
+        layout: From `rlaif.training.dpo.trainer.choose_layout`.
         normalised: Whether h is a difference of mean token log-ratios.
         nll: Weight of the chosen responses' NLL, ≥ 0 (own losses only; TRL's use ``sft``).
         reference_file: Where precomputed reference log-probabilities are kept for a resume.
@@ -54,7 +55,7 @@ class PreferenceTrainer(DPOTrainer):
         if pair_loss is not None and not _is_plain(arguments):
             raise InputError(
                 "soft labels cannot be combined with ld_alpha, f_divergence_type or use_weighting",
-                hint="their losses are no function of the plain log-ratio difference",
+                hint="their losses are not functions of the plain log-ratio difference",
             )
         self._pair_loss = pair_loss
         self._layout: Layout = layout
@@ -133,7 +134,7 @@ class PreferenceTrainer(DPOTrainer):
             loss = loss + self.router_aux_loss_coef * output.aux_loss
         self._measure(logprobs_2B.detach(), ref_2B, lengths_2B, p_B)
         if return_outputs:
-            raise NotImplementedError("compute_metrics is not supported: there are no logits")
+            raise NotImplementedError("compute_metrics is not supported: no logits are computed")
         return loss
 
     def _drop_reference_copy(self) -> None:
@@ -218,3 +219,50 @@ def _as_npy(array: Any) -> bytes:
 def _is_plain(arguments: Any) -> bool:
     plain = arguments.f_divergence_type == "reverse_kl" and not arguments.use_weighting
     return plain and arguments.ld_alpha is None
+
+
+def choose_layout(model: Any, *, own_loss: bool) -> Layout:
+    """Choose how pairs are laid out, and prepare the model for it.
+
+    Whether the architecture gives the same numbers with a shared prompt is *tried* on a few
+    tokens: recurrent, windowed or position-biased attention would not.
+
+    Args:
+        model: The policy, adapted or not, on the CPU or a GPU.
+        own_loss: False for a loss that TRL computes itself, which needs TRL's batch.
+    """
+    whole = causal_model(model)
+    on_cpu = next(whole.parameters()).device.type == "cpu" and not torch.cuda.is_available()
+    routed = hasattr(whole.config.get_text_config(), "output_router_logits")
+    head = find_head(model) if own_loss and on_cpu and not routed else None
+    if head is None:
+        return "trl"
+    attach_scoring(model, head)
+    return (
+        "shared" if shares_prompts(model, lambda batch: score_pairs(model, batch)[0]) else "apart"
+    )
+
+
+def score_pairs(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
+    """Return summed log-probabilities ``[2B]``, chosen first, response lengths, and TRL's output.
+
+    Args:
+        model: Prepared by `choose_layout`, or by TRL for its layout; possibly wrapped.
+        batch: From `PairCollator`.
+    """
+    if "score_positions" in batch:
+        names = ("input_ids", "attention_mask", "position_ids", "score_positions", "score_labels")
+        logprobs_N = model(**{name: batch[name] for name in names if name in batch})
+        summed_2B = torch.zeros(len(batch["lengths"]), device=logprobs_N.device)
+        return summed_2B.index_add(0, batch["score_rows"], logprobs_N), batch["lengths"], None
+    mask_2BT = batch["completion_mask"]
+    output = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        labels=batch["input_ids"].masked_fill(mask_2BT == 0, -100),
+        use_cache=False,
+        fused_lm_head=True,
+    )
+    # prompt-learning adapters put virtual tokens before the real ones
+    logprobs_2BT = output.log_probs[:, -(mask_2BT.shape[1] - 1) :]
+    return logprobs_2BT.sum(dim=1), mask_2BT[:, 1:].sum(dim=1), output

@@ -1,7 +1,7 @@
 """The output head, fused with log-softmax and gather: hidden states in, log-probabilities out.
 
 Logits exist for one chunk of tokens at a time and are never kept for the backward pass unless they
-are few; it computes them again, turns them into their own gradient in place, and multiplies.
+are few; it computes them again, turns them into their gradient in place, and multiplies.
 
 Shapes: N tokens, D hidden size, V vocabulary.
 """
@@ -30,8 +30,8 @@ def transposed_linears(model: nn.Module) -> Iterator[None]:
 
     Inside, linear layers in fp32 on a CPU multiply the other way round where rows are few.
 
-    For drawing only: not meant for gradients. Layers whose ``forward`` somebody else has replaced
-    are left alone.
+    For drawing only, without gradients. Layers whose ``forward`` is already replaced stay as they
+    are.
     """
     layers = [
         layer

@@ -78,12 +78,12 @@ def shares_prompts(model: Any, score: Callable[[dict[str, Tensor]], Tensor]) -> 
     model.eval()
     try:
         with torch.no_grad():
-            found = [score(PairCollator(pad, layout)([row, short])) for layout in layouts]
+            scores = [score(PairCollator(pad, layout)([row, short])) for layout in layouts]
     except (RuntimeError, ValueError, TypeError):
         return False  # an architecture that does not take such masks at all
     finally:
         model.train(training)
-    return bool(torch.allclose(found[0], found[1], rtol=0, atol=_CLOSE))
+    return bool(torch.allclose(scores[0], scores[1], rtol=0, atol=_CLOSE))
 
 
 def _attach(whole: Any, read: Callable[..., Tensor], *extra: str) -> None:

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from rlaif.training.data.sampler import begin_epoch
 from rlaif.training.harness.folder import TrainingFolder
+from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.stopping import Diverged
-from rlaif.training.harness.watch import Watch
 
 _FIRST = ("loss", "rewards/margins", "accuracy", "learning_rate", "grad_norm")
 """Shown first, where measured."""
@@ -27,7 +27,7 @@ RandomStates = tuple[Any, Any, Tensor, list[Tensor]]
 
 
 class TrlCallback(TrainerCallback):
-    """Feeds the watch, marks checkpoints whole, stops when asked to or when training diverged.
+    """Feeds the watch, marks checkpoints whole, stops on request or when training diverged.
 
     Args:
         folder: The training's.
@@ -86,7 +86,7 @@ class TrlCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Weights are whole again: the moment to sample, or to stop if that was asked.
+        """Weights are whole again: sample, or stop if that was requested.
 
         Raises:
             Diverged: Weights that are NaN or infinite were about to be saved.
@@ -94,7 +94,7 @@ class TrlCallback(TrainerCallback):
         self.in_optimiser = False
         self.random = random_states()
         self._sample()
-        if state.global_step % self._stop_every == 0 and self._agree(self._watch.asked()):
+        if state.global_step % self._stop_every == 0 and self._agree(self._watch.stopping()):
             control.should_save = True
             control.should_training_stop = True
         if control.should_save and self._agree(not all_finite(self._model)):
@@ -130,27 +130,27 @@ class TrlCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Everything of the checkpoint is written: say so."""
+        """Mark the checkpoint as complete."""
         if self._folder.is_main:
             self._folder.mark_complete(state.global_step)
 
 
 def all_finite(model: torch.nn.Module) -> bool:
-    """Whether all trained weights that this process holds are numbers."""
+    """Whether all trained weights that this process holds are finite."""
     trained = (p.detach() for p in model.parameters() if p.requires_grad)
     local = (p.to_local() if isinstance(p, DTensor) else p for p in trained)
     return all(bool(p.isfinite().all()) for p in local)
 
 
 def random_states() -> RandomStates:
-    """Return where the generators stand."""
+    """Return the states of the random generators."""
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     numpy = np.random.get_state()  # noqa: NPY002 - the one that libraries draw from
     return random.getstate(), numpy, torch.get_rng_state(), on_gpus
 
 
 def restore_random(states: RandomStates) -> None:
-    """Put the generators back to where they stood."""
+    """Restore the random generators."""
     python, numpy, cpu, on_gpus = states
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002

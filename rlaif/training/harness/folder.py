@@ -1,11 +1,11 @@
-"""The folder of one training: what it was asked, where it can resume, and what came of it.
+"""The folder of one training: its plan, where it can resume, and its result.
 
     out/
-      training.json            what was asked, and `running` or `finished`; finished is written last
+      training.json            the plan, and `running` or `finished`; finished is written last
       model.safetensors, …     the final policy or reward model, with tokenizer and README.md
       adapter/                 the adapter by itself, when one was trained
       metrics.jsonl, curves.png, tensorboard/, samples.jsonl
-      checkpoints/checkpoint-N/complete.json   marks a checkpoint that is whole
+      checkpoints/checkpoint-N/complete.json   marks a complete checkpoint
 
 The same command in the same folder resumes; another plan is refused.
 """
@@ -32,7 +32,7 @@ _COMPLETE = "complete.json"
 _BY_IDENTITY = ("reward", "length_penalty")
 """Missing in the plan of a training whose scorer had no identity: nothing to compare with."""
 
-_OURS = ("checkpoints", "tensorboard", "adapter", "metrics.jsonl", "samples.jsonl", "reference.npy")
+_OURS = ("checkpoints", "tensorboard", "adapter", "critic", "metrics.jsonl", "samples.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class TrainResult:
     """Wall time of this process."""
 
     resumed_from: int = 0
-    """The step it went on from; 0 for a fresh start."""
+    """The step it resumed from; 0 for a fresh start."""
 
     already_finished: bool = False
     """True when nothing was done because the folder held the finished training."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-compatible dictionary."""
+        """Return the fields, with ``out`` as text."""
         return {**asdict(self), "out": str(self.out)}
 
 
@@ -79,11 +79,11 @@ class TrainingFolder:
         return self._lock is not None
 
     def finished(self) -> TrainResult | None:
-        """The result that is already there, if the training has finished."""
-        found = _read_json(self.out / _PLAN)
-        if found is None or found["state"] != "finished":
+        """Return the result of a training that has finished, else None."""
+        document = _read_json(self.out / _PLAN)
+        if document is None or document["state"] != "finished":
             return None
-        result = found["result"]
+        result = document["result"]
         return TrainResult(
             out=self.out,
             kind=self.kind,
@@ -93,7 +93,7 @@ class TrainingFolder:
         )
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
-        """Step and folder of the newest checkpoint that is whole."""
+        """Return step and folder of the newest complete checkpoint."""
         steps = [
             (int(path.name.rpartition("-")[2]), path)
             for path in self.checkpoints.glob("checkpoint-*")
@@ -102,28 +102,28 @@ class TrainingFolder:
         return max(steps, default=None)
 
     def drop_partial(self) -> None:
-        """Remove checkpoints that a killed process left unfinished."""
+        """Remove the incomplete checkpoints of a killed process."""
         for path in self.checkpoints.glob("checkpoint-*"):
             if not (path / _COMPLETE).exists():
                 shutil.rmtree(path)
 
     def mark_complete(self, step: int) -> None:
-        """Declare ``checkpoint-<step>`` whole."""
+        """Mark ``checkpoint-<step>`` as complete."""
         path = self.checkpoints / f"checkpoint-{step}"
         write_whole(path / _COMPLETE, orjson.dumps({"step": step}))
 
     def start(self) -> None:
-        """Write down what was asked."""
+        """Write the plan down."""
         self._write({"state": "running"})
 
     def finish(self, result: TrainResult, *, keep_checkpoints: bool) -> None:
-        """Write down what came of it, and drop what only a resume would need."""
+        """Write the result down, and drop what only a resume would need."""
         self._write({"state": "finished", "result": result.to_json()})
         if not keep_checkpoints:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def close(self) -> None:
-        """Let others write; safe to call twice."""
+        """Release the lock; safe to call twice."""
         if self._lock is not None:
             self._lock.release()
 
@@ -183,8 +183,8 @@ def fingerprint(kind: str, plan: Mapping[str, Any]) -> str:
 
 def _refuse_strangers(out: Path) -> None:
     """A folder is empty, but for what a crash leaves, or holds a plan of ours."""
-    found = _read_json(out / _PLAN)
-    if found is not None and found.keys() >= _KEYS:
+    document = _read_json(out / _PLAN)
+    if document is not None and document.keys() >= _KEYS:
         return
     for path in sorted(out.iterdir()):
         if path != Layout(out).lock and not is_unfinished(path):
@@ -195,17 +195,17 @@ def _refuse_strangers(out: Path) -> None:
 
 
 def _check_same(out: Path, kind: str, plan: Mapping[str, Any]) -> None:
-    found = _read_json(out / _PLAN)
-    if found is None:
+    document = _read_json(out / _PLAN)
+    if document is None:
         return
-    if found.get("schema") != SCHEMA:
+    if document.get("schema") != SCHEMA:
         raise RunMismatch(f"{out}: written by another version of this program")
-    if found["fingerprint"] == fingerprint(kind, plan):
+    if document["fingerprint"] == fingerprint(kind, plan):
         return
-    if found["kind"] != kind:
-        changed = [f"kind ({found['kind']}, now {kind})"]
+    if document["kind"] != kind:
+        changed = [f"kind ({document['kind']}, now {kind})"]
     else:
-        before = found["plan"]
+        before = document["plan"]
         compared = {*before, *plan} - {key for key in _BY_IDENTITY if key not in before}
         changed = [
             _difference(key, before.get(key), plan.get(key))
@@ -236,11 +236,11 @@ def _clear(out: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(path.read_bytes())
+        document = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, orjson.JSONDecodeError) as problem:
         raise RunError(f"{path}: damaged: {problem}", hint=_DAMAGED) from problem
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise RunError(f"{path}: damaged", hint=_DAMAGED)
-    return found
+    return document

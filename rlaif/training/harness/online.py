@@ -10,21 +10,20 @@ from rlaif.errors import EngineMissing, InputError
 from rlaif.inputs import PromptSource, read_prompts
 from rlaif.records import Failure, Prompt
 from rlaif.training.data.prompts import AnyPrompt, PromptSet, read_prompt_set
-from rlaif.training.harness.card import without_folders
 from rlaif.training.harness.inputs import Inputs
-from rlaif.training.harness.metrics import need_trackers
+from rlaif.training.harness.save import without_folders
 from rlaif.training.models import context_length, identify_model, load_tokenizer
 from rlaif.training.scorers import Scorer, identity_of, name_of
 
 ONE_SCORER = (
     "that the score of this scorer rose says nothing about any other: evaluate on prompts that were"
-    " held out, with judges that had no say here",
+    " held out, with judges that were not used here",
 )
 """A caveat for the card of every training with a scorer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OnlineSource:
     """What a call names besides its settings."""
 
     scorer: Scorer
@@ -40,17 +39,21 @@ class OnlineData:
     scorer: Scorer
 
 
-def read_online(settings: OnlineConfig, asked: Asked) -> Inputs[OnlineData]:
+def read_online(settings: OnlineConfig, source: OnlineSource, *, tools: bool) -> Inputs[OnlineData]:
     """Tokenise the prompts, and say what the result depends on.
+
+    Args:
+        settings: The trainer's.
+        source: What scores, and the prompts.
+        tools: See `read_prompt_set`.
 
     Raises:
         InputError: A tokenizer or a set of prompts that cannot be used.
-        EngineMissing: vLLM is to draw, or a tracker is to be told, and is not installed.
+        EngineMissing: ``vllm`` is set and vLLM is not installed.
     """
-    need_trackers(settings.report_to)
     if settings.vllm is not None:
         need_vllm()
-    given, notes = (asked.prompts, []) if asked.prompts is not None else _read(settings)
+    given, notes = (source.prompts, []) if source.prompts is not None else _read(settings)
     tokenizer = load_tokenizer(
         settings.model, revision=settings.revision, chat_template=settings.chat_template
     )
@@ -60,17 +63,20 @@ def read_online(settings: OnlineConfig, asked: Asked) -> Inputs[OnlineData]:
         context=context_length(settings.model, revision=settings.revision),
         max_new_tokens=settings.max_new_tokens,
         max_prompt_tokens=settings.max_prompt_tokens,
+        tools=tools,
     )
     if prompts.too_long:
         notes.append(f"left out, too long: {prompts.too_long} prompts")
+    if prompts.with_tools:
+        notes.append(f"left out, tools are not supported: {prompts.with_tools} prompts")
     plan = {
         **settings.content(),
         "model": identify_model(settings.model, revision=settings.revision),
         "prompts": prompts.fingerprint,
-        **identity_of(asked.scorer),
+        **identity_of(source.scorer),
     }
-    facts = {"Data": _facts(settings, asked, prompts)}
-    return Inputs(OnlineData(prompts, asked.scorer), tokenizer, plan, facts, tuple(notes))
+    facts = {"Data": _facts(settings, source, prompts)}
+    return Inputs(OnlineData(prompts, source.scorer), tokenizer, plan, facts, tuple(notes))
 
 
 def _read(settings: OnlineConfig) -> tuple[list[Prompt], list[str]]:
@@ -86,17 +92,17 @@ def _read(settings: OnlineConfig) -> tuple[list[Prompt], list[str]]:
     if not broken:
         return prompts, []
     first = f"{broken[0].record_id}: {broken[0].message}"
-    return prompts, [f"left out: {len(broken)} records that are no prompts ({first})"]
+    return prompts, [f"left out: {len(broken)} records that are not prompts ({first})"]
 
 
-def _facts(settings: OnlineConfig, asked: Asked, prompts: PromptSet) -> Mapping[str, Any]:
+def _facts(settings: OnlineConfig, source: OnlineSource, prompts: PromptSet) -> Mapping[str, Any]:
     """Return where prompts and reward come from, as far as a training file says."""
-    named = {"prompts"} if asked.prompts is None else set()
+    named = {"prompts"} if source.prompts is None else set()
     said = settings.model_dump(
         mode="json", include={*named, "reward", "length_penalty"}, exclude_defaults=True
     )
     return {
-        "scorer": name_of(asked.scorer),
+        "scorer": name_of(source.scorer),
         **{f"{name} from": f"`{without_folders(value)}`" for name, value in said.items()},
         "prompts": len(prompts.prompts),
         "prompts left out because they were too long": prompts.too_long,
@@ -104,10 +110,10 @@ def _facts(settings: OnlineConfig, asked: Asked, prompts: PromptSet) -> Mapping[
 
 
 def need_vllm() -> None:
-    """Make sure that vLLM is there.
+    """Check that vLLM is installed.
 
     Raises:
-        EngineMissing: It is not.
+        EngineMissing: It is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
         raise EngineMissing(

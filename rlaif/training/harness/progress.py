@@ -16,6 +16,8 @@ import orjson
 import torch
 
 from rlaif.runs.text import one_line, safe_json, safe_text
+from rlaif.training.data.chat import has_tools, render_chat
+from rlaif.training.data.messages import turns_of
 
 Style = Literal["terminal", "plain", "json", "quiet"]
 
@@ -164,14 +166,15 @@ FILE = "samples.jsonl"
 
 
 def sample_prompts(rows: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
-    """Return the first ``count`` different prompts, as strings or message lists."""
-    found: list[Any] = []
+    """Return the first ``count`` different prompts without tools, as strings or message lists."""
+    prompts: list[Any] = []
     for row in rows:
-        if row["prompt"] not in found:
-            found.append(row["prompt"])
-        if len(found) == count:
+        tools = row.get("tools") or has_tools(turns_of(row["prompt"], "user"))
+        if row["prompt"] not in prompts and not tools:
+            prompts.append(row["prompt"])
+        if len(prompts) == count:
             break
-    return found
+    return prompts
 
 
 def sample_replies(
@@ -204,10 +207,10 @@ def _reply(model: Any, tokenizer: Any, prompt: Any, max_tokens: int) -> Sample:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         shown = prompt
     else:
-        ids = tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )["input_ids"]
-        shown = str(prompt[-1]["content"])
+        turns = turns_of(prompt, "user")
+        text = render_chat(tokenizer, turns, opened=True)
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+        shown = turns[-1]["content"]
     ids = ids.to(model.device)
     made = model.generate(
         ids,
@@ -216,5 +219,5 @@ def _reply(model: Any, tokenizer: Any, prompt: Any, max_tokens: int) -> Sample:
         max_new_tokens=max_tokens,
         use_cache=True,
     )
-    text = tokenizer.decode(made[0, ids.size(1) :], skip_special_tokens=True)
-    return Sample(shown, str(text))
+    reply = tokenizer.decode(made[0, ids.size(1) :], skip_special_tokens=True)
+    return Sample(shown, str(reply))

@@ -19,14 +19,12 @@ from transformers import set_seed
 from rlaif.config.online import OnlineConfig
 from rlaif.config.train import TrainConfig
 from rlaif.errors import TrainingError
-from rlaif.training.harness.card import write_card
 from rlaif.training.harness.folder import TrainingFolder, TrainResult, open_training
-from rlaif.training.harness.inputs import DataT, Inputs
+from rlaif.training.harness.inputs import DataT, Inputs, is_main_process
+from rlaif.training.harness.metrics import Watch, need_trackers
 from rlaif.training.harness.progress import Style
-from rlaif.training.harness.save import publish, staging_folder
-from rlaif.training.harness.settings import is_main_process
+from rlaif.training.harness.save import publish, staging_folder, write_card
 from rlaif.training.harness.stopping import Diverged, Interrupts, is_out_of_memory, memory_hint
-from rlaif.training.harness.watch import Watch
 
 SettingsT = TypeVar("SettingsT", bound=TrainConfig | OnlineConfig)
 SourceT = TypeVar("SourceT")
@@ -38,7 +36,7 @@ class Ended:
 
     steps: int
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Measured besides what the watch was told."""
+    """Measured besides what the watch received."""
 
     notes: tuple[str, ...] = ()
     """For the card."""
@@ -56,12 +54,12 @@ class Loop(Protocol):
         """Train to the end from a checkpoint, or from the start.
 
         Raises:
-            KeyboardInterrupt: The watch was asked to stop, and what was reached is saved.
+            KeyboardInterrupt: A stop was requested; the state is saved.
         """
         ...
 
     def rescue(self, problem: BaseException) -> str:
-        """Save what was reached when a problem stops the training; say what is kept."""
+        """Save the state when a problem stops the training; return what is kept, in words."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -69,7 +67,7 @@ class Loop(Protocol):
         ...
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait for all processes."""
         ...
 
 
@@ -96,7 +94,7 @@ class Recipe(Generic[SettingsT, SourceT, DataT]):
     """Measure once more when the training is over."""
 
     pipeline: str = "text-generation"
-    """What the hub shall take the checkpoint for."""
+    """``pipeline_tag`` of the checkpoint on the Hub."""
 
     caveats: tuple[str, ...] = ()
     """What the card says of every such training."""
@@ -114,17 +112,19 @@ def train(
 
     Args:
         recipe: The trainer.
-        settings: Of its own kind.
+        settings: The trainer's.
         source: What its recipe reads.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
 
     Raises:
         InputError: Settings, data or models cannot be used; nothing was started.
+        EngineMissing: A library that the settings name is not installed.
         RunMismatch: ``out`` holds another training.
         TrainingError: Out of memory, a failing scorer, or weights that are NaN.
-        KeyboardInterrupt: Asked to stop; the step that was going on is saved.
+        KeyboardInterrupt: A stop was requested; the current step is finished and saved.
     """
+    need_trackers(settings.report_to)
     with quiet_libraries():
         inputs = recipe.read(settings, source)
         folder = open_training(
@@ -151,7 +151,7 @@ def _run(
     step, checkpoint = folder.last_checkpoint() or (0, None)
     with (
         Interrupts() as interrupts,
-        Watch(folder, step, style=style, asked=lambda: interrupts.asked) as watch,
+        Watch(folder, step, style=style, stopping=lambda: interrupts.requested) as watch,
         _rescuing(loop, recipe.kind),
     ):
         for note in inputs.notes:
@@ -193,7 +193,7 @@ def _run(
 
 @contextlib.contextmanager
 def _rescuing(loop: Loop, kind: str) -> Iterator[None]:
-    """Save what was reached, whatever stops a training but weights that are NaN."""
+    """Save the state whatever stops a training, unless its weights are NaN."""
     try:
         yield
     except Diverged:

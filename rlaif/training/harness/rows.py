@@ -85,9 +85,17 @@ def read_rows(
         Rows(tokens, held, texts, to_tokens),
         tokenizer,
         plan_of(settings, max_length, tokens.fingerprint, held.fingerprint if held else None),
-        _facts(loaded),
+        with_notes(_facts(loaded), {"held out": held} if held else {}),
         (*loaded.notes, *tokens.notes),
     )
+
+
+def with_notes(
+    facts: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Tokenised]
+) -> dict[str, Mapping[str, Any]]:
+    """Return a card's facts with the notes on rows that are not trained on but measured."""
+    notes = {name: "; ".join(part.notes) for name, part in measured.items() if part.notes}
+    return {**facts, "Data": {**facts["Data"], **notes}}
 
 
 def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def plan_of(settings: TrainConfig, max_length: int, *data: str | None) -> dict[s
 
 
 def usable_length(settings: TrainConfig) -> int:
-    """The asked length, or the model's context where that is shorter."""
+    """Return ``max_length``, or the model's context where that is shorter."""
     context = context_length(settings.model, revision=settings.revision)
     return settings.max_length if context is None else min(settings.max_length, context)
 

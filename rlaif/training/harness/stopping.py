@@ -1,4 +1,4 @@
-"""What ends a training early: a wish to stop, memory that runs out, weights that are NaN."""
+"""What ends a training early: a request to stop, memory that runs out, weights that are NaN."""
 
 import signal
 import threading
@@ -13,28 +13,28 @@ from rlaif.errors import TrainingError
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _ECHO = 1.0
-"""Seconds within which more signals are the same wish: a launcher hands on the Ctrl-C that the
-terminal has already given to everyone."""
+"""Seconds within which more signals are the same request: a launcher passes on the Ctrl-C that the
+terminal has already sent to all processes."""
 
 
 class Diverged(TrainingError):  # noqa: N818 - reads like its siblings in rlaif.errors
-    """Weights are beyond repair; unlike with all else that stops a training, they are not saved."""
+    """Weights or loss are NaN or infinite; the only end of a training that saves nothing."""
 
 
 class Interrupts:
     """Ctrl-C while training: finish the step, save, stop. A second one stops at once.
 
     An optimiser step that is broken off leaves half-updated weights, so the first signal only
-    leaves a mark that the training loop looks at between steps.
+    sets a flag that the training loop checks between steps.
 
-    A context manager that turns the first SIGINT or SIGTERM into ``asked``.
+    A context manager that turns the first SIGINT or SIGTERM into ``requested``.
 
     Does nothing outside the main thread, where Python delivers no signals; a notebook's interrupt
     then raises KeyboardInterrupt as usual and the last checkpoint stands.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -52,8 +52,8 @@ class Interrupts:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked = True
+        if not self.requested:
+            self.requested = True
             self._first = time.monotonic()
         elif time.monotonic() - self._first > _ECHO:
             before = self._before.get(signal.Signals(number))
@@ -92,5 +92,5 @@ def is_out_of_memory(problem: BaseException) -> bool:
 
 
 def memory_hint(kind: str) -> str:
-    """Say what to change; ``kind`` is that of a `TrainingFolder`."""
+    """Return what to change, for a `Recipe.kind`."""
     return _HINTS.get(kind, _PAIRS)

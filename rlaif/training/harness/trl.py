@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from rlaif.config.online import OnlineConfig
 from rlaif.config.train import TrainConfig
 from rlaif.errors import EngineError, StoppedEarly
 from rlaif.training.harness.callback import TrlCallback, all_finite, restore_random
 from rlaif.training.harness.folder import TrainingFolder
-from rlaif.training.harness.metrics import need_trackers
+from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.progress import sample_prompts, sample_replies
 from rlaif.training.harness.recipe import Ended
 from rlaif.training.harness.save import write_model
 from rlaif.training.harness.stopping import is_out_of_memory
-from rlaif.training.harness.watch import Watch
 from rlaif.training.models import count_parameters, device_kind
 from rlaif.training.scorers import ScorerFailed
 
@@ -29,44 +29,48 @@ _BIG = 500_000_000
 """Parameters above which activations are recomputed rather than kept, on a GPU."""
 
 
-def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -> dict[str, Any]:
-    """Return what every TRL config is built with, from our settings, the device and the size.
+def common_arguments(
+    settings: TrainConfig | OnlineConfig, folder: TrainingFolder
+) -> dict[str, Any]:
+    """Return what every TRL config is built with."""
+    return {
+        "output_dir": str(folder.checkpoints),
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "use_cpu": device_kind() != "cuda",
+        "logging_nan_inf_filter": False,
+        "save_total_limit": 2,
+        "report_to": list(settings.report_to),
+        "project": "rlaif",
+        "run_name": folder.out.name,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device_kind() == "cuda",
+    }
 
-    Raises:
-        EngineMissing: A tracker in ``report_to`` is not installed.
-    """
+
+def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -> dict[str, Any]:
+    """Return what the TRL configs of SFT, DPO and reward models are built with."""
     on_gpu = device_kind() == "cuda"
     big = on_gpu and count_parameters(model) > _BIG
     in_bf16 = big and config.dtype != "float32" and torch.cuda.is_bf16_supported()
-    need_trackers(config.report_to)
     recompute = config.gradient_checkpointing
     return {
-        "output_dir": str(folder.checkpoints),
+        **common_arguments(config, folder),
         "learning_rate": config.learning_rate,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulate,
-        "lr_scheduler_type": config.schedule,
-        "warmup_steps": config.warmup,
-        "weight_decay": config.weight_decay,
-        "max_grad_norm": config.max_grad_norm,
         "max_length": config.max_length,
-        "seed": config.seed,
-        "use_cpu": not on_gpu,
         "bf16": in_bf16,
         "tf32": True if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else None,
         "gradient_checkpointing": big if recompute is None else recompute,
         "logging_steps": config.log_every,
-        "logging_nan_inf_filter": False,
         "save_steps": config.save_every,
-        "save_total_limit": 2,
-        "report_to": list(config.report_to),
-        "project": "rlaif",
-        "run_name": folder.out.name,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": on_gpu,
         "eval_strategy": "no",
         "ddp_find_unused_parameters": False,
     }
@@ -171,11 +175,11 @@ class TrlLoop:
         write_model(model, folder, write=self.trainer.save_model, main=self._folder.is_main)
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait for all processes."""
         self.trainer.accelerator.wait_for_everyone()
 
     def _agree(self, mine: bool) -> bool:
-        """Whether any process said yes: if only one stopped, the others would wait for it."""
+        """Whether any process agrees; see `TrlCallback`."""
         accelerator = self.trainer.accelerator
         if accelerator.num_processes == 1:
             return mine
@@ -198,10 +202,10 @@ def _evaluate(trainer: Any) -> dict[str, float]:
     """Measure on the held-out rows, under the names used in training."""
     if trainer.eval_dataset is None:
         return {}
-    found = trainer.evaluate()
+    measured = trainer.evaluate()
     skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
     return {
         name.removeprefix("eval_"): float(value)
-        for name, value in found.items()
+        for name, value in measured.items()
         if name.startswith("eval_") and name not in skip
     }

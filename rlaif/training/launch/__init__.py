@@ -3,7 +3,7 @@
 ``ddp`` copies the model to every process; ``fsdp2`` and ``zero2`` shard what does not fit. The
 settings files beside this module are accelerate's; on a CPU there is only ``ddp``, over gloo, and
 accelerate's own way there would need MPI, so torch starts the processes. Several nodes are
-described in a settings file of one's own, as `accelerate config` writes it: give its path as the
+described in a settings file, as `accelerate config` writes it: give its path as the
 strategy, and the same command on every node, with its ``machine_rank``.
 """
 
@@ -43,7 +43,7 @@ def launch_own(settings: Path, processes: int | None, command: Sequence[str]) ->
     """Return the command that starts ``command`` as an accelerate settings file says.
 
     Raises:
-        InputError: There is no such file, or it is none of accelerate's.
+        InputError: The file is missing, or not a settings file of accelerate.
     """
     from accelerate.commands.config.config_args import load_config_from_file
 
@@ -51,9 +51,11 @@ def launch_own(settings: Path, processes: int | None, command: Sequence[str]) ->
         raise InputError(f"--launch {settings}: no such file")
     try:
         load_config_from_file(str(settings))
-    except Exception as problem:  # noqa: BLE001 - whatever accelerate or YAML makes of it
+    except Exception as problem:  # noqa: BLE001 - accelerate and YAML raise all kinds
         first = str(problem).strip().splitlines()[0]
-        raise InputError(f"--launch {settings}: no settings of accelerate: {first}") from None
+        raise InputError(
+            f"--launch {settings}: not a settings file of accelerate: {first}"
+        ) from None
     launcher = ["accelerate.commands.launch", "--config_file", str(settings)]
     count = [] if processes is None else ["--num_processes", str(processes)]
     return [sys.executable, "-m", *launcher, *count, *command]
@@ -75,7 +77,7 @@ def start_processes(
         allowed: Strategies that the trainer can work with.
 
     Raises:
-        InputError: No such strategy, one that the trainer cannot work with, or no GPUs for it.
+        InputError: An unknown strategy, one that the trainer does not support, or no GPUs for it.
     """
     if strategy is None and processes is not None:
         raise InputError("--processes needs --launch", hint="--launch ddp")
@@ -109,7 +111,7 @@ def launch(strategy: Strategy | Path, processes: int | None, command: Sequence[s
     gpus = torch.cuda.device_count()
     count = processes or gpus or 2
     if gpus and count > gpus:
-        raise InputError(f"--processes {count}: there are {gpus} GPUs")
+        raise InputError(f"--processes {count}: this machine has {gpus} GPUs")
     return _wait(launch_command(strategy, count, command, on_gpu=bool(gpus)))
 
 
@@ -119,4 +121,4 @@ def _wait(command: Sequence[str]) -> int:
         try:
             return started.wait()
         except KeyboardInterrupt:
-            continue  # the terminal has told the processes too; they save and stop
+            continue  # the processes have received it from the terminal too; they save and stop

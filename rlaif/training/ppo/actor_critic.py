@@ -1,6 +1,6 @@
 """Policy, value model and reference: who computes what, with how many weights in memory.
 
-`SeparateCritic` holds three trunks: the policy, a value model of its own (initialised from the
+`SeparateCritic` holds three trunks: the policy, a separate value model (initialised from the
 reward model or from the policy), and a frozen copy of the policy as reference. `SharedBase` holds
 one: a frozen base with two sets of low-rank adapters, ``default`` (the policy) and ``value``; the
 reference is the base with adapters off. Dropout is off everywhere: with it the same tokens would
@@ -20,9 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from rlaif.errors import InputError
-from rlaif.training.forward.logprobs import causal_model, compute_logprobs, find_head
+from rlaif.training.forward.logprobs import (
+    can_share,
+    causal_model,
+    compute_logprobs,
+    compute_states,
+    find_head,
+)
 from rlaif.training.forward.sequences import Sequences
-from rlaif.training.forward.states import can_share, compute_states
 
 Parameters = dict[str, nn.Parameter]
 
@@ -63,7 +68,7 @@ class ActorCritic(Protocol):
 
 
 class SeparateCritic:
-    """Policy, critic and reference as models of their own.
+    """Policy, critic and reference as three models.
 
     Args:
         policy: A causal language model, all of it trained.
@@ -269,10 +274,10 @@ def _frozen_copy(model: Any) -> Any:
 
 
 def _adapter(model: nn.Module, name: str) -> Parameters:
-    found = {n: p for n, p in model.named_parameters() if f".{name}." in f"{n}."}
-    if not found:
+    parameters = {n: p for n, p in model.named_parameters() if f".{name}." in f"{n}."}
+    if not parameters:
         raise InputError("lora: these settings leave nothing to train")
-    return found
+    return parameters
 
 
 def _trainable(model: nn.Module) -> Parameters:

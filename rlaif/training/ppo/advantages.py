@@ -2,7 +2,7 @@
 
 δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  R_t = A_t + V_t   (eq. 11–12, 16)
 
-The state after the last action has value 0. Positions outside the mask are no time steps: the
+The state after the last action has value 0. Positions outside the mask are not time steps: the
 scan carries the next value and advantage across them, so padding at either end, or text that the
 policy did not write in the middle, changes nothing.
 
@@ -11,7 +11,7 @@ Shapes: B responses, T token positions.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -92,10 +92,6 @@ class RunningMoments:
         if self.std == 0.0:
             return 0.0
         return min(max((score - self.mean) / self.std, -clip), clip)
-
-    def to_json(self) -> dict[str, float]:
-        """Return plain numbers; ``RunningMoments(**numbers)`` reads them back."""
-        return asdict(self)
 
 
 def shape_scores(

@@ -55,7 +55,7 @@ def check_critic(config: PpoConfig, tokenizer: Any) -> None:
 
 
 def critic_plan(config: PpoConfig) -> dict[str, Any]:
-    """Return ``critic`` by content, where it starts from a model of its own."""
+    """Return ``critic`` by content, where it starts from another model."""
     own = config.critic in OWN_CRITIC
     return {} if own else {"critic": identify_model(config.critic)}
 
@@ -133,7 +133,7 @@ def _open_vllm(models: Models, config: PpoConfig, world: Distributed) -> VllmRol
         return None
     if config.vllm.mode == "server" and config.rollout_size % world.size:
         raise InputError(
-            f"rollout_size {config.rollout_size} is no multiple of {world.size} processes, and a "
+            f"rollout_size {config.rollout_size} is not a multiple of {world.size} processes: a "
             "vLLM server deals responses out evenly"
         )
     return VllmRollouts(

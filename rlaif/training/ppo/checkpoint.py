@@ -1,6 +1,6 @@
 """Checkpoints: everything a resumed training needs to take the very steps it would have taken.
 
-A checkpoint counts once the file that says it is whole is there, written last. Tensors are
+A checkpoint counts once its marker ``complete.json`` is written, last. Tensors are
 safetensors, the rest is JSON; nothing is pickled, so a checkpoint from a stranger runs no code.
 
     checkpoint-25/                                    the number of finished rollouts
@@ -33,7 +33,7 @@ _MOMENTS = {"mean": "exp_avg", "square": "exp_avg_sq"}
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a training stands; with weights, settings and prompts it determines what is to come."""
+    """The position of a training; with weights, settings and prompts it determines the rest."""
 
     kl: KlControl
     rollout: int = 0

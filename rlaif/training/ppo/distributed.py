@@ -26,11 +26,6 @@ class Distributed:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files and shows progress."""
-        return self.rank == 0
-
     def owns(self, item: int) -> bool:
         """Whether this process works on the item with this number; dealt out in turn."""
         return item % self.size == self.rank
@@ -63,7 +58,7 @@ class Distributed:
         return bool(self.add_up(torch.tensor(float(mine))) > 0)
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait for all processes."""
         if self.size > 1:
             torch.distributed.barrier()
 
@@ -72,12 +67,12 @@ def join_processes() -> Distributed:
     """Join the processes that a launcher started (torchrun, accelerate launch), or stand alone.
 
     Raises:
-        InputError: The launcher was told to shard models, which are whole here.
+        InputError: The launcher shards models, which PPO does not support.
     """
     for name in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             raise InputError(
-                f"PPO holds whole models and the launcher was told to use {name}",
+                f"PPO needs whole models, but the launcher is set to shard them with {name}",
                 hint="launch with ddp; with lora one base is all there is in memory",
             )
     from accelerate import PartialState

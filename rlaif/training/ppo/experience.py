@@ -1,4 +1,4 @@
-"""One rollout: what was asked, what came back, and what every response token was worth.
+"""One rollout: its responses, what every token was worth, and its metrics.
 
 Shapes: B responses of this process, T token positions (right-padded).
 """
@@ -13,6 +13,7 @@ from rlaif.config.ppo import RewardSettings
 from rlaif.training.forward.sequences import Sequences, Tokens, lay_out, split_by_tokens
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.advantages import AddUp, compute_gae, compute_rewards, keep, whiten
+from rlaif.training.ppo.distributed import Distributed
 from rlaif.training.ppo.losses import compute_importance, compute_k1
 from rlaif.training.ppo.sampling import Sampled
 
@@ -180,3 +181,90 @@ def _places(drawn: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     spread = [row for row, length in zip(rows, lengths, strict=True) for _ in range(length)]
     columns = [t for length in lengths for t in range(length)]
     return torch.tensor(spread), torch.tensor(columns)
+
+
+CURVES = (
+    "score/mean",
+    "objective/kl",
+    "objective/beta",
+    "response/tokens",
+    "response/ended",
+    "objective/entropy",
+    "policy/approx_kl",
+    "policy/clip_share",
+    "value/explained_variance",
+)
+"""What the picture of a training shows."""
+
+
+def describe(
+    drawn: Rollout,
+    scores: list[float | None],
+    measured: ModelOutputs,
+    experience: Experience,
+    world: Distributed,
+) -> dict[str, float]:
+    """Return the metrics of a rollout, over all processes. What matters most comes first."""
+    kl_BT, mask_BT = measured.kl_BT, experience.mask_BT
+    known = torch.tensor([score for score in scores if score is not None], dtype=torch.float64)
+    sums = {
+        "responses": len(drawn),
+        "scored": len(known),
+        "score": known.sum(),
+        "score²": known.square().sum(),
+        "kl": kl_BT.double().sum(),
+        "tokens": sum(len(sampled.tokens) for sampled in drawn.sampled),
+        "ended": sum(sampled.ended for sampled in drawn.sampled),
+        "entropy": sum(sum(sampled.entropies) for sampled in drawn.sampled),
+        "entropies": sum(len(sampled.entropies) for sampled in drawn.sampled),
+        "gap": measured.gap[0],
+        "compared": measured.gap[1],
+        "valid": mask_BT.sum(),
+        **_value_sums(experience),
+        **_importance_sums(experience),
+    }
+    stacked = torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in sums.values()])
+    total = dict(zip(sums, world.add_up(stacked).tolist(), strict=True))
+    responses, tokens = total["responses"], total["tokens"]
+    mean = total["score"] / total["scored"]
+    metrics = {
+        "score/mean": mean,
+        "objective/kl": total["kl"] / responses,
+        "response/tokens": tokens / responses,
+        "response/ended": total["ended"] / responses,
+        "score/deviation": max(total["score²"] / total["scored"] - mean**2, 0.0) ** 0.5,
+        "score/unscored": 1.0 - total["scored"] / responses,
+        "value/explained_variance": _explained(total),
+    }
+    if total["entropies"]:  # not known where vLLM draws
+        metrics["objective/entropy"] = total["entropy"] / total["entropies"]
+    if total["compared"]:
+        metrics["objective/sampling_gap"] = total["gap"] / total["compared"]
+    if experience.weights_BT is not None:
+        metrics["objective/importance"] = total["importance"] / total["valid"]
+    return metrics
+
+
+def _value_sums(experience: Experience) -> dict[str, Tensor]:
+    returns_N = experience.returns_BT[experience.mask_BT].double()
+    errors_N = returns_N - experience.old_values_BT[experience.mask_BT].double()
+    return {
+        "return": returns_N.sum(),
+        "return²": returns_N.square().sum(),
+        "error": errors_N.sum(),
+        "error²": errors_N.square().sum(),
+    }
+
+
+def _importance_sums(experience: Experience) -> dict[str, Tensor]:
+    if experience.weights_BT is None:
+        return {}
+    return {"importance": experience.weights_BT[experience.mask_BT].double().sum()}
+
+
+def _explained(total: dict[str, float]) -> float:
+    """Return 1 − Var(R − V) / Var(R); NaN where all returns are equal."""
+    n = total["valid"]
+    spread = total["return²"] / n - (total["return"] / n) ** 2
+    left = total["error²"] / n - (total["error"] / n) ** 2
+    return 1.0 - left / spread if spread > 1e-12 else float("nan")

@@ -30,11 +30,6 @@ def compute_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return logprobs - ref_logprobs
 
 
-def compute_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Return (log π − log ρ)² / 2: biased, ≥ 0, low variance."""
-    return (logprobs - ref_logprobs).square() / 2
-
-
 def compute_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """Return ρ/π − 1 − log(ρ/π): unbiased, ≥ 0."""
     log_ratio = (ref_logprobs - logprobs).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)

@@ -9,13 +9,12 @@ from rlaif.config.online import LoggingSettings
 from rlaif.config.ppo import PpoConfig
 from rlaif.training.data.prompts import AnyPrompt
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
-from rlaif.training.harness.inputs import Inputs
-from rlaif.training.harness.online import ONE_SCORER, Asked, OnlineData, read_online
+from rlaif.training.harness.inputs import Inputs, Said, read_settings
+from rlaif.training.harness.metrics import Watch
+from rlaif.training.harness.online import ONE_SCORER, OnlineData, OnlineSource, read_online
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Ended, Recipe, train
 from rlaif.training.harness.save import write_model
-from rlaif.training.harness.settings import Said, read_settings
-from rlaif.training.harness.watch import Watch
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.build import (
     build_trainer,
@@ -25,8 +24,8 @@ from rlaif.training.ppo.build import (
     load_actor_critic,
 )
 from rlaif.training.ppo.checkpoint import State, load_checkpoint, save_checkpoint
-from rlaif.training.ppo.describe import CURVES
 from rlaif.training.ppo.distributed import Distributed, join_processes
+from rlaif.training.ppo.experience import CURVES
 from rlaif.training.ppo.losses import KlControl
 from rlaif.training.ppo.optimiser import Optimiser
 from rlaif.training.ppo.trainer import Models, PpoTrainer
@@ -66,10 +65,10 @@ def train_ppo(
         InputError: Settings, model, prompts or tokenizer cannot be used; nothing was started.
         RunMismatch: ``out`` holds a training with other settings, model, prompts or reward.
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
-        KeyboardInterrupt: Asked to stop; saved after the rollout that was going on.
+        KeyboardInterrupt: A stop was requested; saved after the current rollout.
     """
     settings = read_settings(PpoConfig, config, {**overrides, "model": model, "out": out})
-    return train(PPO, settings, Asked(scorer, prompts), force=force, style=style)
+    return train(PPO, settings, OnlineSource(scorer, prompts), force=force, style=style)
 
 
 class PpoLoop:
@@ -121,7 +120,7 @@ class PpoLoop:
                 watch.show(number, samples[: self._logging.show_samples])
             if number % self._logging.save_every == 0:
                 self._save()
-            if self._world.agree(watch.asked()) and number < self._trainer.rollouts:
+            if self._world.agree(watch.stopping()) and number < self._trainer.rollouts:
                 raise KeyboardInterrupt
         done, prompts = self._state, self._models.prompts
         counts = {"responses": done.responses, "unscored": done.unscored}
@@ -129,7 +128,7 @@ class PpoLoop:
         return Ended(done.rollout, {**counts, **left}, _notes(done))
 
     def rescue(self, problem: BaseException) -> str:  # noqa: ARG002 - all problems alike
-        """Save where the training stands, whatever stops it."""
+        """Save the state, whatever stops the training."""
         self._save(torn=self._trainer.updating)
         return "what was reached is saved"
 
@@ -140,7 +139,7 @@ class PpoLoop:
             write_model(self._models.actor_critic.policy, folder)
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait for all processes."""
         self._world.wait()
 
     def _save(self, *, torn: bool = False) -> None:
@@ -150,7 +149,7 @@ class PpoLoop:
         take the place of a checkpoint of the rollout before, from which a resume is exact.
 
         Raises:
-            Diverged: The weights are not worth saving.
+            Diverged: Some weights are NaN or infinite.
         """
         last = self._folder.last_checkpoint()
         on_disk = last is not None and last[0] == self._state.rollout
@@ -172,9 +171,9 @@ def _notes(state: State) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _read(settings: PpoConfig, asked: Asked) -> Inputs[OnlineData]:
+def _read(settings: PpoConfig, source: OnlineSource) -> Inputs[OnlineData]:
     join_processes()  # which also refuses a launcher that shards models
-    inputs = read_online(settings, asked)
+    inputs = read_online(settings, source, tools=True)
     check_critic(settings, inputs.tokenizer)
     return dataclasses.replace(inputs, plan={**inputs.plan, **critic_plan(settings)})
 

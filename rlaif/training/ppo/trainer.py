@@ -16,18 +16,18 @@ from typing import Any
 
 from rlaif.config.ppo import PpoRolloutSettings, RewardSettings
 from rlaif.errors import RlaifError, TrainingError
-from rlaif.training.data.prompts import Asked, PromptSet
+from rlaif.training.data.prompts import PromptSet, ResponseRequest
 from rlaif.training.harness.progress import Sample
 from rlaif.training.harness.stopping import Diverged
 from rlaif.training.ppo.actor_critic import ActorCritic
 from rlaif.training.ppo.advantages import shape_scores
 from rlaif.training.ppo.checkpoint import State
-from rlaif.training.ppo.describe import describe
 from rlaif.training.ppo.distributed import Distributed
 from rlaif.training.ppo.experience import (
     ModelOutputs,
     Rollout,
     assess,
+    describe,
     measure,
     with_importance,
 )
@@ -89,7 +89,7 @@ class PpoTrainer:
         self._vllm = vllm
         self._world = world
         self.updating = False
-        """True while weights change: what is interrupted now is no longer a whole rollout."""
+        """True while weights change: an interruption now leaves an incomplete update."""
 
     @property
     def rollouts(self) -> int:
@@ -111,11 +111,11 @@ class PpoTrainer:
     def step(self, state: State) -> Finished:
         """Make one rollout and learn from it."""
         size, world, clock = self._rollouts.rollout_size, self._world, _Clock()
-        asked = self._ask(state.rollout)
-        drawn = self._draw(asked)
+        requests = self._ask(state.rollout)
+        drawn = self._draw(requests)
         texts = [self._text(sampled) for sampled in drawn.sampled]
         clock.lap("seconds/draw")
-        scores = self._score(asked, texts)
+        scores = self._score(requests, texts)
         known = [score for score in scores if score is not None]
         moments = state.moments.after(known, world.add_up)
         clock.lap("seconds/score")
@@ -142,24 +142,24 @@ class PpoTrainer:
         )
         if self._vllm is not None:
             experience = with_importance(experience, self._vllm.importance)
-        found = describe(drawn, scores, measured, experience, world)
-        found["objective/beta"] = state.kl.beta
+        measures = describe(drawn, scores, measured, experience, world)
+        measures["objective/beta"] = state.kl.beta
         self.updating = True
         learned = self._updater.run(experience, rollout=state.rollout)
         self.updating = False
         clock.lap("seconds/update")
-        unscored = round(found["score/unscored"] * size)
+        unscored = round(measures["score/unscored"] * size)
         return (
             replace(
                 state,
-                kl=state.kl.after(found["objective/kl"], size),
+                kl=state.kl.after(measures["objective/kl"], size),
                 moments=moments,
                 rollout=state.rollout + 1,
                 responses=state.responses + size,
                 unscored=state.unscored + unscored,
             ),
-            found | learned | clock.laps,
-            [Sample(a.prompt.text, text) for a, text in zip(asked, texts, strict=True)],
+            measures | learned | clock.laps,
+            [Sample(r.prompt.text, text) for r, text in zip(requests, texts, strict=True)],
         )
 
     def _check_numbers(self, measured: ModelOutputs, rollout: int) -> None:
@@ -170,70 +170,70 @@ class PpoTrainer:
                 hint="lower learning_rate or critic_learning_rate; the last checkpoint is kept",
             )
 
-    def _ask(self, rollout: int) -> list[Asked]:
-        """Return this process's part of what a rollout asks."""
+    def _ask(self, rollout: int) -> list[ResponseRequest]:
+        """Return this process's part of the requests of a rollout."""
         settings = self._rollouts
-        asked = self._prompts.ask(
+        requests = self._prompts.ask(
             rollout,
             size=settings.rollout_size,
             per_prompt=settings.responses_per_prompt,
             seed=settings.seed,
         )
-        return [one for i, one in enumerate(asked) if self._world.owns(i)]
+        return [request for i, request in enumerate(requests) if self._world.owns(i)]
 
-    def _draw(self, asked: Sequence[Asked]) -> Rollout:
+    def _draw(self, requests: Sequence[ResponseRequest]) -> Rollout:
         if self._vllm is not None:
             with self._models.sampled():
-                tokens = [a.tokens for a in asked]
-                drawn = self._vllm.draw(tokens, [a.seed for a in asked])
+                tokens = [r.tokens for r in requests]
+                drawn = self._vllm.draw(tokens, [r.seed for r in requests])
                 return Rollout(tokens, drawn, self._pad_id)
         # Prompts of similar length together: less padding, and nothing depends on the order.
-        order = sorted(range(len(asked)), key=lambda i: len(asked[i].tokens))
-        step = self._rollouts.generation_batch or max(len(asked), 1)
-        found: dict[int, Sampled] = {}
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
+        step = self._rollouts.generation_batch or max(len(requests), 1)
+        sampled: dict[int, Sampled] = {}
         with self._models.sampled() as policy:
             for start in range(0, len(order), step):
                 rows = order[start : start + step]
                 drawn = sample_responses(
                     policy,
-                    [asked[i].tokens for i in rows],
-                    [asked[i].seed for i in rows],
+                    [requests[i].tokens for i in rows],
+                    [requests[i].seed for i in rows],
                     stop_ids=self._stop_ids,
                     pad_id=self._pad_id,
                     max_new_tokens=self._rollouts.max_new_tokens,
                     temperature=self._rollouts.temperature,
                 )
-                found.update(zip(rows, drawn, strict=True))
-        sampled = [found[i] for i in range(len(asked))]
-        return Rollout([a.tokens for a in asked], sampled, self._pad_id)
+                sampled.update(zip(rows, drawn, strict=True))
+        in_order = [sampled[i] for i in range(len(requests))]
+        return Rollout([r.tokens for r in requests], in_order, self._pad_id)
 
     def _text(self, sampled: Sampled) -> str:
         tokens = sampled.tokens[:-1] if sampled.ended else sampled.tokens
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _score(self, asked: Sequence[Asked], texts: list[str]) -> list[float | None]:
+    def _score(self, requests: Sequence[ResponseRequest], texts: list[str]) -> list[float | None]:
         columns: dict[str, list[Any]] = {
-            "prompt_id": [a.prompt.id for a in asked],
-            "tags": [a.prompt.tags for a in asked],
+            "prompt_id": [r.prompt.id for r in requests],
+            "tags": [r.prompt.tags for r in requests],
         }
         failed: RlaifError | None = None
         scores: list[float | None] = []
         try:
             scores = collect_scores(
                 self._scorer,
-                [a.messages for a in asked],
+                [r.messages for r in requests],
                 texts,
                 columns,
                 timeout=self._rollouts.scorer_timeout,
             )
         except RlaifError as problem:
             failed = problem
-        if self._world.agree(failed is not None):  # or the others would wait for this one for ever
+        if self._world.agree(failed is not None):  # or the others would wait for this one
             raise failed or TrainingError("the scorer failed in another process")
         if not self._world.agree(any(score is not None for score in scores)):
             raise TrainingError(
                 f"none of the {self._rollouts.rollout_size} responses of this rollout was scored",
-                hint="see why the scorer returns None; there is nothing to learn from",
+                hint="check why the scorer returns None",
             )
         return scores
 

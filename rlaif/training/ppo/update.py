@@ -85,7 +85,7 @@ class Updater:
         self._rollouts = rollouts
         self._steps = settings.steps(rollouts.rollout_size)
         self.micro_tokens = settings.micro_tokens or (8192 if device_kind() == "cuda" else 1024)
-        """Padded tokens of one forward and backward pass: as asked, or what suits the device.
+        """Padded tokens of one forward and backward pass: as set, or what suits the device.
         Activations of a model of 135M parameters take about 2 MB a token."""
 
         self._world = world
@@ -136,8 +136,8 @@ class Updater:
     ) -> bool:
         """Take one step; return whether the policy has gone far enough for this rollout."""
         share_BT = _shares(self._objective.aggregate, experience, minibatch)
-        found = self._backward(experience, minibatch, share_BT, self._policy_values, len(_POLICY))
-        measured = dict(zip(_POLICY, found, strict=True))
+        means_K = self._backward(experience, minibatch, share_BT, self._policy_values, len(_POLICY))
+        measured = dict(zip(_POLICY, means_K, strict=True))
         if self._objective.entropy_bonus == 0.0:
             del measured["entropy"]  # not computed here; the rollout's own is reported
         limit = self._objective.max_kl
@@ -160,8 +160,8 @@ class Updater:
         means: dict[str, list[float]],
     ) -> None:
         share_BT = _shares("token-mean", experience, minibatch)
-        found = self._backward(experience, minibatch, share_BT, self._critic_values, len(_VALUE))
-        measured = dict(zip(_VALUE, found, strict=True))
+        means_K = self._backward(experience, minibatch, share_BT, self._critic_values, len(_VALUE))
+        measured = dict(zip(_VALUE, means_K, strict=True))
         measured["grad_norm"], measured["learning_rate"] = self.critic.step(step, self._world)
         for name, value in measured.items():
             means[f"value/{name}"].append(value)

@@ -45,10 +45,10 @@ class VllmRollouts:
         lengths: What it makes room for.
         stop_ids: Tokens that end a response.
         temperature: > 0.
-        world: The processes; in ``colocate`` each has an engine of its own.
+        world: The processes; in ``colocate`` each has its own engine.
 
     Raises:
-        InputError: vLLM cannot start with this model, or the server is not there.
+        InputError: vLLM cannot start with this model, or the server cannot be reached.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class VllmRollouts:
     def draw(self, prompts: Sequence[Tokens], seeds: Sequence[int]) -> list[Sampled]:
         """Push the weights, then draw one response per prompt."""
         self._generation.sync_weights()
-        asked = [list(prompt) for prompt in prompts]
+        tokens = [list(prompt) for prompt in prompts]
         if self._seeded:
-            return self._draw_seeded(asked, seeds)
-        _, responses, logprobs, _ = self._generation.generate(asked, None, 1)
+            return self._draw_seeded(tokens, seeds)
+        _, responses, logprobs, _ = self._generation.generate(tokens, None, 1)
         return [
-            cut(list(tokens), [x[0] for x in row], [], self._stop_ids)
-            for tokens, row in zip(responses, logprobs, strict=True)
+            cut(list(response), [x[0] for x in row], [], self._stop_ids)
+            for response, row in zip(responses, logprobs, strict=True)
         ]
 
     def _draw_seeded(self, prompts: list[list[int]], seeds: Sequence[int]) -> list[Sampled]:
@@ -120,15 +120,15 @@ class VllmRollouts:
         drawn = [output.outputs[0] for output in outputs]
         return [
             cut(
-                list(one.token_ids),
+                list(response.token_ids),
                 [
                     entry[token].logprob
-                    for token, entry in zip(one.token_ids, one.logprobs, strict=True)
+                    for token, entry in zip(response.token_ids, response.logprobs, strict=True)
                 ],
                 [],
                 self._stop_ids,
             )
-            for one in drawn
+            for response in drawn
         ]
 
 

@@ -1,1 +1,1 @@
-"""Reward models: trained on soft labels, measured against labels, lengths and their own claims."""
+"""Reward models: trained on soft labels, measured against labels, lengths and calibration."""

@@ -43,7 +43,7 @@ def measure_scores(pairs: ScoredPairs, *, seed: int = 0) -> dict[str, Any]:
     cannot be computed is None.
     """
     clusters = _clusters(pairs.prompts)
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "pairs": len(pairs.labels),
         "ties": int((pairs.labels == 0.5).sum()),
         "prompts": len(clusters),
@@ -61,11 +61,11 @@ def measure_scores(pairs: ScoredPairs, *, seed: int = 0) -> dict[str, Any]:
         drawn = np.array([measure(pairs, rows) for rows in draws])
         drawn = drawn[np.isfinite(drawn)]
         if not np.isfinite(value) or not len(drawn):
-            found[name] = None
+            measured[name] = None
             continue
         low, high = np.quantile(drawn, [0.025, 0.975])
-        found[name] = {"value": float(value), "low": float(low), "high": float(high)}
-    return found
+        measured[name] = {"value": float(value), "low": float(low), "high": float(high)}
+    return measured
 
 
 def _clusters(prompts: Sequence[Any]) -> list[NDArray[np.int64]]:

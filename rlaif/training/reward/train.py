@@ -12,11 +12,10 @@ from rlaif.errors import InputError
 from rlaif.training.data.read import Source, read_preferences
 from rlaif.training.data.tokens import Tokenised, tokenise_pairs
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
-from rlaif.training.harness.inputs import Inputs
+from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.recipe import Recipe, train
-from rlaif.training.harness.rows import name_source, places, read_rows
-from rlaif.training.harness.settings import Said, read_settings
+from rlaif.training.harness.rows import name_source, places, read_rows, with_notes
 from rlaif.training.harness.trl import TrlLoop, trainer_arguments
 from rlaif.training.models import load_scorer, model_arguments
 from rlaif.training.reward.measure import measure_scores
@@ -47,19 +46,9 @@ def train_reward(
     read at the last token. ``metrics["held_out"]`` holds accuracy, calibration and length
     correlation, each with an interval; ``metrics["gold"]`` the same per gold set.
 
-    Args:
-        config: A training file, a mapping or settings; see `rlaif.config.train.RewardConfig`.
-        dataset: See `rlaif.training.data.read.load_preferences`; or ``data`` in ``config``.
-        model: A policy to start from, or a reward model to continue with.
-        out: Where the checkpoint goes.
-        force: Start over instead of resuming, or of leaving a finished training alone.
-        style: How progress is shown.
-        overrides: Any setting by name.
-
-    Raises:
-        InputError: Settings, data or model cannot be used; nothing was started.
-        TrainingError: Out of memory, or the loss is NaN; what was reached is saved.
-        KeyboardInterrupt: Asked to stop; the step that was going on is saved.
+    Arguments and errors are those of `rlaif.training.sft.train_sft`, with pairs
+    (`load_preferences`) as ``dataset``, and as ``model`` a policy to start from or a reward model
+    to continue with; settings are those of `rlaif.config.train.RewardConfig`.
     """
     settings = read_settings(RewardConfig, config, {**overrides, **places(dataset, model, out)})
     return train(REWARD, settings, name_source(settings, dataset), force=force, style=style)
@@ -75,44 +64,29 @@ def gold_names(sources: Sequence[str]) -> dict[str, str]:
     return dict(zip(sources, sources, strict=True))  # they differ by the ending alone
 
 
-def build_trainer(
-    settings: RewardConfig, folder: TrainingFolder, scorer: Any, tokenizer: Any, tokens: Tokenised
-) -> ScorerTrainer:
-    """Put scorer, data and loss together."""
-    return ScorerTrainer(
-        layout=choose_layout(scorer),
-        soft=settings.labels == "soft",
-        margin_scale=settings.margin_scale,
-        centring=settings.centring,
-        model=scorer,
-        args=TrlArguments(**trainer_arguments(settings, folder, scorer)),
-        train_dataset=tokens.dataset,
-        processing_class=tokenizer,
-    )
-
-
 def _read(settings: RewardConfig, source: Source) -> Inputs[RewardRows]:
     loaded = read_preferences(source)
     if settings.margin_scale and "margin" not in loaded.dataset.column_names:
         raise InputError("margin_scale needs a margin column", hint="set margin_scale to 0")
-    found = read_rows(settings, loaded, tokenise_pairs, separate_pad=True)
-    rows = found.data
+    inputs = read_rows(settings, loaded, tokenise_pairs, separate_pad=True)
+    rows = inputs.data
     gold = {
         name: rows.tokenise(read_preferences(path).dataset)
         for name, path in gold_names(settings.gold).items()
     }
     measured = {} if rows.held_out is None else {"held_out": rows.held_out}
     plan = {
-        **found.plan,
-        "data": [one for one in found.plan["data"] if one is not None],
+        **inputs.plan,
+        "data": [fingerprint for fingerprint in inputs.plan["data"] if fingerprint is not None],
         "gold": {name: part.fingerprint for name, part in gold.items()},
     }
+    measured |= {f"gold.{name}": part for name, part in gold.items()}
     return Inputs(
-        RewardRows(rows.train, {**measured, **{f"gold.{n}": part for n, part in gold.items()}}),
-        found.tokenizer,
+        RewardRows(rows.train, measured),
+        inputs.tokenizer,
         plan,
-        found.facts,
-        found.notes,
+        with_notes(inputs.facts, {f"gold {name}": part for name, part in gold.items()}),
+        inputs.notes,
     )
 
 
@@ -123,16 +97,25 @@ def _load(settings: RewardConfig) -> Any:
 def _build(
     settings: RewardConfig, folder: TrainingFolder, scorer: Any, inputs: Inputs[RewardRows]
 ) -> TrlLoop:
-    trainer = build_trainer(settings, folder, scorer, inputs.tokenizer, inputs.data.train)
+    trainer = ScorerTrainer(
+        layout=choose_layout(scorer),
+        soft=settings.labels == "soft",
+        margin_scale=settings.margin_scale,
+        centring=settings.centring,
+        model=scorer,
+        args=TrlArguments(**trainer_arguments(settings, folder, scorer)),
+        train_dataset=inputs.data.train.dataset,
+        processing_class=inputs.tokenizer,
+    )
     return TrlLoop(trainer, folder)
 
 
 def _measure(loop: TrlLoop, settings: RewardConfig, inputs: Inputs[RewardRows]) -> dict[str, Any]:
-    found = {}
+    measures = {}
     for name, part in inputs.data.measured.items():
         pairs = loop.trainer.score_rows(list(part.dataset), settings.batch_size)
-        found[name] = measure_scores(pairs, seed=settings.seed)
-    return found
+        measures[name] = measure_scores(pairs, seed=settings.seed)
+    return measures
 
 
 REWARD = Recipe(

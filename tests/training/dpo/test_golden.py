@@ -11,9 +11,8 @@ from datasets import Dataset
 from rlaif.config.train import DpoConfig, LoraSettings
 from rlaif.training.data.read import load_preferences
 from rlaif.training.data.tokens import tokenise_pairs
-from rlaif.training.dpo.scoring import choose_layout
 from rlaif.training.dpo.train import pair_loss_of
-from rlaif.training.dpo.trainer import PreferenceTrainer
+from rlaif.training.dpo.trainer import PreferenceTrainer, choose_layout
 from rlaif.training.harness.recipe import quiet_libraries
 from rlaif.training.models import load_policy
 from tests.training.tiny import colour_pairs, make_tiny

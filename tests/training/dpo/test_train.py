@@ -109,7 +109,7 @@ def _measured(out: Path) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in read_metrics(out)]
 
 
-def test_an_interrupt_finishes_the_step_saves_and_goes_on_later(tiny, tmp_path, monkeypatch):
+def test_an_interrupt_finishes_the_step_saves_and_resumes_later(tiny, tmp_path, monkeypatch):
     train(tiny, tmp_path / "whole")
     original: Any = trainer_module.PreferenceTrainer.training_step
 
@@ -145,7 +145,7 @@ def test_running_out_of_memory_saves_what_was_reached(tiny, tmp_path, monkeypatc
     assert train(tiny, tmp_path / "out").resumed_from == 6
 
 
-def test_a_loss_that_is_no_number_stops_the_training(tiny, tmp_path, monkeypatch):
+def test_a_loss_that_is_nan_stops_the_training(tiny, tmp_path, monkeypatch):
     original: Any = trainer_module.PreferenceTrainer._compute_loss
 
     def diverge(self: Any, *args: Any) -> Any:

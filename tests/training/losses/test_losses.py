@@ -162,7 +162,7 @@ def test_the_log_ratio_difference_may_be_a_difference_of_means():
     assert found.tolist() == [0.5]
 
 
-def test_a_difference_that_fp32_cannot_resolve_is_no_difference_but_keeps_its_gradient():
+def test_a_difference_that_fp32_cannot_resolve_is_zero_but_keeps_its_gradient():
     ref = torch.tensor([-100.0, -100.0])
     logprobs = torch.tensor([-100.0001, -100.001], requires_grad=True)
     found = log_ratio_difference(logprobs, ref)

@@ -40,7 +40,7 @@ def test_a_file_becomes_a_policy_in_one_command(command: str, tmp_path: Path):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1]["event"] == "finished"
     assert events[-1]["kind"] == command
-    assert events[0]["text"].startswith("left out: 1 records that are no prompts (p.jsonl:9")
+    assert events[0]["text"].startswith("left out: 1 records that are not prompts (p.jsonl:9")
     assert (tmp_path / "out" / "model.safetensors").exists()
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| reward from | `{'rules': 'rules.yaml'}` |" in card

@@ -90,7 +90,7 @@ def test_a_model_that_changes_its_logits_after_the_head_is_found_out():
     assert torch.allclose(plain, torch.stack([expected[0, 1, 13], expected[0, 2, 1]]), atol=1e-6)
 
 
-def test_a_head_that_is_no_plain_layer_is_left_alone():
+def test_a_head_that_is_not_a_plain_layer_is_left_alone():
     model = make_policy()
     model.lm_head = nn.Sequential(model.lm_head)
     assert find_head(model) is None

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
-from rlaif.training.harness import card
+from rlaif.training.harness import save
 from rlaif.training.harness.metrics import read_metrics
 from rlaif.training.online import train_grpo, train_rloo
 from tests.training.ppo.small import PROMPTS, count_word, save_policy
@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
-    monkeypatch.setattr(card, "draw_curves", lambda *_: False)
+    monkeypatch.setattr(save, "draw_curves", lambda *_: False)
 
 
 def train(kind: Any, model: Path, out: Path, scorer: Any = count_word, **changes: Any) -> Any:
@@ -113,7 +113,7 @@ def test_a_failing_scorer_is_one_message_and_what_was_reached_is_kept(model: Pat
 def test_settings_that_do_not_fit_are_refused(model: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="not a multiple of group_size 3"):
         train(train_rloo, model, tmp_path / "out", group_size=3)
-    with pytest.raises(InputError, match="asks 16 different prompts and there are 8"):
+    with pytest.raises(InputError, match="needs 16 different prompts, but only 8 are given"):
         train(train_rloo, model, tmp_path / "out", rollout_size=64)
 
 

@@ -59,7 +59,7 @@ def test_max_grad_norm_takes_effect():
     assert free == pytest.approx(0.1, rel=1e-4)
 
 
-def test_a_gradient_that_is_no_number_changes_nothing():
+def test_a_gradient_that_is_nan_changes_nothing():
     parameter = nn.Parameter(torch.ones(2))
     optimiser = Optimiser({"p": parameter}, peak=0.1, steps=1, settings=CONSTANT)
     parameter.grad = torch.tensor([math.nan, 1.0])

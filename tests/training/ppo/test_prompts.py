@@ -44,7 +44,7 @@ def test_the_response_needs_room_too():
 @pytest.mark.parametrize(
     ("prompts", "changes", "message"),
     [
-        ([], {}, "there are no prompts"),
+        ([], {}, "no prompts"),
         ([LONG], {}, "none of the 1 prompts fits"),
         (["say red", ""], {}, "prompt 2: the prompt is empty"),
         (["say red"], {"max_new_tokens": 128}, "leaves no room for a prompt"),

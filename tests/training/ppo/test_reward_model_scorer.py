@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from rlaif.errors import InputError
-from rlaif.training.ppo import train_ppo
+from rlaif.training.ppo.train import train_ppo
 from rlaif.training.reward_model_scorer import reward_model_scorer, score_tokens
 from tests.training.ppo.small import make_critic, save_policy, save_reward_model
 from tests.training.tiny import make_tokenizer, user
@@ -83,6 +83,21 @@ def test_a_reward_model_with_another_tokenizer_scores_the_policys_text(tmp_path:
     assert scorer(prompts, ["good bad"]) == pytest.approx([float(expected)], abs=1e-5)
 
 
-def test_a_policy_is_no_reward_model(tmp_path: Path):
-    with pytest.raises(InputError, match=r"no reward model: it has no weights for score\.weight"):
+def test_a_policy_is_refused_as_a_reward_model(tmp_path: Path):
+    with pytest.raises(
+        InputError, match=r"not a reward model: it has no weights for score\.weight"
+    ):
         reward_model_scorer(str(save_policy(tmp_path / "policy")))
+
+
+def test_an_unscored_response_comes_with_the_reason(tmp_path: Path):
+    folder = save_reward_model(tmp_path / "rm", tokenizer=make_tokenizer())
+    called = {"type": "function", "function": {"name": "colour", "arguments": "{}"}}
+    calls = {"role": "assistant", "content": "", "tool_calls": [called]}
+    prompts: Any = [user("say"), user("say " * 2000), [*user("say"), calls, *user("say")]]
+    why: list[list[str]] = [[], [], []]
+    scores: Any = reward_model_scorer(str(folder))(prompts, ["red"] * 3, why=why)
+    assert [score is None for score in scores] == [False, True, True]
+    assert why[0] == []
+    assert "does not fit the reward model's context" in why[1][0]
+    assert "does not support the conversation's tools" in why[2][0]

@@ -75,12 +75,12 @@ def test_columns_are_passed_on_and_none_stays_none():
         (fixed(1.0), "returned 1 scores for 2 responses"),
         (fixed(1.0, float("nan")), "score 1 is nan"),
         (fixed(float("-inf"), 1.0), "score 0 is -inf"),
-        (fixed("good", 1.0), "score 0 is 'good', which is no number"),
+        (fixed("good", 1.0), "score 0 is 'good', which is not a number"),
         (lambda *_, **__: 3.0, "returned 3.0, not a list of 2 scores"),
         (lambda *_, **__: 1 / 0, "the scorer failed: ZeroDivisionError: division by zero"),
     ],
 )
-def test_what_is_no_list_of_scores_is_one_clear_message(scores, message: str):
+def test_what_is_not_a_list_of_scores_is_one_clear_message(scores, message: str):
     with pytest.raises(TrainingError, match=message):
         collect(scores)
 

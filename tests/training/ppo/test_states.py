@@ -5,9 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MambaConfig, MambaModel
 
-from rlaif.training.forward.logprobs import causal_model
+from rlaif.training.forward.logprobs import can_share, causal_model, compute_states
 from rlaif.training.forward.sequences import lay_out
-from rlaif.training.forward.states import can_share, compute_states
 from rlaif.training.ppo import actor_critic
 from rlaif.training.ppo.actor_critic import SeparateCritic, SharedBase
 from tests.training.ppo.small import make_critic, make_policy
@@ -101,10 +100,6 @@ def test_nothing_is_shared_with_activation_checkpointing(make):
     read = count_tokens(causal_model(models.policy).base_model)
     models.logprobs(BATCH)
     assert len(read) == 1
-
-
-def test_padding_on_the_left_shares_nothing():
-    assert lay_out([SYSTEM, [*SYSTEM, 8]], [[21], [22]], pad_id=1, side="left").shared == 0
 
 
 def test_sliding_windows_shorter_than_the_beginning_give_the_same_states():

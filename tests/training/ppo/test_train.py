@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from rlaif.errors import ConfigError, InputError, RunMismatch, TrainingError
-from rlaif.training.harness import card
+from rlaif.training.harness import save
 from rlaif.training.harness.metrics import read_metrics
-from rlaif.training.ppo import train_ppo
+from rlaif.training.ppo.train import train_ppo
 from rlaif.training.ppo.update import Updater
 from tests.training.ppo.small import PROMPTS, count_word, save_policy, save_reward_model
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 def no_picture(monkeypatch, request):
     """Drawing takes longer than the training here; one test is enough to see that it is done."""
     if "generates" not in request.node.name:
-        monkeypatch.setattr(card, "draw_curves", lambda *_: False)
+        monkeypatch.setattr(save, "draw_curves", lambda *_: False)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def bad_scorer(kind: str):
         ("nan", "score 0 is nan"),
         ("short", "returned 1 scores for 8 responses"),
         ("hangs", "has not answered for 0.2 seconds"),
-        ("words", "score 0 is 'high', which is no number"),
+        ("words", "score 0 is 'high', which is not a number"),
     ],
 )
 def test_a_bad_scorer_stops_with_one_message_after_what_was_reached_is_saved(
@@ -346,9 +346,9 @@ def test_a_critic_may_know_a_token_more_than_the_policy(model: Path, tmp_path: P
     assert train(model, tmp_path / "out", critic=str(reward_model)).steps == 3
 
 
-def test_a_critic_that_is_no_reward_model_is_refused(model: Path, tmp_path: Path):
+def test_a_critic_that_is_not_a_reward_model_is_refused(model: Path, tmp_path: Path):
     other = save_policy(tmp_path / "policy", pad_is_eos=True)
-    with pytest.raises(InputError, match="no reward model: it has no head that scores"):
+    with pytest.raises(InputError, match="not a reward model: it has no head that scores"):
         train(model, tmp_path / "out", critic=str(other))
     assert not (tmp_path / "out").exists()
 

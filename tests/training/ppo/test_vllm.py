@@ -16,10 +16,11 @@ from rlaif.errors import ConfigError, EngineMissing
 from rlaif.training import train_rloo
 from rlaif.training.harness import online
 from rlaif.training.harness.metrics import read_metrics
-from rlaif.training.ppo import build, train_ppo
+from rlaif.training.ppo import build
 from rlaif.training.ppo.experience import with_importance
 from rlaif.training.ppo.losses import compute_importance
 from rlaif.training.ppo.sampling import Sampled, cut, sample_responses
+from rlaif.training.ppo.train import train_ppo
 from rlaif.training.ppo.trainer import Models
 from rlaif.training.ppo.vllm import generation_class, plain_weights
 from tests.training.ppo.small import PROMPTS, count_word, make_policy, save_policy

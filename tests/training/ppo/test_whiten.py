@@ -47,8 +47,3 @@ def test_standard_scores_are_cut_and_safe_without_spread():
     assert moments.standardise(2.0, 5.0) == 1.0
     assert moments.standardise(200.0, 5.0) == 5.0
     assert RunningMoments().after([3.0, 3.0]).standardise(3.0, 5.0) == 0.0
-
-
-def test_moments_survive_json():
-    moments = RunningMoments().after([1.0, 2.0, 4.0])
-    assert RunningMoments(**moments.to_json()) == moments
