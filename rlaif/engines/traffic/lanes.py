@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from rlaif.engines.traffic.limits import AdaptiveLimit, Bucket, CircuitBreaker
 
 WORTH_SAYING_S = 1.0
-"""A suspicion that the next probe lifts is no news."""
+"""A shorter outage is not reported: the next probe may clear it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Lane:
         circuit.max_throttle_s = min(circuit.max_throttle_s, bounds.max_throttle_s)
 
     def try_acquire(self, tokens: float) -> bool:
-        """Take a slot if nobody waits for one and slots, rates and holds allow it now."""
+        """Take a slot if no call waits for one and slots, rates and holds allow it now."""
         self._drop_served()
         now = self.now()
         return not self._waiters and self._delay(now, tokens) == 0.0 and self._take(now, tokens)
