@@ -102,7 +102,7 @@ class InputFile:
         # What storage libraries raise when a server fails has no common root.
         if self.system is None or isinstance(problem, PermissionError | pa.ArrowInvalid):
             return RecordError(message)
-        return EngineUnavailable(message, hint="repeat the command to go on once it can be read")
+        return EngineUnavailable(message, hint="repeat the command to resume once it can be read")
 
     def _open_raw(self) -> BinaryIO:
         if self.system is None:

@@ -52,7 +52,7 @@ def read_hub(
         if number:
             raise EngineUnavailable(
                 f"{name} ({chosen}): cannot be read after record {number}: {why}",
-                hint="repeat the command to go on once it can be read",
+                hint="repeat the command to resume once it can be read",
             ) from None
         raise RecordError(f"{name} ({chosen}): cannot be read: {why}") from None
 
