@@ -18,7 +18,8 @@ from rlaif.engines.openai import rejections, vllm_extensions, wire
 from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
 from rlaif.engines.protocol import Usage
 from rlaif.engines.traffic.explain import shorten, without_echo
-from rlaif.engines.traffic.lanes import LaneStats, lane_to
+from rlaif.engines.traffic.lane_stats import LaneStats
+from rlaif.engines.traffic.lanes import lane_to
 from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.engines.traffic.retries import Sender
 from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport

@@ -28,7 +28,7 @@ from rlaif.engines.openai.options import (
 )
 from rlaif.engines.openai.prices import price_of
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
-from rlaif.engines.traffic.lanes import LaneStats, tell_trouble
+from rlaif.engines.traffic.lane_stats import LaneStats, tell_trouble
 from rlaif.engines.traffic.outcomes import BadReply, Rejected
 from rlaif.engines.traffic.transport import check_installed
 from rlaif.errors import CallFailed, ConfigError, EngineError, EngineMissing
