@@ -32,12 +32,12 @@ def audit(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
-    """Measure judges on gold pairs. Repeat the command to go on; what was asked costs nothing."""
+    """Measure judges on gold pairs. Repeat the command to resume; what was asked costs nothing."""
     from rlaif.auditing import audit as run_audit
 
     try:
         with shown_counts(json=json) as on_progress:
-            found = run_audit(
+            result = run_audit(
                 config,
                 gold,
                 limit=limit,
@@ -47,25 +47,25 @@ def audit(
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
-        print("stopped; every reply is kept: repeat the command to go on", file=sys.stderr)
+        print("stopped; every reply is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
-        print_event("done", **found.to_json())
+        print_event("done", **result.to_json())
     else:
-        _print_found(found)
-    if found.nothing:
-        print(f"error: nothing was measured: {found.nothing}", file=sys.stderr)
+        _print_result(result)
+    if result.nothing:
+        print(f"error: nothing was measured: {result.nothing}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def _print_found(found: "Audit") -> None:
-    _print_table(found)
-    for notice in found.notices:
+def _print_result(audit: "Audit") -> None:
+    _print_table(audit)
+    for notice in audit.notices:
         print(f"note: {notice}", file=sys.stderr)
     print("all figures, and what they cannot tell: table.md in the folder", file=sys.stderr)
 
 
-def _print_table(found: "Audit") -> None:
+def _print_table(audit: "Audit") -> None:
     from rich.table import Table
 
     from rlaif.auditing.render import show
@@ -74,18 +74,18 @@ def _print_table(found: "Audit") -> None:
     columns = ("gold set", "judge", "accuracy", "against chance", "same in both orders", "bias")
     for column in columns:
         table.add_column(column)
-    for name in found.gold:
-        longer = found.longer[name]
+    for name in audit.gold:
+        longer = audit.longer[name]
         table.add_row(name, "(pick the longer)", show(longer.figure), longer.against_chance)
-        for judge, result in found.judges.items():
-            one = result.sets[name]
+        for judge, figures in audit.judges.items():
+            measured = figures.sets[name]
             table.add_row(
                 name,
                 judge,
-                show(one.accuracy.figure),
-                one.accuracy.against_chance,
-                show(one.position.consistency),
-                show(one.position.bias),
+                show(measured.accuracy.figure),
+                measured.accuracy.against_chance,
+                show(measured.position.consistency),
+                show(measured.position.bias),
             )
     # A file or a pipe has no width to fit in.
     width = None if sys.stdout.isatty() else 160
@@ -93,21 +93,22 @@ def _print_table(found: "Audit") -> None:
 
 
 def _print_estimates(estimates: "Sequence[Estimate]") -> None:
-    for one in estimates:
-        price = "" if one.price is None else f", price {one.price:.4f}"
+    for estimate in estimates:
+        price = "" if estimate.price is None else f", price {estimate.price:.4f}"
         time = "answered from the ledger so far"
-        if one.minutes is not None:
-            time = f"about {one.minutes:.1f} minutes"
+        if estimate.minutes is not None:
+            time = f"about {estimate.minutes:.1f} minutes"
         print(
-            f"{one.judge}: {one.pairs} pairs, about {one.calls:.0f} calls, "
-            f"{one.prompt_tokens:.0f} + {one.completion_tokens:.0f} tokens{price}; {time}",
+            f"{estimate.judge}: {estimate.pairs} pairs, about {estimate.calls:.0f} calls, "
+            f"{estimate.prompt_tokens:.0f} + {estimate.completion_tokens:.0f} tokens"
+            f"{price}; {time}",
             file=sys.stderr,
         )
-    known = [one.minutes for one in estimates if one.minutes is not None]
+    known = [estimate.minutes for estimate in estimates if estimate.minutes is not None]
     if len(known) > 1:
         print(f"all judges: about {sum(known):.1f} minutes", file=sys.stderr)
 
 
 def _print_estimates_json(estimates: "Sequence[Estimate]") -> None:
-    for one in estimates:
-        print_event("estimate", **one.to_json())
+    for estimate in estimates:
+        print_event("estimate", **estimate.to_json())

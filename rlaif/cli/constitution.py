@@ -116,7 +116,7 @@ def diff(
 
 @app.command()
 def schema(
-    out: Annotated[Path | None, typer.Option(help="Write it here; else to stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write it here (default: stdout).")] = None,
     force: constitution_checks.Force = False,
 ) -> None:
     """Print the JSON Schema of constitution files, for editors and other tools."""

@@ -24,10 +24,10 @@ def try_principles(
     source: Annotated[str, typer.Argument(help="A file, or a shipped name such as hhh.")],
     judge: Annotated[
         Path | None,
-        typer.Option(help="An audit file with the judges; without one only rules are tested."),
+        typer.Option(help="An audit file with the judges (default: only rules are tested)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the ledger; else out of the audit file.")
+        Path | None, typer.Option(help="Folder of the ledger (default: out of the audit file).")
     ] = None,
     min_accuracy: Annotated[
         float | None,
@@ -44,8 +44,8 @@ def try_principles(
     with shown_counts() as on_progress:
         report = try_constitution(source, judge=judge, out=out, on_progress=on_progress)
     if json:
-        for one in report.tested:
-            _print_json(one.to_json())
+        for tested in report.tested:
+            _print_json(tested.to_json())
         _print_json({"constitution": report.constitution, "untested": list(report.untested)})
     else:
         _show_tests(report, min_accuracy)
@@ -72,14 +72,14 @@ def explain(
 
     if annotated_pairs is not None:
         check_free(annotated_pairs, force=force)
-    found = open_run(run)
+    opened = open_run(run)
     if annotated_pairs is not None:
         data = export_annotated_pairs(
-            found.judgments(), weights_of(found), name=found.manifest.label
+            opened.judgments(), weights_of(opened), name=opened.manifest.label
         )
         write_whole(annotated_pairs, orjson.dumps(data, option=orjson.OPT_INDENT_2))
         print(f"wrote {annotated_pairs}", file=sys.stderr)
-    explanation = explain_run(found)
+    explanation = explain_run(opened)
     if json:
         _print_json(explanation.to_json())
     else:
@@ -127,7 +127,7 @@ def import_votes(
 
 
 def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
-    """A constitution; JSON strings are YAML strings, so that any statement can stand in one."""
+    """A constitution; JSON strings are YAML strings, so that any statement is valid in it."""
     if not principles:
         from rlaif.errors import InputError
 
@@ -154,12 +154,12 @@ def _show_tests(report: "TrialReport", least: float | None) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("judge", "principle", "right", "examples", "stuck on place"):
         table.add_column(column)
-    for one in report.tested:
-        low = one.accuracy is not None and one.accuracy < (1.0 if least is None else least)
-        cells = (f"{one.right:g}", f"{len(one.tried)}", f"{one.stuck or ''}")
-        table.add_row(one.judge, one.principle, *cells, style="red" if low else "")
+    for tested in report.tested:
+        low = tested.accuracy is not None and tested.accuracy < (1.0 if least is None else least)
+        cells = (f"{tested.right:g}", f"{len(tested.tried)}", f"{tested.stuck or ''}")
+        table.add_row(tested.judge, tested.principle, *cells, style="red" if low else "")
     _console().print(table)
-    for name in dict.fromkeys(one.judge for one in report.tested):
+    for name in dict.fromkeys(tested.judge for tested in report.tested):
         cannot = [o.principle for o in report.below(0.5 + 1e-9) if o.judge == name]
         if cannot:
             print(f"{name} cannot apply (half of the examples or fewer): {', '.join(cannot)}")
@@ -171,24 +171,33 @@ def _show_tests(report: "TrialReport", least: float | None) -> None:
     )
 
 
-def _show_explanation(found: "Explanation") -> None:
+def _show_explanation(explanation: "Explanation") -> None:
     from rich import box
     from rich.table import Table
 
-    print(f"{found.judgments} judgments ({found.undecided} undecided), {found.pairs} pairs")
+    print(
+        f"{explanation.judgments} judgments ({explanation.undecided} undecided), "
+        f"{explanation.pairs} pairs"
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("principle", "asked", "decided", "of pairs", "flips without it", "only voice"):
         table.add_column(column, justify="left" if column == "principle" else "right")
-    ordered = sorted(found.principles.items(), key=lambda item: (-item[1].decided, item[0]))
-    for name, one in ordered:
-        counts = (one.asked, one.decided, one.pairs, one.flips, one.only)
+    ordered = sorted(explanation.principles.items(), key=lambda item: (-item[1].decided, item[0]))
+    for name, influence in ordered:
+        counts = (
+            influence.asked,
+            influence.decided,
+            influence.pairs,
+            influence.flips,
+            influence.only,
+        )
         table.add_row(name, *(str(count) for count in counts))
     _console().print(table)
-    never = found.never_mattered()
+    never = explanation.never_mattered()
     if never:
         print(f"never mattered (no label changes without it): {', '.join(never)}")
     opposed = sorted(
-        (item for item in found.contradictions.items() if item[1].opposed),
+        (item for item in explanation.contradictions.items() if item[1].opposed),
         key=lambda item: (-item[1].opposed, item[0]),
     )
     for (one_id, other_id), count in opposed[:10]:

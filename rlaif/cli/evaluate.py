@@ -27,7 +27,7 @@ def evaluate(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
-    """Compare models with a baseline on held-out prompts. Repeat the command to go on."""
+    """Compare models with a baseline on held-out prompts. Repeat the command to resume."""
     from rlaif.config.evaluate import EvaluateConfig
     from rlaif.evaluation import evaluate as run_evaluation, render_table
 
@@ -37,7 +37,7 @@ def evaluate(
         with shown_counts(json=json) as on_progress:
             card = run_evaluation(config, overrides=overrides, again=again, on_progress=on_progress)
     except KeyboardInterrupt:
-        print("stopped; every reply is kept: repeat the command to go on", file=sys.stderr)
+        print("stopped; every reply is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
         print_event("done", **card.to_json())

@@ -63,7 +63,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         )
     if result.label_smoothing is not None:
         print(
-            f"{to} knows no soft labels: label_smoothing = mean(1 - p) = "
+            f"{to} does not support soft labels: label_smoothing = mean(1 - p) = "
             f"{result.label_smoothing:.4f}; the card says what else may be done",
             file=sys.stderr,
         )

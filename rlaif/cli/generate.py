@@ -1,4 +1,4 @@
-"""`rlaif generate`: prompts to rows; repeat the command to go on."""
+"""`rlaif generate`: prompts to rows; repeat the command to resume."""
 
 import sys
 from pathlib import Path
@@ -33,22 +33,23 @@ def generate(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try again what failed before: prompts, and single calls of rows.",
+            help="Retry what failed before: prompts, and single calls of rows.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be asked: calls, tokens, price.")
+        bool,
+        typer.Option("--dry-run", help="Only print what would be asked: calls, tokens, price."),
     ] = False,
     executor: Annotated[
         Executor, typer.Option(help="Where the work is done: in this process, or on Ray.")
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Of the Ray cluster, such as auto; absent: Ray is started here."),
+        typer.Option(help="Address of a Ray cluster, such as auto (default: Ray is started here)."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
-    """Sample, judge and pair every prompt of a run file. Repeat the command to go on."""
+    """Sample, judge and pair every prompt of a run file. Repeat the command to resume."""
     overrides = parse_overrides(set_ or [])
     if limit is not None:
         overrides["prompts.limit"] = limit
@@ -66,34 +67,34 @@ def generate(  # noqa: PLR0913 - one parameter an option
                 address=address,
             )
     except KeyboardInterrupt:
-        print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)
+        print("stopped; everything finished is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
-    found, caught = run.status(), caught_canaries(run)
+    status, caught = run.status(), caught_canaries(run)
     if json:
-        print_event("done", **status_json(found, caught))
+        print_event("done", **status_json(status, caught))
     else:
-        print_status(found, caught)
-    need_achieved(run, found)
-    need_few_failures(found, load_config(RunConfig, config, overrides).max_failed_share)
+        print_status(status, caught)
+    need_achieved(run, status)
+    need_few_failures(status, load_config(RunConfig, config, overrides).max_failed_share)
     if not json:
-        what = "" if found.pairs else " --what responses"
+        what = "" if status.pairs else " --what responses"
         print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)
 
 
-def _print_estimate(found: Estimate, *, json: bool) -> None:
+def _print_estimate(estimate: Estimate, *, json: bool) -> None:
     if json:
-        print_event("estimate", **found.to_json())
+        print_event("estimate", **estimate.to_json())
         return
-    prompts = "an uncounted number of" if found.prompts is None else str(found.prompts)
-    print(f"for {prompts} prompts, judging from {found.sampled} of them; no model was asked:")
-    if found.prompts is None:
+    prompts = "an uncounted number of" if estimate.prompts is None else str(estimate.prompts)
+    print(f"for {prompts} prompts, judging from {estimate.sampled} of them; no model was asked:")
+    if estimate.prompts is None:
         print("  the figures are for those few alone")
-    for stage in found.stages:
+    for stage in estimate.stages:
         price = "price unknown" if stage.price is None else f"{stage.price:.4f}"
         print(
             f"  {stage.purpose:10} by {stage.engine:16} {stage.calls:>9} calls "
             f"{stage.prompt_tokens:>11} + at most {stage.completion_tokens:>10} tokens  {price}"
         )
-    if found.exceeded:
-        print(f"  the budget ({', '.join(found.exceeded)}) may stop it before the end")
+    if estimate.exceeded:
+        print(f"  the budget ({', '.join(estimate.exceeded)}) may stop it before the end")
     print("tokens are estimated from the length of the text, four characters each")

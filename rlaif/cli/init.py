@@ -36,7 +36,7 @@ def write_project(directory: Path) -> list[Path]:
     """Write the files of a new project, all of them or none; return their paths.
 
     Raises:
-        InputError: One of the files is there already, or ``directory`` is no folder.
+        InputError: One of the files exists already, or ``directory`` is not a folder.
         RunError: The folder cannot be written.
     """
     if directory.exists() and not directory.is_dir():
@@ -63,24 +63,24 @@ def write_project(directory: Path) -> list[Path]:
 def _contents() -> dict[str, bytes]:
     """Return the relative path and the content of every file."""
     contents = dict(_read_all(files("rlaif.cli") / "project"))
-    for name, (source, wanted) in _PER_KIND.items():
-        contents[name] = _first_of_each(shipped_folder() / "seed" / source, wanted)
+    for name, (source, per_kind) in _PER_KIND.items():
+        contents[name] = _first_of_each(shipped_folder() / "seed" / source, per_kind)
     return dict(sorted(contents.items()))
 
 
 def _read_all(folder: Traversable, before: str = "") -> list[tuple[str, bytes]]:
-    found = []
+    entries = []
     for entry in folder.iterdir():
         if entry.is_dir():
-            found += _read_all(entry, f"{before}{entry.name}/")
+            entries += _read_all(entry, f"{before}{entry.name}/")
         else:
-            found.append((f"{before}{entry.name}", entry.read_bytes()))
-    return found
+            entries.append((f"{before}{entry.name}", entry.read_bytes()))
+    return entries
 
 
-def _first_of_each(source: Path, wanted: dict[str, int]) -> bytes:
+def _first_of_each(source: Path, per_kind: dict[str, int]) -> bytes:
     """Return the first so many prompts of each kind, as lines."""
-    left = dict(wanted)
+    left = dict(per_kind)
     lines = []
     for line in source.read_bytes().splitlines(keepends=True):
         kind = orjson.loads(line)["kind"]

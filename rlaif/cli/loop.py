@@ -19,7 +19,7 @@ def loop(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
-    """Run rounds of self-improvement. Repeat the command to go on."""
+    """Run rounds of self-improvement. Repeat the command to resume."""
     from rlaif.loop import Round, Shown, Stage, run_loop
     from rlaif.training.harness.progress import progress_style
 

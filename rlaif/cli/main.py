@@ -55,7 +55,7 @@ def main() -> None:
     try:
         code = _run()
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted: repeat the command to go on", file=sys.stderr)
+        print("interrupted: repeat the command to resume", file=sys.stderr)
         code = 130
     sys.exit(code)
 
@@ -89,9 +89,9 @@ def _run() -> int:
 
 
 def _drop_output() -> None:
-    """Write what was printed, or drop it if nobody takes it.
+    """Write what was printed, or drop it if the reader has closed the pipe.
 
-    The interpreter would try again at its end, complain, and exit with a code of its own.
+    The interpreter would try again at its end, complain, and exit with another code.
     """
     try:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a live line on a terminal, else a plain one now and then.
+"""Progress of running work: a live line on a terminal, else a plain one now and then.
 
 With ``json`` it is JSON lines on stdout instead. Training has its own:
 `rlaif.training.harness.progress`.

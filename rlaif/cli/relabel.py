@@ -1,4 +1,4 @@
-"""`rlaif relabel` and `rlaif reparse`: labels of a finished run, made anew."""
+"""`rlaif relabel` and `rlaif reparse`: new labels for a finished run."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def relabel(
         with shown_counts() as on_progress:
             done = run_relabel(run, constitution=constitution, out=out, on_progress=on_progress)
     except KeyboardInterrupt:
-        print("stopped; everything finished is kept: repeat the command to go on", file=sys.stderr)
+        print("stopped; everything finished is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
         data = {
@@ -54,7 +54,7 @@ def reparse(
     out: Annotated[Path, typer.Option(help="The new run directory.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Read a run's stored raw replies with the present parsers; nobody is asked."""
+    """Parse a run's stored raw replies again with the present parsers; no model is asked."""
     from rlaif.auditing.relabel.relabel import reparse as run_reparse
     from rlaif.runs import open_run
 
@@ -81,7 +81,7 @@ def _say_failed(done: "Rejudged") -> None:
     if done.failed:
         print(
             f"{done.failed} more could not be judged, because a template cannot be filled in with "
-            f"them: see {done.run.path / 'failures.jsonl'}, mend the template, and repeat",
+            f"them: see {done.run.path / 'failures.jsonl'}, fix it, and repeat the command",
             file=sys.stderr,
         )
 

@@ -1,4 +1,4 @@
-"""`rlaif serve`: a vLLM server of one's own, until Ctrl-C."""
+"""`rlaif serve`: a local vLLM server, until Ctrl-C."""
 
 import re
 import signal
@@ -23,9 +23,12 @@ _NOT_TEXT = ("true", "false", "null")
 def serve(  # noqa: PLR0913 - one option per setting, as users expect
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A shipped name, a folder, a GGUF file or a hub id.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     name: Annotated[
-        str | None, typer.Option(help="What requests call the model; a folder's has its hash.")
+        str | None,
+        typer.Option(
+            help="What requests call the model (default: its name; for a folder, with its hash)."
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
     dtype: Annotated[
@@ -36,10 +39,11 @@ def serve(  # noqa: PLR0913 - one option per setting, as users expect
     ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="Sequences at a time.")] = None,
     kv_cache_gib: Annotated[
-        float | None, typer.Option("--kv-cache-gib", help="Key-value cache; 2 on a CPU.")
+        float | None,
+        typer.Option("--kv-cache-gib", help="GiB for the key-value cache (default: 2 on a CPU)."),
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of GPU memory to take; 0.9.")
+        float | None, typer.Option(help="Share of GPU memory to take (default: 0.9).")
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(help="GPUs that share the weights.")] = 1,
     chat_template: Annotated[
@@ -52,7 +56,10 @@ def serve(  # noqa: PLR0913 - one option per setting, as users expect
         str | None,
         typer.Option(help="An interpreter that has vLLM, such as .venv-vllm/bin/python."),
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="Append the server's own words here.")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Append the server's log here (default: a file in the cache folder)."),
+    ] = None,
     start_timeout_s: Annotated[float, typer.Option(help="Longest wait until it is up.")] = 1800.0,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout once it is up.")
@@ -151,12 +158,12 @@ def _shown_wait(model: str) -> Iterator[OnWait]:
 
 
 def _now_and_then(model: str) -> OnWait:
-    said = 0.0
+    printed_at = 0.0
 
     def show(seconds: float, line: str) -> None:
-        nonlocal said
-        if said == 0.0 or time.monotonic() - said >= _EVERY_S:
-            said = time.monotonic()
+        nonlocal printed_at
+        if printed_at == 0.0 or time.monotonic() - printed_at >= _EVERY_S:
+            printed_at = time.monotonic()
             print(f"starting vLLM with {model}: {seconds:.0f} s · {line[-160:]}", file=sys.stderr)
 
     return show

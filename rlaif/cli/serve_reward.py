@@ -16,7 +16,7 @@ from rlaif.errors import EngineMissing, InputError
 def serve_reward(
     config: Annotated[Path, typer.Argument(help="The server file; see docs/handoff/rewards.md.")],
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Overrides the file; 0 takes a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Overrides the file; 0: any free port.")
     ] = None,
     set_: Annotated[
         list[str] | None,

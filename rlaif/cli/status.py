@@ -23,12 +23,12 @@ def status(
 ) -> None:
     """Say what a run has done so far; safe while it is running."""
     opened = open_run(run)
-    found = opened.status(verify=verify)
-    caught = None if found.damaged else caught_canaries(opened)
+    status = opened.status(verify=verify)
+    caught = None if status.damaged else caught_canaries(opened)
     if json:
-        print_json(status_json(found, caught))
+        print_json(status_json(status, caught))
         return
-    print_status(found, caught)
+    print_status(status, caught)
 
 
 def caught_canaries(run: Run) -> Caught | None:
@@ -38,22 +38,22 @@ def caught_canaries(run: Run) -> Caught | None:
     return count_canaries(judgment for row in run.rows() for judgment in row.canaries)
 
 
-def status_json(found: RunStatus, caught: Caught | None) -> dict[str, Any]:
+def status_json(status: RunStatus, caught: Caught | None) -> dict[str, Any]:
     """The status as JSON-compatible data, with the canaries where there are any."""
     canaries = None if caught is None else {**asdict(caught), "accuracy": caught.accuracy}
-    return {**found.to_json(), "canaries": canaries}
+    return {**status.to_json(), "canaries": canaries}
 
 
-def need_achieved(run: Run, found: RunStatus) -> None:
+def need_achieved(run: Run, status: RunStatus) -> None:
     """End the command with 1, and say why, where a finished run holds nothing of use."""
-    if nothing := why_nothing(run, found):
+    if nothing := why_nothing(run, status):
         print(f"error: {nothing}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def need_few_failures(found: RunStatus, most: float) -> None:
+def need_few_failures(status: RunStatus, most: float) -> None:
     """End the command with 5, and say why, where too large a share of a finished run failed."""
-    if why := why_too_many_failed(found, most):
+    if why := why_too_many_failed(status, most):
         print(f"error: {why}", file=sys.stderr)
         print(
             "  hint: repeat the command with --retry-failed: only what failed is asked again",
@@ -62,60 +62,60 @@ def need_few_failures(found: RunStatus, most: float) -> None:
         raise typer.Exit(5)
 
 
-def print_status(found: RunStatus, caught: Caught | None = None) -> None:
-    """Print what a person wants to know about a run: counts, reasons, spend, notices, damage."""
-    expected = "" if found.expected is None else f" of {found.expected} prompts"
-    say(f"{found.label} ({found.state}) in {found.path}")
-    say(f"  rows        {found.rows}{expected}; failed {found.failed}{_reasons(found.failures)}")
-    if found.removed:
-        count, reasons = found.removed.total(), _reasons(found.removed)
+def print_status(status: RunStatus, caught: Caught | None = None) -> None:
+    """Print a run's counts, reasons, spend, notices and damage."""
+    expected = "" if status.expected is None else f" of {status.expected} prompts"
+    say(f"{status.label} ({status.state}) in {status.path}")
+    say(f"  rows        {status.rows}{expected}; failed {status.failed}{_reasons(status.failures)}")
+    if status.removed:
+        count, reasons = status.removed.total(), _reasons(status.removed)
         say(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
-    calls = _reasons(found.call_failures)
-    if found.orphans:
+    calls = _reasons(status.call_failures)
+    if status.orphans:
         say(
-            f"  orphans     {found.orphans} more rows, of prompts that are no longer in the input; "
+            f"  orphans     {status.orphans} more rows, of prompts no longer in the input; "
             "not in any count (export --keep-orphans keeps them)"
         )
-    say(f"  responses   {found.responses}" + (f"; calls that failed{calls}" if calls else ""))
+    say(f"  responses   {status.responses}" + (f"; calls that failed{calls}" if calls else ""))
     say(
-        f"  judgments   {found.judgments}, undecided {found.undecided}; verdicts "
-        f"{found.verdicts}{_reasons(found.choices)}"
+        f"  judgments   {status.judgments}, undecided {status.undecided}; verdicts "
+        f"{status.verdicts}{_reasons(status.choices)}"
     )
-    if found.abstained:
-        say(f"  abstained   {found.abstained}{_reasons(found.abstentions)}")
-    say(f"  pairs       {found.pairs}")
+    if status.abstained:
+        say(f"  abstained   {status.abstained}{_reasons(status.abstentions)}")
+    say(f"  pairs       {status.pairs}")
     if caught is not None:
         say(
             f"  canaries    of the known pairs {caught.right} judged right, {caught.wrong} wrong, "
             f"{caught.even} even, {caught.undecided} undecided"
         )
-    for (what, reason), count in sorted(found.drops.items()):
+    for (what, reason), count in sorted(status.drops.items()):
         say(f"  dropped     {count} × {what}: {reason}")
-    for one in found.messages:
+    for one in status.messages:
         say(f"  failed      {one.role}: {one.count} × {one.kind}: {one.message}")
-    _print_calls(found)
-    if found.stopped:
-        print(f"  stopped     {found.stopped}")
-    for notice in found.notices:
+    _print_calls(status)
+    if status.stopped:
+        print(f"  stopped     {status.stopped}")
+    for notice in status.notices:
         say(f"  notice      {notice}")
-    for path, problem in found.damaged.items():
+    for path, problem in status.damaged.items():
         print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
 
 
-def _print_calls(found: RunStatus) -> None:
-    for total in found.calls:
+def _print_calls(status: RunStatus) -> None:
+    for total in status.calls:
         price = "" if total.price is None else f", {total.price:.4f} spent"
         reused = f", {total.reused} reused from other runs" if total.reused else ""
         say(
             f"  calls       {total.purpose} by {total.engine}: {total.calls} "
             f"({total.prompt_tokens} + {total.completion_tokens} tokens{price}{reused})"
         )
-    if found.price is not None:
-        unpriced = sum(total.unpriced for total in found.calls)
+    if status.price is not None:
+        unpriced = sum(total.unpriced for total in status.calls)
         unknown = f"; {unpriced} calls without a known price" if unpriced else ""
-        say(f"  spent       {found.price:.4f} in all{unknown}")
-    if found.cache_words:
-        say(f"  cached      {found.cache_words}, served by a prefix cache")
+        say(f"  spent       {status.price:.4f} in all{unknown}")
+    if status.cache_words:
+        say(f"  cached      {status.cache_words}, served by a prefix cache")
 
 
 def _reasons(counts: Counter[str]) -> str:

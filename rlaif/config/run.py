@@ -243,7 +243,8 @@ class RunConfig(Settings):
         (), description="Run directories whose ledgers answer first, at no cost."
     )
     budget: BudgetConfig | None = Field(
-        None, description="Stops the run when it is used up; raise it and repeat to resume."
+        None,
+        description="Stops the run when it is used up; raise it and repeat the command to resume.",
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20

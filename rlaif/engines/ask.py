@@ -1,4 +1,4 @@
-"""Asking for several things at once, so that one failed call costs nobody else anything."""
+"""Ask for several things at once; a failed call does not affect the others."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -18,10 +18,10 @@ async def run_together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             were cancelled. So a server that is down is one `EngineUnavailable`, however deep.
     """
     if len(work) == 1:
-        return [await work[0]]  # a task of its own would cost more than most calls' own work
+        return [await work[0]]  # a task would cost more than most calls do themselves
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(coroutine) for coroutine in work]
     except BaseExceptionGroup as problems:
         raise problems.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -35,12 +35,12 @@ def open_engine(
         ConfigError: A wrong option, or an argument that this engine has no use for.
     """
     if engine not in _BUILDERS:
-        raise EngineMissing(f"no such engine as {engine!r}{nearest(engine, sorted(_BUILDERS))}")
+        raise EngineMissing(f"unknown engine {engine!r}{nearest(engine, sorted(_BUILDERS))}")
     given = {"revision": revision, "base_url": base_url, "api_key_env": api_key_env}
     build, used = _BUILDERS[engine]
     for name, value in given.items():
         if value is not None and name not in used:
-            raise ConfigError(f"{name}: the {engine} engine has no use for it")
+            raise ConfigError(f"{name}: the {engine} engine does not take this setting")
     return build(model=model, options=options, **{name: given[name] for name in used})
 
 

@@ -48,7 +48,7 @@ class Capability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw from the model. Always sent in full: servers have defaults of their own."""
+    """How to draw from the model. Always sent in full: servers have other defaults."""
 
     temperature: float = 1.0
     """≥ 0; 0 takes the most likely token."""
@@ -245,7 +245,7 @@ class Lasting(Protocol):
     def keep_state(self, folder: Path) -> None:
         """Keep what must survive a crash in this folder, and take up what is in it already.
 
-        Called before the first `Engine.ask`. The folder may be missing; nobody else writes to it.
+        Called before the first `Engine.ask`. It may be missing; no other process writes to it.
 
         Raises:
             ConfigError: It holds calls that were paid for and that this engine cannot take up.

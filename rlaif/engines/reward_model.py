@@ -122,7 +122,7 @@ class RewardModelEngine:
             EngineError: The engine was closed.
         """
         if not isinstance(request, Score):
-            raise EngineMissing(f"a reward model answers no {type(request).__name__} request")
+            raise EngineMissing(f"a reward model does not answer {type(request).__name__} requests")
         if self._read is None:
             raise EngineError("the reward model was closed")
         ids = self._ids(request)
@@ -158,13 +158,13 @@ class RewardModelEngine:
         return ids
 
     async def _work(self) -> None:
-        await asyncio.sleep(0)  # whoever asks in this turn of the loop is in the first batch
+        await asyncio.sleep(0)  # calls made in this turn of the loop join the first batch
         while self._waiting and self._read is not None:
             batch = self._waiting[: self._max_batch]
             del self._waiting[: self._max_batch]
             try:
                 scores = await asyncio.to_thread(self._read, [ids for ids, _ in batch])
-            except Exception as problem:  # noqa: BLE001 - whoever asked must hear of any failure
+            except Exception as problem:  # noqa: BLE001 - the callers must receive any failure
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(EngineError(f"the reward model failed: {problem}"))
@@ -206,11 +206,11 @@ def _reader(model: Any) -> Read:
 def _check(name: str, model: Any, tokenizer: Any, *, missing: Sequence[str]) -> None:
     if model.config.num_labels != 1:
         raise EngineMissing(
-            f"the model {name!r} has {model.config.num_labels} labels, and a reward model has one"
+            f"not a reward model: {name!r} has {model.config.num_labels} labels, expected 1"
         )
     if missing:
         raise EngineMissing(
-            f"the model {name!r} is no reward model: it has no weights for {sorted(missing)[0]}",
+            f"the model {name!r} is not a reward model: it has no weights for {sorted(missing)[0]}",
             hint="train one with rlaif train reward",
         )
     if isinstance(tokenizer.chat_template, dict):

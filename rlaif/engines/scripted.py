@@ -37,7 +37,7 @@ class ScriptedEngine:
         answer: What to answer. An exception, returned or raised, is what the asker gets.
         name: Its model name. Give different scripts different names: it is what tells their
             answers apart in a ledger.
-        capabilities: What it says it can do; everything, unless told otherwise.
+        capabilities: What it claims to support (default: everything).
         latency: Seconds each call takes.
         settings: Further things that change answers, JSON-compatible; part of the identity.
 
@@ -68,7 +68,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What it was told to offer."""
+        """The capabilities it was built with."""
         return self._capabilities
 
     async def ask(self, request: Request) -> Sequence[Reply]:
@@ -168,7 +168,7 @@ def build_scripted_engine(
     """
     if model not in _OPINIONS:
         raise EngineMissing(
-            f"no scripted behaviour is named {model!r}{nearest(model, sorted(_OPINIONS))}"
+            f"unknown scripted behaviour {model!r}{nearest(model, sorted(_OPINIONS))}"
         )
     settings = load_config(_Holder, {"options": dict(options or {})}).options
     return ScriptedEngine(

@@ -26,7 +26,7 @@ def fold_system(messages: Sequence[Message]) -> Sequence[Message]:
     for place, message in enumerate(rest):
         if message["role"] == "user":
             contents: tuple[object, ...] = (system["content"], message["content"])
-            if not all(isinstance(one, str) for one in contents):
+            if not all(isinstance(content, str) for content in contents):
                 return messages
             text = f"{system['content']}\n\n{message['content']}"
             rest[place] = {**message, "content": text}

@@ -34,7 +34,7 @@ class Admission:
         self._arrived: set[object] = set()
 
     def check(self, request: web.Request) -> None:
-        """Refuse a request of somebody who may not ask.
+        """Refuse a request that is not authorised.
 
         Raises:
             HTTPException: 403 for another host or origin, 401 without the token.
@@ -43,16 +43,16 @@ class Admission:
         host = request.headers.get("Host", "")
         if _without_port(host).lower() not in self._hosts:
             raise web.HTTPForbidden(
-                text=f"the host {host!r:.60} is not this server: ask 127.0.0.1, or name it in hosts"
+                text=f"the host {host!r:.60} is not this server: use 127.0.0.1, or add it to hosts"
             )
         origin = request.headers.get("Origin")
         if origin is not None and origin.lower() != f"http://{host}".lower():
-            raise web.HTTPForbidden(text="pages of other origins may not ask")
+            raise web.HTTPForbidden(text="requests from other origins are not allowed")
         if self._token and request.path != "/health":
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise web.HTTPUnauthorized(
-                    text=f"send the server's token; our client takes it from {TOKEN_VARIABLE}"
+                    text=f"send the server's token as a bearer token (rlaif reads {TOKEN_VARIABLE})"
                 )
 
     async def read(self, request: web.Request) -> bytes:

@@ -49,14 +49,14 @@ async def compute_score(
     Raises:
         RewardFailed: No server, a refused request, or an unscored response.
     """
-    asked = {
+    body = {
         "data_source": data_source,
         "solution_str": solution_str,
         "ground_truth": ground_truth,
         "extra_info": extra_info,
     }
     url, timeout = options.get("url"), options.get("timeout", TIMEOUT)
-    return await asyncio.to_thread(post, "/compute_score", asked, url=url, timeout=timeout)
+    return await asyncio.to_thread(post, "/compute_score", body, url=url, timeout=timeout)
 
 
 def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> dict[str, Any]:
@@ -65,9 +65,9 @@ def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> di
     Raises:
         RewardFailed: No server, a refused request, or an unscored response.
     """
-    asked = {"query": queries, "prompts": prompts, "labels": labels}
-    found: dict[str, Any] = post("/get_reward", asked)
-    return found
+    body = {"query": queries, "prompts": prompts, "labels": labels}
+    answer: dict[str, Any] = post("/get_reward", body)
+    return answer
 
 
 def server_reward_func(
@@ -81,15 +81,15 @@ def server_reward_func(
     async def rlaif_reward(
         prompts: list[Any], completions: list[Any], **columns: Any
     ) -> list[float | None]:
-        asked = {
+        body = {
             "prompts": prompts,
             "responses": completions,
             "tags": columns.get("tags"),
             "references": columns.get("reference"),
         }
-        found = await asyncio.to_thread(post, "/score", asked, url=url, timeout=timeout)
-        log_unscored(columns, found["scores"], found["reasons"])
-        scores: list[float | None] = found["scores"]
+        answer = await asyncio.to_thread(post, "/score", body, url=url, timeout=timeout)
+        log_unscored(columns, answer["scores"], answer["reasons"])
+        scores: list[float | None] = answer["scores"]
         return scores
 
     return rlaif_reward

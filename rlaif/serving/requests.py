@@ -110,17 +110,17 @@ def _from_query(query: str, prompt: str, label: Any, special: Sequence[str]) -> 
     except UnreadableQuery as problem:
         raise BadRequest(f"query: {problem}") from None
     response = strip_special(rest, special)
-    told = _told(label)
-    if told is not None:
+    parsed = _parsed_label(label)
+    if parsed is not None:
         return _question(
-            told["prompt"], response, told.get("tags"), told.get("reference"), "labels"
+            parsed["prompt"], response, parsed.get("tags"), parsed.get("reference"), "labels"
         )
     messages, started = parse_conversation(prompt, special)
     reference = label if isinstance(label, str) and label else None
     return _question(messages, started + response, None, reference, "prompts")
 
 
-def _told(label: Any) -> Mapping[str, Any] | None:
+def _parsed_label(label: Any) -> Mapping[str, Any] | None:
     """What a label of ours says about its prompt; None for any other label."""
     if isinstance(label, str) and label.startswith("{"):
         try:
@@ -155,26 +155,26 @@ def _object(body: Any) -> Mapping[str, Any]:
 
 
 def _texts(given: Mapping[str, Any], name: str, count: int | None = None) -> list[str]:
-    found = given.get(name)
-    if not isinstance(found, list) or not _all_texts(found):
+    value = given.get(name)
+    if not isinstance(value, list) or not _all_texts(value):
         raise BadRequest(f"{name}: expected a list of texts")
-    if count is not None and len(found) != count:
-        raise BadRequest(f"{name}: expected {count} texts, one for each query, not {len(found)}")
-    return found
+    if count is not None and len(value) != count:
+        raise BadRequest(f"{name}: expected {count} texts, one for each query, not {len(value)}")
+    return value
 
 
-def _all_texts(found: list[Any]) -> bool:
-    return all(isinstance(one, str) for one in found)
+def _all_texts(value: list[Any]) -> bool:
+    return all(isinstance(one, str) for one in value)
 
 
-def _are_messages(found: Any) -> bool:
+def _are_messages(value: Any) -> bool:
     return (
-        isinstance(found, list)
-        and bool(found)
+        isinstance(value, list)
+        and bool(value)
         and all(
             isinstance(one, Mapping)
             and isinstance(one.get("role"), str)
             and isinstance(one.get("content"), str)
-            for one in found
+            for one in value
         )
     )

@@ -6,7 +6,7 @@ What cannot be scored is never a silent None and never a made-up number:
 - OpenRLHF would make a tensor of a null, and verl would add it up, so ``/get_reward`` and
   ``/compute_score`` answer 422 with the reason in the status line (which is what OpenRLHF logs),
   unless the file says which number stands for *unscored*;
-- 400 is a request nobody can understand, 401 one without the token, 403 one for another host or of
+- 400 is an invalid request, 401 one without the token, 403 one for another host or of
   a page in a browser, 408 one that arrives too slowly, 413 one that is too large, 415 one that is
   not JSON, 500 a scorer that failed, 503 a judge that is down or too many requests, 504 a scorer
   that hangs.
@@ -288,7 +288,7 @@ def _parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        raise BadRequest(f"the body is no JSON: {problem}") from None
+        raise BadRequest(f"the body is not valid JSON: {problem}") from None
 
 
 def _explain(problem: Exception) -> web.Response:

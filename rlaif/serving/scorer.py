@@ -74,7 +74,7 @@ def _build(
 ) -> Scorer:
     parts = [reward] if isinstance(reward, RewardPartConfig) else list(reward)
     if not parts:
-        raise InputError("reward: there is nothing to score with")
+        raise InputError("reward: no scorer is named")
     scorers = [_open(part, panels, rank) for part in parts]
     if len(parts) == 1 and parts[0].weight == 1.0:
         scorer = scorers[0]

@@ -30,7 +30,7 @@ _SHORTEST_TAIL = 8
 """Characters by which a prompt that was cut is still found in its query."""
 
 
-class UnreadableQuery(ValueError):  # noqa: N818 - says what it is
+class UnreadableQuery(ValueError):  # noqa: N818 - an outcome, not a program's error
     """A query that does not hold its prompt."""
 
 
@@ -99,13 +99,13 @@ def _by_turns(turns: re.Pattern[str], text: str, special: Sequence[str]) -> list
 
 def _by_instructions(text: str, special: Sequence[str]) -> list[Message]:
     messages: list[Message] = []
-    for asked, answered in _instructions(text):
-        system = re.match(r"\s*<<SYS>>(.*?)<</SYS>>(.*)", asked, re.DOTALL)
+    for instruction, answer in _instructions(text):
+        system = re.match(r"\s*<<SYS>>(.*?)<</SYS>>(.*)", instruction, re.DOTALL)
         if system is not None:
             messages.append({"role": "system", "content": system[1].strip()})
-            asked = system[2]
-        messages.append({"role": "user", "content": asked.strip()})
-        messages.append({"role": "assistant", "content": strip_special(answered, special).strip()})
+            instruction = system[2]
+        messages.append({"role": "user", "content": instruction.strip()})
+        messages.append({"role": "assistant", "content": strip_special(answer, special).strip()})
     return messages
 
 

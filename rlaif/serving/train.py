@@ -45,20 +45,24 @@ def train_ppo(
         InputError: Settings, model, prompts or reward cannot be used; nothing was started.
         RunMismatch: ``out`` holds a training with other settings, model, prompts or reward.
         TrainingError: The scorer failed or memory ran out; what was reached is saved in ``out``.
-        KeyboardInterrupt: A stop was requested; saved after the current rollout.
+        KeyboardInterrupt: Stopped on request; saved after the rollout under way.
     """
     named = {"model": model, "out": out, "prompts": prompts, "force": force, "style": style}
     return _train(train.train_ppo, PpoConfig, config, scorer, {**overrides, **named})
 
 
-def train_rloo(config: Said = None, *, scorer: Scorer | None = None, **said: Any) -> TrainResult:
+def train_rloo(
+    config: Said = None, *, scorer: Scorer | None = None, **arguments: Any
+) -> TrainResult:
     """Train a policy with RLOO. Arguments, resuming and errors are those of `train_ppo`."""
-    return _train(online.train_rloo, RlooConfig, config, scorer, said)
+    return _train(online.train_rloo, RlooConfig, config, scorer, arguments)
 
 
-def train_grpo(config: Said = None, *, scorer: Scorer | None = None, **said: Any) -> TrainResult:
+def train_grpo(
+    config: Said = None, *, scorer: Scorer | None = None, **arguments: Any
+) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
-    return _train(online.train_grpo, GrpoConfig, config, scorer, said)
+    return _train(online.train_grpo, GrpoConfig, config, scorer, arguments)
 
 
 _CALL = ("prompts", "force", "style")
@@ -70,14 +74,14 @@ def _train(
     kind: type[OnlineConfig],
     config: Said,
     scorer: Scorer | None,
-    said: dict[str, Any],
+    arguments: dict[str, Any],
 ) -> TrainResult:
-    call = {name: said.pop(name) for name in _CALL if name in said}
-    settings = read_settings(kind, config, said)
+    call = {name: arguments.pop(name) for name in _CALL if name in arguments}
+    settings = read_settings(kind, config, arguments)
     if scorer is not None:
         return train(settings, scorer=scorer, **call)
     if settings.reward is None:
-        raise InputError("reward is missing", hint="name one in the file, or give a scorer")
+        raise InputError("reward is missing", hint="set it in the file, or pass a scorer")
     rank = int(os.environ.get("RANK", "0"))
     with opened_scorer(settings.reward, settings.length_penalty, rank=rank) as opened:
         return train(settings, scorer=opened.scorer, **call)

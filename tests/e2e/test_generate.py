@@ -112,7 +112,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path):
     os.kill(child.pid, signal.SIGINT)
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 130
-    assert "repeat the command to go on" in errors
+    assert "repeat the command to resume" in errors
     assert "Traceback" not in errors
     found = rlaif.open_run(tmp_path / "run").status()
     assert found.state == "interrupted"

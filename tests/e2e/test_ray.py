@@ -205,7 +205,7 @@ def test_a_signal_ends_a_run_in_order_and_it_can_be_resumed(tmp_path: Path, clus
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=300)
     assert child.returncode == 130, errors
-    assert "repeat the command to go on" in errors
+    assert "repeat the command to resume" in errors
     assert "Traceback" not in errors
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["event"] == "interrupted"
@@ -230,7 +230,7 @@ def test_an_interrupted_run_ends_in_order_though_its_worker_hangs(tmp_path: Path
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert child.returncode == 130, errors
-    assert "repeat the command to go on" in errors
+    assert "repeat the command to resume" in errors
     assert "Traceback" not in errors
 
 

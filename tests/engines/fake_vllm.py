@@ -13,7 +13,7 @@ import argparse, http.server, os, subprocess, sys, time
 parser = argparse.ArgumentParser()
 for name in ("model", "served-model-name", "host", "dtype", "generation-config", "max-logprobs",
              "logprobs-mode", "block-size", "max-model-len", "max-num-seqs",
-             "kv-cache-memory-bytes", "end", "child"):
+             "kv-cache-memory-bytes", "load-format", "end", "child"):
     parser.add_argument("--" + name)
 parser.add_argument("--port", type=int)
 for name in ("enable-prompt-tokens-details", "enable-prefix-caching", "enforce-eager"):

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from rlaif.evaluation.lengths import measure_lengths
 
 from rlaif.constitution.models import Rule
 from rlaif.constitution.rules import (
@@ -17,7 +16,7 @@ from rlaif.constitution.rules import (
     split_words,
 )
 from rlaif.constitution.wording import joined_demands, repeats_a_repetition, vague_words
-from rlaif.evaluation.diversity import read_words, self_repetition
+from rlaif.evaluation.diversity import measure_lengths, read_words, self_repetition
 from rlaif.evaluation.measure import Group
 from rlaif.evaluation.refusals import detect_refusal
 from rlaif.generation.revise import _NO_FAULT

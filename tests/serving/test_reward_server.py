@@ -106,7 +106,7 @@ async def test_what_is_no_json_or_too_large_is_refused(server: Server):
     url = f"{server.url}/score"
     headers = {"Content-Type": "application/json"}
     status, reply = await send(url, data=b'{"prompts": [', headers=headers)
-    assert (status, "the body is no JSON" in reply["error"]) == (400, True)
+    assert (status, "the body is not valid JSON" in reply["error"]) == (400, True)
     assert (await send(url, data=b"{}", headers={"Content-Type": "text/plain"}))[0] == 415
     status, reply = await send(url, {"prompts": ["x" * 30_000], "responses": ["y"]})
     assert (status, "exceeded" in reply["error"]) == (413, True)

@@ -61,7 +61,7 @@ def test_what_cannot_be_judged_is_said():
 
     with pytest.raises(ConfigError, match="same-as-student needs a run with a student"):
         ask(judge={"model": "same-as-student"})
-    with pytest.raises(EngineMissing, match="no scripted behaviour is named 'judge-loner'"):
+    with pytest.raises(EngineMissing, match="unknown scripted behaviour 'judge-loner'"):
         ask(judge={"engine": "scripted", "model": "judge-loner"})
     with pytest.raises(ConfigError, match="prompt: the prompt is empty"):
         ask(prompt=" ")

@@ -10,10 +10,10 @@ from rlaif.errors import CallFailed
 
 
 class PendingCall:
-    """One call. Its answer may come from any thread; whoever asked may have gone away.
+    """One call. Its answer may come from any thread; the caller may have been cancelled.
 
     Args:
-        replies: How many replies the call wants.
+        replies: How many replies the call expects.
     """
 
     def __init__(self, replies: int) -> None:
@@ -22,7 +22,7 @@ class PendingCall:
 
     @property
     def over(self) -> bool:
-        """Whether it is answered, has failed, or nobody waits for it any more."""
+        """Whether it is answered, has failed, or was cancelled by its caller."""
         return self.future.done()
 
     def answer(self, places: Sequence[int], reply: Reply) -> None:
@@ -31,7 +31,7 @@ class PendingCall:
             self._replies[place] = reply
         done = [reply for reply in self._replies if reply is not None]
         if len(done) == len(self._replies):
-            with contextlib.suppress(InvalidStateError):  # the asker has just gone away
+            with contextlib.suppress(InvalidStateError):  # the caller has just been cancelled
                 self.future.set_result(done)
 
     def fail(self, problem: Exception) -> None:
@@ -50,7 +50,7 @@ class GeneratedSequence:
 
     prompt: Sequence[int]
     continues: bool
-    """Whether the reply goes on in the middle of a text that the prompt ends with."""
+    """Whether the reply continues a text that the prompt ends with."""
 
     sampling: Sampling
     seed: int
@@ -98,7 +98,7 @@ class ScoreRequest:
 def out_of_memory() -> CallFailed:
     """What a call fails with that does not fit into memory by itself."""
     return CallFailed(
-        "memory ran out on this one call alone",
+        "out of memory on a single call",
         kind="out-of-memory",
         hint="choose fewer max_tokens, shorter prompts, a smaller dtype or a smaller model",
     )

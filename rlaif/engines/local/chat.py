@@ -20,7 +20,7 @@ class Chat:
     Args:
         tokenizer: It must have a chat template.
         variables: Given to the template beside the messages.
-        context: Most tokens of prompt and reply together; None when the model knows no limit.
+        context: Most tokens of prompt and reply together; None when the model has no limit.
         fold: Whether system text goes to the head of the first user turn.
     """
 
@@ -39,7 +39,7 @@ class Chat:
         self._fold = fold
 
     def prompt_ids(self, messages: Sequence[Message], stub: str = "") -> list[int]:
-        """Return the tokens up to where the assistant's reply starts, or goes on after ``stub``.
+        """Return the tokens up to where the assistant's reply starts, or continues after ``stub``.
 
         Raises:
             CallFailed: The template does not take these messages, or they are too long for a
@@ -75,19 +75,19 @@ class Chat:
         Raises:
             CallFailed: A label that is not one token in either form, or two labels that share one.
         """
-        found = [self._one_label(label) for label in labels]
-        for label, ids in zip(labels, found, strict=True):
+        groups = [self._tokens_of_label(label) for label in labels]
+        for label, ids in zip(labels, groups, strict=True):
             if not ids:
                 raise CallFailed(
                     f"the label {label!r} is not a single token of this model",
                     kind="label-tokens",
                     hint="choose labels of one letter or one short word",
                 )
-        if len({one for ids in found for one in ids}) < sum(len(ids) for ids in found):
+        if len({token for ids in groups for token in ids}) < sum(len(ids) for ids in groups):
             raise CallFailed(
                 f"two of the labels {', '.join(labels)} are the same token", kind="label-tokens"
             )
-        return found
+        return groups
 
     def text(self, ids: Sequence[int], *, after: Sequence[int] = ()) -> str:
         """Return the text of a reply's tokens.
@@ -114,7 +114,7 @@ class Chat:
         except CallFailed:
             return ends
         special = {i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
-        first = next((one for one in self._encode(after) if one in special), None)
+        first = next((token for token in self._encode(after) if token in special), None)
         return ends if first is None else ends | {first}
 
     def _render(self, messages: Sequence[Message], *, start_reply: bool = True) -> str:
@@ -134,7 +134,11 @@ class Chat:
             raise CallFailed(message, kind="chat-template", hint=hint) from None
         if lost := left_out(messages, str(rendered)):
             message = f"the model's chat template leaves out the tool {lost!r}"
-            raise CallFailed(message, kind="chat-template", hint="choose a model that knows tools")
+            raise CallFailed(
+                message,
+                kind="chat-template",
+                hint="choose a model whose chat template supports tools",
+            )
         return str(rendered)
 
     def _encode(self, text: str) -> list[int]:
@@ -149,7 +153,7 @@ class Chat:
             )
         return ids
 
-    def _one_label(self, label: str) -> tuple[int, ...]:
+    def _tokens_of_label(self, label: str) -> tuple[int, ...]:
         if label not in self._labels:
             self._labels[label] = tuple(sorted(self._label_candidates(label)))
         return self._labels[label]
@@ -160,9 +164,9 @@ class Chat:
             return set()
         # Encoding alone misses one form where a tokenizer puts a space before every text.
         known = self._tokenizer.get_vocab()
-        found = {known[name] for name in (bare, f"Ġ{bare}", f"▁{bare}") if name in known}
+        tokens = {known[name] for name in (bare, f"Ġ{bare}", f"▁{bare}") if name in known}
         for text in (bare, f" {bare}"):
             ids = self._encode(text)
             if len(ids) == 1:
-                found.add(ids[0])
-        return {one for one in found if self._tokenizer.decode([one]).strip() == bare}
+                tokens.add(ids[0])
+        return {token for token in tokens if self._tokenizer.decode([token]).strip() == bare}

@@ -59,7 +59,7 @@ class Decoder:
         """Start waiting rows if it is time, then write one token per row.
 
         Raises:
-            torch.OutOfMemoryError: Memory ran out; call `shrink` and go on.
+            torch.OutOfMemoryError: Memory ran out; call `shrink` and step again.
         """
         self._leave()
         if self._may_join():

@@ -29,7 +29,7 @@ def draw_tokens(
         uniforms: In (0, 1) per row; not looked at where the temperature is 0.
 
     Raises:
-        EngineError: The model gave numbers that are no logits (NaN or infinite).
+        EngineError: The model's logits are NaN or infinite.
     """
     tokens = [-1] * len(temperatures)
     greedy = [row for row, t in enumerate(temperatures) if t == 0.0]
@@ -50,7 +50,7 @@ def draw_tokens(
 def not_finite() -> EngineError:
     """What is raised when a model gives NaN where logits should be."""
     return EngineError(
-        "the model's logits are not finite", hint="set options.dtype to float32 or bfloat16"
+        "the model's logits are NaN or infinite", hint="set options.dtype to float32 or bfloat16"
     )
 
 

@@ -103,7 +103,7 @@ class TransformersEngine:
         Raises:
             CallFailed: The prompt is too long or not to the chat template's taste, a label is not
                 one token, the continuation is empty, or memory ran out on this call alone.
-            EngineMissing: The request wants what this engine cannot do.
+            EngineMissing: The request needs what this engine cannot do.
             EngineError: The engine was closed, or the model failed.
         """
         call = self._submit(request)
@@ -161,7 +161,7 @@ class TransformersEngine:
 
 
 def _stop(queue: Queue, workers: Sequence[Worker]) -> None:
-    """End the workers of an engine that nobody closed, at the latest when the program ends."""
+    """End the workers of an engine that was not closed, at the latest when the program ends."""
     queue.close()
     for worker in workers:
         worker.join()
@@ -169,10 +169,10 @@ def _stop(queue: Queue, workers: Sequence[Worker]) -> None:
 
 def _check(request: Generate) -> None:
     if request.choices or request.schema:
-        raise EngineMissing("the transformers engine cannot constrain replies")
+        raise EngineMissing("the transformers engine does not support constrained replies")
     if request.sampling.extra:
         names = ", ".join(name for name, _ in request.sampling.extra)
         raise EngineMissing(
-            f"the transformers engine knows no sampling parameter {names}",
-            hint="take it out of sampling.extra",
+            f"the transformers engine does not support the sampling parameter {names}",
+            hint="remove it from sampling.extra",
         )

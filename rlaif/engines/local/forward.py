@@ -3,7 +3,7 @@
 Axes: B rows, N positions whose next token is asked for, V vocabulary. Everything that depends on
 padding is here. Sequences are padded on the right, where a causal model cannot see it. What all of
 them start with is read once, and kept for the next pass, which often starts with the same
-instructions and conversation. Models whose layers keep a state want padding on the left, and share
+instructions and conversation. Models whose layers keep a state need padding on the left, and share
 nothing. Masks come from lengths, never from token ids, because many models pad with their
 end-of-sequence token.
 """
@@ -22,7 +22,7 @@ from rlaif.engines.local.draw import not_finite
 from rlaif.engines.local.rows import Rows, is_joinable, padding_mask
 from rlaif.engines.protocol import Reply, Usage
 
-_SHORTEST_PREFIX = 16  # tokens; reading fewer together is not worth a pass of its own
+_SHORTEST_PREFIX = 16  # tokens; reading fewer together is not worth a separate pass
 _MOST_KEPT = 4096  # tokens; bounds the memory that is held between passes
 
 
@@ -53,7 +53,7 @@ class Forward:
         its last.
         """
         if self.joinable:
-            return self._read(sequences, [[len(one) - 1] for one in sequences], keep=True)
+            return self._read(sequences, [[len(ids) - 1] for ids in sequences], keep=True)
         width = max(map(len, sequences))
         ids = torch.zeros((len(sequences), width), dtype=torch.long)
         mask = torch.zeros((len(sequences), width), dtype=torch.long)
@@ -75,41 +75,43 @@ class Forward:
         return logits[:, -1]
 
     def read(
-        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]
+        self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
     ) -> torch.Tensor:
         """Return the next token's logits at the positions asked for, row after row, (N, V).
 
         Args:
             sequences: Tokens to read.
-            asked: Positions per sequence, counted from 0.
+            places: Positions per sequence, counted from 0.
         """
-        return self._read(sequences, asked, keep=False)[1]
+        return self._read(sequences, places, keep=False)[1]
 
     def _read(
-        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], *, keep: bool
+        self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]], *, keep: bool
     ) -> tuple[Any, torch.Tensor]:
         cache: Any = DynamicCache(config=self.config) if keep or self.joinable else None
-        start = self._start(sequences, asked, cache) if self.joinable else 0
+        start = self._start(sequences, places, cache) if self.joinable else 0
         rest = [sequence[start:] for sequence in sequences]
         width = max(map(len, rest))
         ids = torch.zeros((len(rest), width), dtype=torch.long)
         for row, sequence in enumerate(rest):
             ids[row, : len(sequence)] = torch.tensor(sequence)
-        flat = [row * width + at - start for row, positions in enumerate(asked) for at in positions]
+        flat = [
+            row * width + at - start for row, positions in enumerate(places) for at in positions
+        ]
         chosen = torch.tensor(flat, device=self.device)
         logits = self._call_at(ids, cache, chosen)
         if self.joinable and len(sequences) == 1:
-            self._keep(sequences[0][: asked[0][0]], cache)
+            self._keep(sequences[0][: places[0][0]], cache)
         return cache, logits
 
     def _start(
-        self, sequences: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], cache: Any
+        self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]], cache: Any
     ) -> int:
         """Fill the cache with what need not be read in every row; return how many tokens that is.
 
         What is kept from the last pass comes first, then what only these sequences share.
         """
-        most = min(min(positions) for positions in asked)
+        most = min(min(positions) for positions in places)
         ordered = [list(sequence) for sequence in sequences]
         shared = ordered[0][: min(common_prefix(min(ordered), max(ordered)), most)]
         start = common_prefix(self.kept, shared)
@@ -131,7 +133,9 @@ class Forward:
             return  # some models have layers that use the keys of others
         self.kept = tokens[:_MOST_KEPT]
         part = (slice(None), slice(None), slice(len(self.kept)))
-        self._layers = [(one.keys[part].clone(), one.values[part].clone()) for one in cache.layers]
+        self._layers = [
+            (layer.keys[part].clone(), layer.values[part].clone()) for layer in cache.layers
+        ]
 
     def _call_at(self, ids: torch.Tensor, cache: Any, chosen: torch.Tensor) -> torch.Tensor:
         """Read on from the cache; the head sees only the chosen places of the flattened (B, T)."""
@@ -170,12 +174,12 @@ class Forward:
         return logits
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix(first: Sequence[int], other: Sequence[int]) -> int:
     """Return how many tokens both start with."""
-    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+    for at, (left, right) in enumerate(zip(first, other, strict=False)):
         if left != right:
             return at
-    return min(len(one), len(other))
+    return min(len(first), len(other))
 
 
 _POSITIONS_AT_A_TIME = 64  # positions; bounds the float32 copy of their logits
@@ -189,7 +193,7 @@ def measure(forward: Forward, chat: Chat, requests: Sequence[ScoreRequest]) -> N
     Read sequences in one pass and answer their calls; in halves if memory runs out.
 
     Raises:
-        EngineError: The model gave numbers that are no logits.
+        EngineError: The model's logits are NaN or infinite.
     """
     try:
         _measure(forward, chat, requests)
@@ -205,10 +209,10 @@ def measure(forward: Forward, chat: Chat, requests: Sequence[ScoreRequest]) -> N
 
 
 def _measure(forward: Forward, chat: Chat, requests: Sequence[ScoreRequest]) -> None:
-    asked = [range(request.first, len(request.ids)) for request in requests]
-    logits_NV = forward.read([request.ids for request in requests], asked)
+    places = [range(request.first, len(request.ids)) for request in requests]
+    logits_NV = forward.read([request.ids for request in requests], places)
     place = 0
-    for request, positions in zip(requests, asked, strict=True):
+    for request, positions in zip(requests, places, strict=True):
         own_NV = logits_NV[place : place + len(positions)]
         place += len(positions)
         answer = _labels(own_NV[0], request, chat) if request.labels else _score(own_NV, request)

@@ -37,10 +37,10 @@ class TransformersOptions(Settings):
         "auto", description="auto: bfloat16 on a GPU that has it, float32 on a CPU."
     )
     max_batch: int | None = Field(
-        None, ge=1, description="Rows one worker decodes together; absent: 128, 256 on a GPU."
+        None, ge=1, description="Rows one worker decodes together (default: 128, 256 on a GPU)."
     )
     max_batch_tokens: int | None = Field(
-        None, ge=1, description="Tokens one worker's key-value cache may hold; absent: by memory."
+        None, ge=1, description="Tokens one worker's key-value cache may hold (default: by memory)."
     )
     max_wait_ms: float = Field(
         5.0,
@@ -49,14 +49,14 @@ class TransformersOptions(Settings):
         description="An idle worker starts when no further call has come for this long.",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads in all; absent: as many as torch uses."
+        None, ge=1, description="CPU threads in all (default: as many as torch uses)."
     )
     workers: int | None = Field(
-        None, ge=1, description="Batches at a time; absent: one per thread up to 4, 1 on a GPU."
+        None, ge=1, description="Batches at a time (default: one per thread up to 4, 1 on a GPU)."
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with a model.")
     chat_template: FilePath | None = Field(
-        None, description="A Jinja file, for models that have no chat template of their own."
+        None, description="A Jinja file, for models without a chat template."
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables for the chat template."
@@ -156,7 +156,7 @@ def _device(wanted: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise EngineMissing(
-            f"options.device is {wanted}, and torch sees no GPU",
+            f"options.device is {wanted}, but torch finds no GPU",
             hint="set it to auto or cpu, or install a torch build for this GPU",
         )
     return torch.device(wanted)
@@ -193,7 +193,7 @@ def set_template(tokenizer: Any, name: str, path: Path | None) -> None:
     if not tokenizer.chat_template:
         raise EngineMissing(
             f"the model {name!r} has no chat template: it is a base model",
-            hint="give one: options.chat_template: FILE.jinja",
+            hint="set options.chat_template: FILE.jinja",
         )
 
 
@@ -225,7 +225,7 @@ def cannot_load(name: str, place: str, problem: Exception | None) -> EngineMissi
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         return EngineMissing(f"the model in {place} cannot be loaded: {first}")
     return EngineMissing(
-        f"there is no model {name!r}: neither shipped, nor a folder, nor to be had from the hub"
+        f"model {name!r} not found: not a bundled model, a local folder, or a model on the Hub"
         f"{nearest(name, sorted(SHIPPED))}",
-        hint="check the name, or the network if it is a hub id",
+        hint="check the name, or the network if it is a Hub id",
     )

@@ -56,7 +56,7 @@ def choose_limits(
     """Choose what each worker takes on: what the options say, else by device and memory.
 
     On a CPU small passes cost little more than their tokens, and 128 rows keep its cores busy; a
-    GPU wants all it can get.
+    GPU needs as many as it can get.
     """
     on_gpu = model.device.type == "cuda"
     if max_batch_tokens is None:
@@ -151,7 +151,7 @@ class Queue:
             return Work(rows, self._next_requests(limits, kept))
 
     def close(self) -> list[GeneratedSequence | ScoreRequest]:
-        """Let all workers stop; return what nobody took."""
+        """Let all workers stop; return the work that was not taken."""
         with self._changed:
             self._closed = True
             left: list[GeneratedSequence | ScoreRequest] = [*self._rows, *self._requests]
@@ -173,7 +173,7 @@ class Queue:
             self._changed.wait(quiet)
 
     def _forget(self) -> None:
-        """Drop what nobody waits for any more."""
+        """Drop work whose callers no longer wait."""
         if any(row.idle for row in self._rows):
             self._rows = deque(row for row in self._rows if not row.idle)
         if any(request.call.over for request in self._arrivals):
@@ -224,7 +224,7 @@ class _Batch:
         self._prefix = first.first if kept is not None else 0
 
     def add(self, request: ScoreRequest) -> bool:
-        """Take one more sequence if that saves work and fits; say whether it did."""
+        """Take one more sequence if that saves work and fits; return whether it did."""
         prefix = min(common_prefix(self._example, request.ids), request.first, self._prefix)
         longest = max(self._longest, len(request.ids))
         positions = self._positions + len(request.ids) - request.first
@@ -243,7 +243,7 @@ class _Batch:
         return True
 
     def _tokens(self, count: int, longest: int, prefix: int) -> int:
-        """What is read of so many sequences: once what they share and nobody knows yet."""
+        """Tokens to read for so many sequences: a shared prefix that is not cached counts once."""
         known = min(common_prefix(self._kept, self._example), prefix)
         return prefix - known + count * (longest - prefix)
 

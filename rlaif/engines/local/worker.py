@@ -73,7 +73,7 @@ class Worker:
             with torch.inference_mode():
                 while self._turn():
                     pass
-        except Exception as problem:  # noqa: BLE001 - nobody may be left waiting for this thread
+        except Exception as problem:  # noqa: BLE001 - no caller may be left waiting for this thread
             _fail(self._queue.close(), problem)
             _fail(self._decoder.give_up(), problem)
         _fail(self._decoder.give_up(), closed())
@@ -96,7 +96,7 @@ class Worker:
     def _measure(self, requests: Sequence[ScoreRequest]) -> None:
         try:
             measure(self._forward, self._chat, requests)
-        except Exception as problem:  # noqa: BLE001 - whoever asked must hear of it, not wait
+        except Exception as problem:  # noqa: BLE001 - the callers must receive it, not wait
             _fail(requests, problem)
 
     def _step(self) -> None:
@@ -106,12 +106,12 @@ class Worker:
             self._decoder.shrink()
             if self._forward.device.type == "cuda":
                 torch.cuda.empty_cache()
-        except Exception as problem:  # noqa: BLE001 - whoever asked must hear of it, not wait
+        except Exception as problem:  # noqa: BLE001 - the callers must receive it, not wait
             _fail(self._decoder.give_up(), problem)
 
 
 def twin(model: Any) -> Any:
-    """Return a model of its own that shares the weights: passes keep state in modules."""
+    """Return a copy of the model that shares the weights: passes keep state in modules."""
     return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
 
 
@@ -121,12 +121,12 @@ def closed() -> EngineError:
 
 
 def _fail(work: Sequence[GeneratedSequence | ScoreRequest], problem: Exception) -> None:
-    for one in work:
+    for pending in work:
         if isinstance(problem, RlaifError):
-            one.call.fail(problem)
+            pending.call.fail(problem)
             continue
         wrapped = EngineError(
             f"the model failed: {type(problem).__name__}: {str(problem).strip()[:200]}"
         )
         wrapped.__cause__ = problem
-        one.call.fail(wrapped)
+        pending.call.fail(wrapped)

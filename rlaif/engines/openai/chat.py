@@ -60,7 +60,7 @@ class Chat:
         """Ask, and ask again in another form as long as the server refuses a field.
 
         Args:
-            body: With every field that is wanted, without the model.
+            body: With every field to send, without the model.
             read: Makes the value from the reply, or raises `BadReply`.
             tokens: The most the reply may take.
             seeds: What tells this call from another with the same body, in batches.
@@ -77,11 +77,13 @@ class Chat:
             if not isinstance(sent, Rejected):
                 self._proven.add(form)
                 return sent
-            told = self._endpoint.told(sent, body)
-            if rejections.is_filtered(told) or TOO_LONG.search(f"{told.code} {told.words}"):
-                return told
-            if self._dialect.shape(body) == shaped and not self._dialect.learn(told, body):
-                return told
+            cleaned = self._endpoint.cleaned(sent, body)
+            if rejections.is_filtered(cleaned) or TOO_LONG.search(
+                f"{cleaned.code} {cleaned.words}"
+            ):
+                return cleaned
+            if self._dialect.shape(body) == shaped and not self._dialect.learn(cleaned, body):
+                return cleaned
 
     async def error_for(self, rejected: Rejected, body: Mapping[str, Any]) -> EngineError:
         """Return the error for a call that was refused in every form."""

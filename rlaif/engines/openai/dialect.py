@@ -181,7 +181,7 @@ FEATURES: tuple[Feature, ...] = (
         _fold_once,
         _fold,
         _has_system,
-        limits=False,  # too long a system text is no reason to fold everyone's
+        limits=False,  # a system text that is too long must not fold every other one
         fields=r"^messages\W+0\W*(role)?$",
     ),
 )
@@ -213,7 +213,7 @@ class Dialect:
 
     Args:
         options: What the user says about it.
-        max_tokens_field: Where it wants the limit of a reply.
+        max_tokens_field: The field that takes the limit of a reply.
         who: Its address, for the log.
     """
 

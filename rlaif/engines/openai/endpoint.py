@@ -18,7 +18,8 @@ from rlaif.engines.openai import rejections, vllm_extensions, wire
 from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
 from rlaif.engines.protocol import Usage
 from rlaif.engines.traffic.explain import shorten, without_echo
-from rlaif.engines.traffic.lanes import LaneStats, lane_to
+from rlaif.engines.traffic.lane_stats import LaneStats
+from rlaif.engines.traffic.lanes import lane_to
 from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.engines.traffic.retries import Sender
 from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport
@@ -112,7 +113,9 @@ class Endpoint:
         try:
             data = b"" if body is None else orjson.dumps(body)
         except orjson.JSONEncodeError as problem:  # text with half a surrogate pair, for one
-            raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
+            raise CallFailed(
+                f"the request is not valid JSON: {problem}", kind="bad-request"
+            ) from None
         transport, sender = self._opened()
         probe_s = self._options.connect_timeout_s
 
@@ -161,16 +164,20 @@ class Endpoint:
 
     async def error_for(self, rejected: Rejected) -> EngineError:
         """Return the error that a refusal means, after a look at what is served if need be."""
-        told = replace(rejected, words=self.redact(rejected.words))
+        cleaned = replace(rejected, words=self.redact(rejected.words))
         url = self.urls[0]
-        if not self._worked and rejections.is_about_model(told):
+        if not self._worked and rejections.is_about_model(cleaned):
             served = list(await self.models())
-            missing = rejections.missing_model(told, model=self.model, base_url=url, served=served)
+            missing = rejections.missing_model(
+                cleaned, model=self.model, base_url=url, served=served
+            )
             if missing:
                 return missing
-        return rejections.error_of(told, base_url=url, key_name=self._key_name, worked=self._worked)
+        return rejections.error_of(
+            cleaned, base_url=url, key_name=self._key_name, worked=self._worked
+        )
 
-    def told(self, rejected: Rejected, body: Mapping[str, Any]) -> Rejected:
+    def cleaned(self, rejected: Rejected, body: Mapping[str, Any]) -> Rejected:
         """Return a refusal without secrets, and without what it repeats of the request."""
         texts = [one["content"] for one in body["messages"] if isinstance(one["content"], str)]
         words = without_echo(self._hide(rejected.words)[:_MOST_WORDS], texts)

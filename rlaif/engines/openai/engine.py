@@ -28,7 +28,7 @@ from rlaif.engines.openai.options import (
 )
 from rlaif.engines.openai.prices import price_of
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
-from rlaif.engines.traffic.lanes import LaneStats, tell_trouble
+from rlaif.engines.traffic.lane_stats import LaneStats, tell_trouble
 from rlaif.engines.traffic.outcomes import BadReply, Rejected
 from rlaif.engines.traffic.transport import check_installed
 from rlaif.errors import CallFailed, ConfigError, EngineError, EngineMissing
@@ -46,7 +46,7 @@ def build_openai_engine(
 
     Args:
         model: The name the server knows it by.
-        base_url: Such as ``http://127.0.0.1:8000/v1``; OpenAI itself when absent.
+        base_url: Such as ``http://127.0.0.1:8000/v1``; OpenAI itself by default.
         api_key_env: Name of the environment variable that holds the key. Without one a dummy is
             sent, which self-hosted servers ignore.
         options: See `OpenAIOptions`.
@@ -164,7 +164,7 @@ class OpenAIEngine:
         """Keep batches in this folder, and take up those that are there.
 
         Raises:
-            ConfigError: There are some, and the transport is another one now.
+            ConfigError: There are some, but the transport is no longer ``batch``.
         """
         if self._batches is not None:
             self._batches.keep_in(folder)
@@ -174,7 +174,7 @@ class OpenAIEngine:
             raise ConfigError(
                 f"{folder}: {len(left)} batches of {self._endpoint.model!r} were paid for, and "
                 "their results not used yet",
-                hint="go on with options.transport: batch, or delete the folder to pay again",
+                hint="continue with options.transport: batch, or delete the folder to pay again",
             )
 
     def settle(self) -> None:
@@ -294,10 +294,8 @@ class OpenAIEngine:
             )
         prompt, continuation = await run_together(
             [
-                self._tokenize_surely(
-                    vllm_extensions.prompt_body(request, self._options.extra_body)
-                ),
-                self._tokenize_surely(vllm_extensions.tokenize_body(request.continuation)),
+                self._tokenize(vllm_extensions.prompt_body(request, self._options.extra_body)),
+                self._tokenize(vllm_extensions.tokenize_body(request.continuation)),
             ]
         )
         if not continuation:
@@ -313,7 +311,7 @@ class OpenAIEngine:
         self._endpoint.worked()
         return sent
 
-    async def _tokenize_surely(self, body: dict[str, Any]) -> list[int]:
+    async def _tokenize(self, body: dict[str, Any]) -> list[int]:
         sent = await self._endpoint.tokenize(body)
         if isinstance(sent, Rejected):
             if sent.status == 404 and self._endpoint.model in await self._endpoint.models():
@@ -329,7 +327,7 @@ class OpenAIEngine:
         if request.stub and not self._options.prefill:
             raise EngineMissing(
                 "this engine cannot start the assistant's reply (stub)",
-                hint="set options.prefill to true if the server knows continue_final_message",
+                hint="set options.prefill to true if the server supports continue_final_message",
             )
         if isinstance(request, Label) and self._options.labels == "none":
             raise EngineMissing(

@@ -70,7 +70,7 @@ def _first_token(
         return reply, []
     if reasoning or text.lstrip().startswith("<think"):
         raise BadReply(
-            "the judge thinks before it answers, so its first token is no label: turn that off "
+            "the judge thinks before it answers, so its first token is not a label: turn that off "
             "(options.extra_body), or set words: true under the judge's pairwise",
             kind="thinking-judge",
             final=True,

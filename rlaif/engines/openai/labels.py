@@ -60,7 +60,7 @@ class Labels:
                 return reply
             if self._options.labels == "logprob_token_ids":
                 raise EngineMissing(
-                    f"{self._endpoint.urls[0]} does not know logprob_token_ids",
+                    f"{self._endpoint.urls[0]} does not support logprob_token_ids",
                     hint="set options.labels to auto or top_logprobs",
                 )
         body = wire.label_body(
@@ -75,7 +75,7 @@ class Labels:
             return await self._rejected(sent, request, body)
         self._worked = True
         if self._exact is None:
-            self._exact = False  # a call that only succeeds the plain way tells how to go on
+            self._exact = False  # a call that only succeeds the plain way says how to continue
             self._dialect.learned["logprob_token_ids"] = OMITTED
         return sent
 

@@ -16,7 +16,7 @@ from rlaif.errors import ConfigError, EngineMissing
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "EMPTY"
-"""Sent where no key is configured; servers that want none ignore it."""
+"""Sent where no key is configured; servers that need none ignore it."""
 
 
 _KEY_HEADERS = {"api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key"}
@@ -28,7 +28,7 @@ class PriceOptions(Settings):
     input_per_million: float = Field(ge=0, allow_inf_nan=False)
     output_per_million: float = Field(ge=0, allow_inf_nan=False)
     cached_input_per_million: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Absent: cached input costs as much as other."
+        None, ge=0, allow_inf_nan=False, description="Default: cached input costs as much as other."
     )
 
 
@@ -77,7 +77,7 @@ class OpenAIOptions(Settings):
     connect_timeout_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     max_attempts: int = Field(5, ge=1, description="Tries of one call; 429 and 503 do not count.")
     max_concurrency: int | None = Field(
-        None, ge=1, description="Absent: 512 for a self-hosted server, 200 for any other."
+        None, ge=1, description="Default: 512 for a self-hosted server, 200 for any other."
     )
     min_concurrency: int = Field(10, ge=1)
     start_concurrency: int = Field(20, ge=1)
@@ -132,7 +132,7 @@ class OpenAIOptions(Settings):
     supports_n: bool = Field(True, description="Whether one call may draw several samples.")
     supports_seed: bool = True
     prefill: bool = Field(
-        False, description="The server knows continue_final_message (vLLM, SGLang)."
+        False, description="The server supports continue_final_message (vLLM, SGLang)."
     )
     score: Literal["none", "vllm"] = Field(
         "none", description="vllm: score continuations through prompt_logprobs."
@@ -140,7 +140,7 @@ class OpenAIOptions(Settings):
     max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = Field(
         "auto", description="auto: max_completion_tokens at OpenAI, max_tokens elsewhere."
     )
-    price: PriceOptions | None = Field(None, description="Absent: known list prices, if any.")
+    price: PriceOptions | None = Field(None, description="Default: known list prices, if any.")
 
     INERT: ClassVar = frozenset(
         {
@@ -187,7 +187,7 @@ class OpenAIOptions(Settings):
         if self.api == "responses" and self.transport == "batch":
             raise ValueError("api: responses does not go with transport: batch")
         if self.api == "responses" and (self.prefill or self.labels == "logprob_token_ids"):
-            raise ValueError("api: responses knows neither prefill nor logprob_token_ids")
+            raise ValueError("api: responses supports neither prefill nor logprob_token_ids")
         return self
 
     @model_validator(mode="after")
@@ -239,7 +239,7 @@ def read_urls(
 
     Raises:
         ConfigError: Both or no kind given twice, not http(s), or with credentials or a query; or
-            none for a provider that has no address of its own.
+            none for a provider without a single public address.
     """
     if base_url is not None and base_urls:
         raise ConfigError("base_url and options.base_urls exclude each other: give one of them")
@@ -313,8 +313,9 @@ def _from_environment(variable: str, where: str) -> str:
         )
     if not (value.isascii() and value.isprintable()):
         raise EngineMissing(
-            f"the environment variable {variable} holds characters no header can carry ({where})",
-            hint="see that it holds the key and nothing else",
+            f"the environment variable {variable} holds characters that are invalid in a header "
+            f"({where})",
+            hint="check that it holds the key and nothing else",
         )
     return value
 
@@ -330,7 +331,7 @@ def _normal(url: str) -> str:
         # is wrong with it is not shown either.
         raise ConfigError(
             f"a base_url at {parts.hostname} holds credentials, a query or a fragment",
-            hint="give secrets through api_key_env or options.headers_env, and what is no secret "
+            hint="give secrets through api_key_env or options.headers_env, and what is not secret "
             "through options.query, as {api-version: 2024-10-21}",
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:

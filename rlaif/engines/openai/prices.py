@@ -23,7 +23,7 @@ def price_of(
     Args:
         model: The name the provider knows it by.
         usage: Its tokens; zero tokens in and out means the server did not say: None.
-        base_url: Where it was asked. A server that is no known provider has no list price, however
+        base_url: Where it was asked. The server of an unknown provider has no list price, however
             well known the model is. None looks the model up wherever it is sold.
         price: Configured prices, which win.
     """

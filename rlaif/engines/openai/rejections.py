@@ -68,7 +68,7 @@ def missing_model(
     if not served:
         return EngineMissing(
             f"{base_url} does not answer chat completions for model {model!r}: {rejected.words}",
-            hint="see that base_url is right; it usually ends in /v1",
+            hint="check base_url; it usually ends in /v1",
         )
     if model in served:
         return None
@@ -96,19 +96,19 @@ def error_of(
         )
     if status == 401 or (status == 403 and not worked):
         hint = (
-            f"see that the environment variable {key_name} holds a valid key for this server"
+            f"check that the environment variable {key_name} holds a valid key for this server"
             if key_name
             else "name the environment variable that holds its key: api_key_env: NAME"
         )
         return stopped(
             f"{base_url} does not accept the key{' any more' if worked else ''} "
             f"(HTTP {status}: {words})",
-            hint=f"{hint}; repeat the command to go on where it stopped" if worked else hint,
+            hint=f"{hint}; repeat the command to resume" if worked else hint,
         )
     if status in (402, 429):
         return EngineUnavailable(
             f"{base_url}: payment required or quota exhausted (HTTP {status}: {words})",
-            hint="settle the account; repeat the command to go on where it stopped",
+            hint="check the account's balance and quota; repeat the command to resume",
         )
     if 300 <= status < 400:
         return stopped(

@@ -143,7 +143,7 @@ def read_models(payload: Mapping[str, Any]) -> dict[str, str]:
     """Return the ids that /models lists, with who serves them (``vllm`` for vLLM).
 
     Raises:
-        BadReply: It is no such list.
+        BadReply: It is not such a list.
     """
     data = payload.get("data")
     if not isinstance(data, list):

@@ -1,6 +1,6 @@
 """What a server says about a failure: its words, its codes and the fields it names.
 
-Every server has a shape of its own: one object, a list of them, an object inside a message, JSON or
+Every server has its own shape: one object, a list of them, an object inside a message, JSON or
 Python's spelling of it inside text. All are read into the same three things. Pure.
 """
 
@@ -25,7 +25,7 @@ _FIELD_KEYS = ("param", "field")
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What an answer that is no success says."""
+    """What an answer other than a success says."""
 
     words: str
     """One line; long, and with whatever secret the server repeats: `shorten` it last."""
@@ -44,7 +44,7 @@ class _Found:
 
 
 def explain(body: bytes) -> Explanation:
-    """Read the body of an answer that is no success."""
+    """Read the body of an answer other than a success."""
     text = body[:_MOST_READ].decode("utf-8", "replace")
     try:
         payload = load_json(body) if len(body) <= _MOST_READ else text
@@ -84,16 +84,16 @@ def without_echo(words: str, texts: list[str]) -> str:
 
 
 def load_json(body: bytes) -> Any:
-    """Read JSON as it comes from servers; what is no Unicode becomes U+FFFD.
+    """Read JSON as it comes from servers; invalid Unicode becomes U+FFFD.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: It is not valid JSON.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    try:  # half a surrogate pair in one text is no reason to lose the others
+    try:  # half a surrogate pair in one text must not lose the others
         return _mended(json.loads(body.decode("utf-8", "replace"), parse_constant=lambda _: None))
     except RecursionError:
         raise ValueError("nested too deeply") from None

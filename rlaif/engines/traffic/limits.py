@@ -23,10 +23,10 @@ BINDING = 0.8
 SHORTEST_ROUND = 4
 
 HOPELESS_CALLS = 100
-"""So many different calls given up, and none that succeeds, are no coincidence of bad rows."""
+"""So many different calls given up, and none that succeeds, cannot all be bad rows."""
 
 QUIET_S = 60.0
-"""After this long without a 429, the next one begins a streak of its own."""
+"""After this long without a 429, the next one begins a new streak."""
 
 
 class AdaptiveLimit:
@@ -112,7 +112,7 @@ class Bucket:
     does not lose what it was owed.
 
     Our own because aiolimiter lets a whole minute's worth go at once on top of the steady flow,
-    cannot be told afterwards what a call really cost, and reads a clock of its own.
+    cannot be corrected with the real cost of a call, and reads another clock.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -183,7 +183,7 @@ class CircuitBreaker:
     _throttled_until: float = 0.0
 
     def begin_again(self) -> None:
-        """Forget what is held against the server: somebody comes anew, perhaps after mending it."""
+        """Forget earlier failures: a new engine asks, perhaps after the server was fixed."""
         self.suspected = False
         self._failures = self._lost = self._probes = 0
         self._throttled_since = None
@@ -231,7 +231,7 @@ class CircuitBreaker:
     def throttled(self, now: float, wait: float) -> None:
         """Count a 429 or 503 that is to be repeated after ``wait`` seconds."""
         self._alive()
-        # A streak that nobody waited through is two streaks: an idle engine is not a throttled one.
+        # A pause without calls ends a streak: an idle engine is not a throttled one.
         if self._throttled_since is None or now > self._throttled_until + QUIET_S:
             self._throttled_since = now
         self._throttled_until = max(self._throttled_until, now + wait)

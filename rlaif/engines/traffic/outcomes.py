@@ -2,7 +2,7 @@
 
 A 429 or 503 says nothing about the call, so it is `Throttled`. A 5xx, or a reply without the
 promised shape, is `Failed`: it may go right the next time. Any other status is `Rejected`. Servers
-also put errors into a 200; those mean what the same error means with a status of its own.
+also put errors into a 200; those mean what the same error means with its own status.
 """
 
 import email.utils
@@ -33,7 +33,7 @@ TOO_LONG = re.compile(
 
 _RATE_LIMIT = re.compile(r"rate.?limit|too.?many.?requests|overloaded|resource.?exhausted")
 LARGEST_COUNT = 2**48
-"""What claims to be more tokens than this is no count."""
+"""A count of tokens above this is not believed."""
 
 
 class BadReply(Exception):  # noqa: N818 - an outcome of reading, handled by the retry loop

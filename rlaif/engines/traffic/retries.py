@@ -6,8 +6,8 @@ waits for the server; a 5xx, a timeout, a broken connection or a reply that cann
 attempt; anything else ends the call at once.
 
 tenacity and stamina count every repetition as an attempt and decide per call. Here the delays are
-free, and the decision to go on belongs to the server's circuit that all calls share, so the loop is
-written out.
+free, and the decision to continue belongs to the server's circuit breaker, which all calls share,
+so the loop is written out.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Sender:
         probe_timeout_s: How long a server may take to answer a probe.
         redact: Takes secrets out of the server's words, and cuts them.
         query: Added to every URL, such as ``?api-version=2024-10-21``; empty for none.
-        on_billed: Told the payload of every success that could not be used: it was paid for.
+        on_billed: Receives the payload of every success that could not be used: it was paid for.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Sender:
         if all(other.circuit.hopeless(lane.now()) for other in self.lanes):
             return EngineUnavailable(
                 f"{lane.base_url} fails every call ({words})",
-                hint="see what the server logs; then repeat the command with --retry-failed, which "
+                hint="check the server's log; then repeat the command with --retry-failed, which "
                 "also tries again what is recorded as failed",
             )
         return CallFailed(f"{lane.base_url}: {words}", kind=failure.kind, attempts=attempts)
@@ -201,7 +201,7 @@ class Sender:
                 f"{lane.base_url} has refused every call for over {minutes:.3g} minutes "
                 f"({self._redact(outcome.words)})",
                 hint="wait for the quota, or raise options.max_throttle_s; "
-                "repeat the command to go on where it stopped",
+                "repeat the command to resume",
             )
 
     async def _enter(self, tokens: float, troubled: Sequence[Lane] = ()) -> Lane:
@@ -300,9 +300,9 @@ class Sender:
     def _unavailable(self) -> EngineUnavailable:
         down = "; ".join(f"{lane.base_url} ({lane.circuit.reason})" for lane in self.lanes)
         return EngineUnavailable(
-            f"no answer from {down}",
-            hint="see that the server runs and that base_url is right; "
-            "what was answered is kept: repeat the command to go on",
+            f"no response from {down}",
+            hint="check that the server runs, and check base_url; "
+            "what was answered is kept: repeat the command to resume",
         )
 
 

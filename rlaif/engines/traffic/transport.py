@@ -146,7 +146,7 @@ class FastTransport:
         try:
             async with self._session.post(url, data=body, allow_redirects=False) as response:
                 return await self._answer(response)
-        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+        except Exception as error:  # noqa: BLE001 - sorted by type; anything but a network error is raised again
             raise _no_answer(error) from None
 
     async def get(self, url: str, timeout_s: float) -> Answer:
@@ -155,7 +155,7 @@ class FastTransport:
         try:
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 return await self._answer(response)
-        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+        except Exception as error:  # noqa: BLE001 - sorted by type; anything but a network error is raised again
             raise _no_answer(error) from None
 
     async def upload(self, url: str, path: Path, fields: Mapping[str, str]) -> Answer:
@@ -216,7 +216,7 @@ class SdkTransport:
 
         self._timeout_s = wiring.timeout_s
         self._as_is = httpx2.Response
-        # Where the key travels in another header, the client would send a placeholder of its own.
+        # Where the key travels in another header, the client would send its own placeholder.
         bare = "Authorization" not in wiring.headers
         self._options: Any = {"headers": {"Authorization": openai.Omit()}} if bare else {}
         self._status_error = openai.APIStatusError
@@ -270,7 +270,7 @@ class SdkTransport:
                 response = await sending
         except self._status_error as refused:
             response = refused.response
-        except Exception as error:  # noqa: BLE001 - sorted by type; what is no network trouble is raised again
+        except Exception as error:  # noqa: BLE001 - sorted by type; anything but a network error is raised again
             raise _no_answer(error, self._lost) from None
         return Answer(response.status_code, response.headers, response.content)
 

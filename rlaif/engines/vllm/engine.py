@@ -2,7 +2,7 @@
 
 What a prompt looks like in tokens, which tokens say a label and what ends a reply is decided by the
 same code as in the transformers engine (`rlaif.engines.local.chat`), so both ask the same question.
-Every seed is a request of its own: vLLM's ``n`` has one seed for all samples. They share the prompt
+Every seed is its own request: vLLM's ``n`` has one seed for all samples. They share the prompt
 through the prefix cache.
 """
 
@@ -75,7 +75,7 @@ def build_vllm_engine(
 
     if "logprob_token_ids" not in SamplingParams.__struct_fields__:
         raise EngineMissing(
-            "this vLLM cannot give the log-probabilities of chosen tokens",
+            "this vLLM does not return the log-probabilities of chosen tokens",
             hint="pip install --upgrade vllm, or serve it and use the engine openai",
         )
     place = find_model(model)
@@ -86,23 +86,23 @@ def build_vllm_engine(
     if revision is not None:
         arguments["revision"] = revision
     try:
-        asked = AsyncEngineArgs(**arguments)
+        engine_args = AsyncEngineArgs(**arguments)
     except TypeError as problem:
         raise ConfigError(f"options.engine_args: {problem}") from None
-    host = VllmHost(asked)
-    found = host.config
+    host = VllmHost(engine_args)
+    config = host.config
     chat = Chat(
         tokenizer,
         variables=settings.chat_template_kwargs,
-        context=found.model_config.max_model_len,
+        context=config.model_config.max_model_len,
         fold=settings.system == "fold",
     )
     identity = {
         "engine": "vllm",
         "model": name_of(model, place, config, revision),
-        "dtype": str(found.model_config.dtype).removeprefix("torch."),
-        "quantization": found.model_config.quantization,
-        "max_model_len": found.model_config.max_model_len,
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "quantization": config.model_config.quantization,
+        "max_model_len": config.model_config.max_model_len,
         "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
         "chat_template_kwargs": settings.chat_template_kwargs,
         "engine_args": settings.engine_args,
@@ -189,18 +189,18 @@ class VllmEngine:
     async def _label(self, request: Label) -> Reply:
         ids = self._chat.prompt_ids(request.messages, request.stub)
         labels = self._chat.label_ids(request.labels)
-        asked = sorted({one for group in labels for one in group})
+        candidates = sorted({token for group in labels for token in group})
         output = await self._host.run(
             ids,
             {
                 "temperature": 0.0,
                 "max_tokens": 1,
-                "logprobs": len(asked),
-                "logprob_token_ids": asked,
+                "logprobs": len(candidates),
+                "logprob_token_ids": candidates,
             },
         )
         first = output.outputs[0].logprobs[0]
-        values = tuple(log_sum([first[one].logprob for one in group]) for group in labels)
+        values = tuple(log_sum([first[token].logprob for token in group]) for group in labels)
         reply = _text(output)
         return Reply(reply.text, reply.finish, values, usage=reply.usage)
 
@@ -217,12 +217,12 @@ class VllmEngine:
             ids, {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
         )
         positions = output.prompt_logprobs[len(prompt) :]
-        total = sum(at[one].logprob for one, at in zip(scored, positions, strict=True))
+        total = sum(at[token].logprob for token, at in zip(scored, positions, strict=True))
         return Reply(logprob=total, scored_tokens=len(scored), usage=_text(output).usage)
 
 
 def _quiet() -> None:
-    """Keep vLLM's remarks off stdout and its usage reports at home, unless the user wants them."""
+    """Keep vLLM's log off stdout and send no usage reports, unless the user set otherwise."""
     for name, value in {
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
@@ -264,7 +264,8 @@ def _extra(extra: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     for name, _ in extra:
         if name not in known or name.startswith("_"):
             raise EngineMissing(
-                f"vLLM knows no sampling parameter {name}", hint="take it out of sampling.extra"
+                f"vLLM does not support the sampling parameter {name}",
+                hint="remove it from sampling.extra",
             )
     return dict(extra)
 

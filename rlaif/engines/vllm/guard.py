@@ -1,6 +1,6 @@
-"""Runs a command and ends its whole process group once whoever started it is gone.
+"""Run a command and end its whole process group once the process that started it is gone.
 
-A program of its own: ``python guard.py COMMAND…``. Its standard input is a pipe that the starter
+A separate program: ``python guard.py COMMAND…``. Its standard input is a pipe that the starter
 holds open and never writes to. When it is closed, on purpose or because the starter was killed, the
 command gets SIGTERM, and after `GRACE_S` seconds SIGKILL. Whatever is left of its process group
 when it has ended gets SIGKILL. So no model server outlives its owner, not even kill -9.
@@ -17,7 +17,7 @@ GRACE_S = 20.0
 
 
 def main() -> int:
-    """Run the command to its end, see that nothing of it is left, and return its exit status."""
+    """Run the command to its end, kill what is left of it, and return its exit status."""
     command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: command.terminate())
     threading.Thread(target=_end_with_starter, args=(command,), daemon=True).start()

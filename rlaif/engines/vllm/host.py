@@ -1,4 +1,4 @@
-"""vLLM's asynchronous engine on an event loop of its own, in a thread of its own."""
+"""vLLM's asynchronous engine on its own event loop, in its own thread."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ class VllmHost:
             params: Of vLLM's SamplingParams.
 
         Raises:
-            CallFailed: vLLM refused this request or gave it up.
+            CallFailed: vLLM refused this request or aborted it.
             EngineUnavailable: Its engine has died.
             EngineError: It was closed.
         """
@@ -87,10 +87,10 @@ async def _run(engine: Any, ids: Sequence[int], params: Mapping[str, Any]) -> An
 
     output = None
     try:
-        asked = SamplingParams(**params, output_kind=RequestOutputKind.FINAL_ONLY)
+        sampling = SamplingParams(**params, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt = TokensPrompt(prompt_token_ids=list(ids))
-        async for one in engine.generate(prompt, asked, request_id=uuid.uuid4().hex):
-            output = one
+        async for latest in engine.generate(prompt, sampling, request_id=uuid.uuid4().hex):
+            output = latest
     except EngineDeadError as problem:
         raise EngineUnavailable(f"vLLM's engine has died: {problem}") from None
     except (ValueError, TypeError, VLLMValidationError) as problem:
@@ -98,12 +98,12 @@ async def _run(engine: Any, ids: Sequence[int], params: Mapping[str, Any]) -> An
     except EngineGenerateError as problem:
         raise CallFailed(f"vLLM failed: {problem.__cause__ or problem}", kind="engine") from None
     if output is None or output.outputs[0].finish_reason in (None, "abort", "error"):
-        raise CallFailed("vLLM gave a request up", kind="engine")
+        raise CallFailed("vLLM aborted the request", kind="engine")
     return output
 
 
 def _end(held: list[Any], loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """End an engine, also one that nobody closed, at the latest when the program ends."""
+    """End an engine, also one that was not closed, at the latest when the program ends."""
 
     async def cancel() -> None:
         while held:

@@ -1,6 +1,6 @@
 """Which Python has vLLM, and what kind of vLLM it is.
 
-Its pins fit few other environments, so it usually lives in one of its own; a CPU build always does.
+Its pins fit few other environments, so it usually has its own; a CPU build always does.
 """
 
 import importlib.util
@@ -42,7 +42,7 @@ class VllmInstall:
 
     python: str
     version: str
-    """Empty when it cannot be told."""
+    """Empty when it is unknown."""
 
     cpu: bool
     """Whether it is a build for CPUs."""
@@ -52,39 +52,39 @@ def find_vllm(python: str | None = None) -> VllmInstall:
     """Find an interpreter that has vLLM, and ask it what it has, without importing vLLM.
 
     Args:
-        python: The interpreter. Absent: what RLAIF_VLLM_PYTHON names, else this very one, else
-            ``.venv-vllm/bin/python`` under the working directory.
+        python: The interpreter (default: RLAIF_VLLM_PYTHON, else the running one, else
+            ``.venv-vllm/bin/python`` under the working directory).
 
     Raises:
-        InputError: The interpreter that was named is none.
-        EngineMissing: There is no vLLM; the hint says how to install it.
+        InputError: The interpreter that was named does not work.
+        EngineMissing: vLLM is not installed; the hint says how to install it.
     """
     given = python or os.environ.get(PYTHON_VARIABLE)
     if given:
-        found = _ask(str(Path(given).expanduser()))
-        if found is None:
-            raise EngineMissing(f"{given} has no vLLM", hint=HINT)
-        return found
+        install = _ask(str(Path(given).expanduser()))
+        if install is None:
+            raise EngineMissing(f"vLLM is not installed for {given}", hint=HINT)
+        return install
     if importlib.util.find_spec("vllm") is not None:
-        found = _ask(sys.executable)
+        install = _ask(sys.executable)
     elif _USUAL.exists():
-        found = _ask(str(_USUAL.absolute()))
+        install = _ask(str(_USUAL.absolute()))
     else:
-        found = None
-    if found is None:
+        install = None
+    if install is None:
         raise EngineMissing("vLLM is not installed", hint=HINT)
-    return found
+    return install
 
 
 def _ask(python: str) -> VllmInstall | None:
     try:
-        asked = subprocess.run([python, "-c", _PROBE], capture_output=True, timeout=120)
-        told = orjson.loads(asked.stdout)
+        probe = subprocess.run([python, "-c", _PROBE], capture_output=True, timeout=120)
+        facts = orjson.loads(probe.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         raise InputError(
-            f"{python} is not a Python that runs",
+            f"{python} is not a working Python interpreter",
             hint="name an interpreter, such as .venv/bin/python",
         ) from None
-    if not told["there"]:
+    if not facts["there"]:
         return None
-    return VllmInstall(python, told["version"], told["cpu"])
+    return VllmInstall(python, facts["version"], facts["cpu"])

@@ -15,19 +15,19 @@ from rlaif.models import SHIPPED, model_fingerprint, resolve_model
 
 
 def find_model(model: str) -> str:
-    """Return what vLLM loads; a slip of the pen is said at once, not after a minute.
+    """Return what vLLM loads; a misspelt name is reported at once, not after a minute.
 
     Raises:
-        EngineMissing: The name is close to a shipped one and no other kind of name.
-        InputError: There is no such folder or file.
+        EngineMissing: The name is close to a bundled one and not another kind of name.
+        InputError: The folder or file was not found.
     """
     place = resolve_model(model)
     if place != model or Path(place).is_dir():
         return place
     if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
-        raise InputError(f"{model}: there is no such folder or file")
+        raise InputError(f"{model}: file or folder not found")
     if "/" not in model and get_close_matches(model, SHIPPED):
-        raise EngineMissing(f"there is no model {model!r}{nearest(model, sorted(SHIPPED))}")
+        raise EngineMissing(f"model {model!r} not found{nearest(model, sorted(SHIPPED))}")
     return place
 
 
@@ -47,7 +47,7 @@ _CPU_CACHE_GIB = 2.0
 _GPU_SHARE = 0.9
 _CPU_BLOCK = 32
 """Tokens per block of the key-value cache. vLLM's 128 on a CPU would share prefixes in steps of
-128 tokens only; it wants multiples of 32."""
+128 tokens only; it requires multiples of 32."""
 
 _MAX_LOGPROBS = 128
 _OURS = {
@@ -71,25 +71,27 @@ class VllmSettings(Settings):
         "auto", description="auto: the model's own on a GPU, float32 on a CPU."
     )
     max_model_len: int | None = Field(
-        None, ge=1, description="Most tokens of prompt and reply; absent: the model's own limit."
+        None, ge=1, description="Most tokens of prompt and reply (default: the model's limit)."
     )
     max_num_seqs: int | None = Field(
-        None, ge=1, description="Sequences at a time; absent: 4 per core on a CPU, vLLM's on a GPU."
+        None,
+        ge=1,
+        description="Sequences at a time (default: 4 per core on a CPU, vLLM's on a GPU).",
     )
     kv_cache_gib: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description=f"Size of the key-value cache; absent: {_CPU_CACHE_GIB:g} on a CPU, what "
-        "gpu_memory_utilization leaves on a GPU.",
+        description=f"Size of the key-value cache (default: {_CPU_CACHE_GIB:g} on a CPU, what "
+        "gpu_memory_utilization leaves on a GPU).",
     )
     gpu_memory_utilization: float | None = Field(
-        None, gt=0, le=1, description=f"Share of GPU memory to take; absent: {_GPU_SHARE}."
+        None, gt=0, le=1, description=f"Share of GPU memory to take (default: {_GPU_SHARE})."
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share the weights.")
     trust_remote_code: bool = Field(False, description="Run Python code that comes with a model.")
     chat_template: FilePath | None = Field(
-        None, description="A Jinja file, for models that have no chat template of their own."
+        None, description="A Jinja file, for models without a chat template."
     )
 
     INERT: ClassVar = frozenset(
@@ -118,7 +120,7 @@ class VllmOptions(VllmSettings):
     def _engine_args_are_others(self) -> "VllmOptions":
         for name in self.engine_args:
             if name in _OURS:
-                raise ValueError(f"engine_args may not set {name}: there is {_OURS[name]}")
+                raise ValueError(f"engine_args may not set {name}: use {_OURS[name]}")
         return self
 
 
@@ -174,7 +176,7 @@ def weights_format(place: str) -> dict[str, Any]:
     """Return the argument that keeps vLLM from pickled weights, which run code when they are read.
 
     By itself it takes ``.bin`` and ``.pt`` files where a model has no safetensors. GGUF files and
-    addresses have loaders of their own, which read no pickles.
+    addresses have other loaders, which read no pickles.
     """
     if place.endswith(".gguf") or "://" in place:
         return {}

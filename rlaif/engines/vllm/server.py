@@ -1,4 +1,4 @@
-"""A vLLM server of one's own: started with the right flags, waited for, stopped for good.
+"""A local vLLM server: started with the right flags, waited for, stopped for good.
 
 ```python
 with serve_vllm("smollm2-135m-instruct") as server:
@@ -69,14 +69,14 @@ def why_it_ended(
     whole = f"its whole log is {log}"
     if _UNKNOWN_MODEL.search(words):
         return EngineMissing(
-            f"there is no model {model!r}: neither shipped, nor a folder, nor to be had from the "
-            f"hub{nearest(model, sorted(SHIPPED))}",
-            hint=f"check the name, or the network if it is a hub id; {whole}",
+            f"model {model!r} not found: not a bundled model, a local folder, or a model on the "
+            f"Hub{nearest(model, sorted(SHIPPED))}",
+            hint=f"check the name, or the network if it is a Hub id; {whole}",
         )
     unknown = _UNKNOWN_ARGUMENT.search(words)
     if unknown:
-        found = version or "of this version"
-        return ConfigError(f"vLLM {found} does not know {unknown[1].strip()}", hint=whole)
+        release = version or "of this version"
+        return ConfigError(f"vLLM {release} does not support {unknown[1].strip()}", hint=whole)
     # The first error is the cause; the later ones are who noticed it.
     first = _ERROR.search(words)
     cause = f": {first[1]}: {first[2].strip()}" if first else ""
@@ -108,13 +108,14 @@ class ServeOptions(VllmSettings):
     model: str = Field(min_length=1, description="A shipped name, a folder, a GGUF file, a hub id.")
     revision: str | None = Field(None, description="Of a hub id: branch, tag or commit.")
     name: str | None = Field(
-        None, description="What requests call the model; absent: its name, for a folder with hash."
+        None,
+        description="What requests call the model (default: its name; a folder's with hash).",
     )
     port: int = Field(0, ge=0, le=65535, description="0: any free one.")
     python: str | None = Field(None, description="An interpreter that has vLLM.")
     log: FilePath | None = Field(
         None,
-        description="Append the server's own words here (default: a file in the cache folder).",
+        description="Append the server's log here (default: a file in the cache folder).",
     )
     start_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
     arguments: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
@@ -124,7 +125,7 @@ class ServeOptions(VllmSettings):
         for argument in self.arguments:
             flag = argument.partition("=")[0].replace("_", "-")
             if flag in _OURS:
-                raise ValueError(f"{flag} is given to rlaif itself, not to vLLM")
+                raise ValueError(f"{flag} is an option of rlaif serve, not an argument for vLLM")
         return self
 
 
@@ -139,7 +140,7 @@ class VllmServer:
     log: Path
     install: VllmInstall
     flags: tuple[str, ...]
-    """Everything vLLM was told."""
+    """The arguments vLLM was started with."""
 
     started_s: float = 0.0
     """Seconds it took to be healthy."""
@@ -192,8 +193,8 @@ def serve_vllm(
 
     Raises:
         ConfigError: A wrong option, or an argument that vLLM does not know.
-        EngineMissing: There is no vLLM, or no such model.
-        InputError: The port is taken, or there is no such folder.
+        EngineMissing: vLLM is not installed, or the model was not found.
+        InputError: The port is taken, or the folder was not found.
         EngineError: The server ended while starting, or took too long; with the end of its log.
     """
     settings = load_config(ServeOptions, {"model": model, **options})
@@ -254,15 +255,15 @@ def _free_port(port: int) -> int:
             probe.bind((HOST, port))
         except OSError as problem:
             raise InputError(
-                f"port {port} of {HOST} cannot be had: {problem.strerror}",
+                f"port {port} of {HOST} cannot be used: {problem.strerror}",
                 hint="name another with --port, or 0 for any free one; if the server behind it is "
-                "the one you want, name its base_url in the run file",
+                "the one to use, set its base_url in the run file",
             ) from None
         return int(probe.getsockname()[1])
 
 
 def _open_log(log: Path, *, append: bool) -> BinaryIO:
-    """A file that the user named keeps what it holds; the one in the cache folder starts anew."""
+    """A file that the user named keeps what it holds; the one in the cache folder is replaced."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("ab" if append else "wb")

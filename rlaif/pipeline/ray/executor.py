@@ -244,7 +244,7 @@ class _Spread:
         if isinstance(problem, RayError):
             problem = StoppedEarly(
                 f"Ray gave the work up: {_why(problem):.300}",
-                hint="everything finished is kept: repeat the command to go on",
+                hint="everything finished is kept: repeat the command to resume",
             )
         if isinstance(problem, Exception) and not self._enough.is_set():
             self._problem = self._problem or problem

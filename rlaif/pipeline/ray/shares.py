@@ -26,8 +26,8 @@ def share_settings(settings: RunConfig, workers: int) -> RunConfig:
     """
     if workers > settings.concurrency:
         raise ConfigError(
-            f"concurrency: {settings.concurrency} prompts in flight do not suffice for "
-            f"{workers} workers",
+            f"concurrency is {settings.concurrency} but there are {workers} workers; "
+            "each needs at least one prompt in flight",
             hint="raise concurrency, or lower ray.workers",
         )
     revise = settings.revise
@@ -63,8 +63,8 @@ def _share(config: Any, workers: int) -> Any:
     whole = options.bounds(read_urls(config.base_url, options.base_urls))
     if workers > whole.maximum:
         raise ConfigError(
-            f"options.max_concurrency: {whole.maximum} calls in flight do not suffice for "
-            f"{workers} workers",
+            f"options.max_concurrency is {whole.maximum} but there are {workers} workers; "
+            "each needs at least one call in flight",
             hint="raise max_concurrency, or lower ray.workers",
         )
     divided: dict[str, Any] = {

@@ -101,8 +101,8 @@ def test_a_token_without_probability_is_never_drawn():
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_numbers_that_are_no_logits_are_an_error(broken: float):
+def test_logits_that_are_nan_or_infinite_are_an_error(broken: float):
     logits = LOGITS.clone()
     logits[1] = broken
-    with pytest.raises(EngineError, match="not finite"):
+    with pytest.raises(EngineError, match="NaN or infinite"):
         draw(logits, [0.5])

@@ -175,7 +175,7 @@ async def test_logits_that_are_not_numbers_are_an_error(
     monkeypatch.setattr(Forward, "_call", call)
     async with open_tiny() as engine:
         for request in (LONG, LABEL, Score(PROMPT, "A")):
-            with pytest.raises(EngineError, match="not finite"):
+            with pytest.raises(EngineError, match="NaN or infinite"):
                 await engine.ask(request)
 
 

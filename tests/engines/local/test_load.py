@@ -19,7 +19,7 @@ from tests.engines.tiny import load_plain
     ("name", "message"),
     [
         ("smollm2-135m-instuct", "did you mean 'smollm2-135m-instruct'"),
-        ("nobody/no-such-model", "there is no model 'nobody/no-such-model'"),
+        ("nobody/no-such-model", "model 'nobody/no-such-model' not found"),
     ],
 )
 def test_an_unknown_model_is_one_line(

@@ -381,7 +381,7 @@ async def test_a_server_without_files_is_one_clear_error():
         engine = batched(server)
         (problem, *_) = await ask_all(engine, 2)
         assert isinstance(problem, EngineMissing)
-        assert "takes no files" in problem.message
+        assert "does not accept file uploads" in problem.message
         assert "sdk or fast" in problem.hint
         await engine.aclose()
 

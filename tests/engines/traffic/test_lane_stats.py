@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from rlaif.engines.traffic import retries
-from rlaif.engines.traffic.lanes import Bounds, Lane, LaneStats, tell_trouble
+from rlaif.engines.traffic.lane_stats import LaneStats, tell_trouble
+from rlaif.engines.traffic.lanes import Bounds, Lane
 from tests.engines.asking import ask_many, engine_for, request
 from tests.engines.faults import serving, too_many
 

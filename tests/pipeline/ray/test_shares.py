@@ -56,7 +56,7 @@ def test_shares_change_no_plan():
 
 @pytest.mark.parametrize(("workers", "options"), [(101, {}), (9, {"max_concurrency": 8})])
 def test_more_workers_than_calls_are_refused(workers: int, options: dict[str, Any]):
-    with pytest.raises(ConfigError, match="do not suffice"):
+    with pytest.raises(ConfigError, match="each needs at least one"):
         share_settings(settings(**options), workers)
 
 

@@ -67,7 +67,7 @@ class BatchClient:
         """Ids of requests that are in a batch under way."""
 
         self._unclaimed: dict[str, Place] = {}
-        """Good answers that nobody has asked for yet: paid for by an earlier process."""
+        """Good answers not asked for yet: paid for by an earlier process."""
 
         self._fetched: list[Kept] = []
         self._under_way: dict[str, tuple[int, int]] = {}
@@ -119,7 +119,9 @@ class BatchClient:
             custom_id = content_id("batch", whole, list(seeds))
             line = wire.request_line(custom_id, whole)
         except TypeError as problem:
-            raise CallFailed(f"the request is no JSON: {problem}", kind="bad-request") from None
+            raise CallFailed(
+                f"the request is not valid JSON: {problem}", kind="bad-request"
+            ) from None
         failure = Failed("", "its batch ended before the request was begun")
         for _ in range(self._max_attempts):
             answer = await self._answer(custom_id, line)
@@ -137,7 +139,7 @@ class BatchClient:
         words = self._endpoint.redact(f"{self._endpoint.urls[0]}: {failure.words}")
         if not failure.kind:  # says nothing about this call
             words = f"{words} ({self._max_attempts} batches)"
-            raise EngineUnavailable(words, hint="repeat the command later to go on")
+            raise EngineUnavailable(words, hint="repeat the command later to resume")
         raise CallFailed(words, kind=failure.kind, attempts=self._max_attempts)
 
     async def aclose(self) -> None:
@@ -228,7 +230,7 @@ class BatchClient:
                 continue
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
-                future.exception()  # retrieved: perhaps nobody waits any more
+                future.exception()  # retrieved: perhaps no caller waits any more
             else:
                 future.set_result(outcome)
 

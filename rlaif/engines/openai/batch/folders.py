@@ -171,8 +171,8 @@ class Sink:
         except OSError as error:
             raise EngineError(
                 f"{self._path}: cannot be written ({error.strerror or error})",
-                hint="make room or mend the folder, and repeat the command: batches that were "
-                "submitted are found again",
+                hint="free disk space or fix the folder's permissions, and repeat the command: "
+                "batches that were submitted are found again",
             ) from error
 
 
@@ -186,7 +186,9 @@ def prepare(root: Path, prefix: str, lines: Iterable[bytes]) -> Kept:
     try:
         kept.folder.mkdir(parents=True)
     except OSError as error:
-        raise EngineError(f"{kept.folder}: cannot be made ({error.strerror or error})") from error
+        raise EngineError(
+            f"{kept.folder}: cannot be created ({error.strerror or error})"
+        ) from error
     with Sink(kept.folder / REQUESTS) as sink:
         for line in lines:
             sink(line)

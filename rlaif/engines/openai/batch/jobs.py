@@ -40,18 +40,18 @@ class Jobs:
         """Upload the requests; return the id of the file."""
         path = kept.folder / REQUESTS
         fields = {"purpose": "batch"}
-        sent = await self._surely(
+        sent = await self._retried(
             lambda: self._endpoint.upload("/files", path, fields, wire.read_file)
         )
         if isinstance(sent, Rejected):
             if sent.status in (404, 405, 501):
                 raise EngineMissing(
-                    f"{self._endpoint.urls[0]} takes no files (HTTP {sent.status}), "
+                    f"{self._endpoint.urls[0]} does not accept file uploads (HTTP {sent.status}), "
                     "which transport: batch needs",
                     hint="set options.transport to sdk or fast",
                 )
             raise await self._error_for(
-                sent, "see what the server says; repeat the command to go on"
+                sent, "check the server's message; repeat the command to resume"
             )
         return sent
 
@@ -73,19 +73,19 @@ class Jobs:
                 await asyncio.sleep(self._pause(attempt))
                 continue
             if isinstance(sent, Rejected):
-                raise await self._error_for(sent, "repeat the command to go on")
+                raise await self._error_for(sent, "repeat the command to resume")
             return sent.id
-        raise self._in_vain("takes no batches")
+        raise self._gave_up("does not accept batches")
 
     async def find(self, kept: Kept) -> wire.Batch | None:
         """Look for a batch by its name in the server's list."""
         after = ""
         while True:
             path = f"/batches?limit=100{after}"
-            sent = await self._surely(self._getting(path, wire.read_batches))
+            sent = await self._retried(self._get(path, wire.read_batches))
             if isinstance(sent, Rejected):
                 hint = (
-                    f"see at the provider whether a batch named {kept.name} was submitted; if not, "
+                    f"ask the provider whether a batch named {kept.name} was submitted; if not, "
                     f"delete {kept.folder}"
                 )
                 raise await self._error_for(sent, hint)
@@ -99,7 +99,7 @@ class Jobs:
 
     async def look(self, kept: Kept) -> wire.Batch:
         """Return the batch as it is now."""
-        sent = await self._surely(self._getting(f"/batches/{kept.known.batch_id}", wire.read_batch))
+        sent = await self._retried(self._get(f"/batches/{kept.known.batch_id}", wire.read_batch))
         if isinstance(sent, Rejected):
             hint = (
                 "a batch belongs to the account that submitted it: set its key; or delete "
@@ -113,7 +113,7 @@ class Jobs:
         for number, file_id in enumerate(batch.files):
             with kept.sink(number) as sink:
                 path = f"/files/{file_id}/content"
-                sent = await self._surely(partial(self._endpoint.download, path, sink.begin_again))
+                sent = await self._retried(partial(self._endpoint.download, path, sink.begin_again))
                 if isinstance(sent, Rejected):
                     hint = (
                         f"if the results of {batch.id} are gone, delete {kept.folder} to ask its "
@@ -126,27 +126,27 @@ class Jobs:
         """Return the error for a batch that failed as a whole, for one of its problems."""
         rejected = Rejected(400, problem.words, problem.code.lower())
         return await self._error_for(
-            rejected, "nothing of this batch was run; mend it and repeat the command to go on"
+            rejected, "nothing of this batch was run; fix it and repeat the command to resume"
         )
 
-    def _getting(
+    def _get(
         self, path: str, read: Callable[[dict[str, Any]], T]
     ) -> Callable[[], Coroutine[Any, Any, T | Rejected]]:
         return lambda: self._endpoint.send(path, None, read)
 
-    async def _surely(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Take a step that may be repeated; a passing trouble is not the end of a day's work."""
+    async def _retried(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Take a step that may be repeated; a transient error must not lose a day's work."""
         for attempt in range(_ATTEMPTS):
             try:
                 return await step()
             except CallFailed:
                 await asyncio.sleep(self._pause(attempt))
-        raise self._in_vain("answers none of its batches")
+        raise self._gave_up("does not answer about its batches")
 
     def _pause(self, attempt: int) -> float:
         return min(0.5 * 2.0**attempt, self._longest_pause_s)
 
-    def _in_vain(self, what: str) -> EngineUnavailable:
+    def _gave_up(self, what: str) -> EngineUnavailable:
         return EngineUnavailable(
             f"{self._endpoint.urls[0]} {what}: {_ATTEMPTS} attempts failed",
             hint="repeat the command later: batches that were submitted are found again",

@@ -29,7 +29,7 @@ class Problem:
     code: str
     words: str
     line: int | None
-    """Which request is to blame, from 1; None when it is no single one."""
+    """Which request is to blame, from 1; None when it is not a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def request_line(custom_id: str, body: Mapping[str, Any]) -> bytes:
     """Return one line of the file, with its end.
 
     Raises:
-        TypeError: The body is no JSON.
+        TypeError: The body is not valid JSON.
     """
     line = {"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": body}
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
@@ -114,7 +114,7 @@ def read_batches(payload: Mapping[str, Any]) -> tuple[Sequence[Batch], bool]:
     """Return one page of the list of batches, newest first, and whether there are more.
 
     Raises:
-        BadReply: It is no such list.
+        BadReply: It is not such a list.
     """
     if not isinstance(payload.get("data"), list):
         raise BadReply("the list of batches has no data")
