@@ -127,8 +127,8 @@ class RemainingPrompts:
                 fixed |= self._unmet
                 self._find_orphans()
         if fixed:
-            self._writer.mend(fixed)
-            self._writer.log("mended", failures=len(fixed))
+            self._writer.take_back(fixed)
+            self._writer.log("fixed", failures=len(fixed))
         self._writer.log("input", prompts=self._count)
         return len(fixed & self.failed)
 
@@ -187,5 +187,5 @@ class RemainingRows:
     def finish(self) -> int:
         """Take back failures of the input that the old run no longer has."""
         if self._misread:
-            self._writer.mend(self._misread)
+            self._writer.take_back(self._misread)
         return len(self._misread & self.failed)

@@ -2,13 +2,14 @@
 
 A line is durable when `append_failures` returns. A crash may tear the last line; that prompt is
 then simply tried again. The last record about a prompt counts, and a row overrides all of them.
-A line may also take a failure back: ``{"mended": id}``, for input that is no longer broken.
+A line with a single key takes a failure back: ``{"fixed": id}``, for input that was fixed or
+removed. Earlier versions gave that key another name.
 """
 
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from shlex import quote
 
@@ -22,21 +23,21 @@ from rlaif.runs.layout import Layout
 from rlaif.runs.shards import read_batches
 from rlaif.runs.text import fix_json
 
-_MENDED = "mended"
+_FIELDS = {field.name for field in fields(Failure)}
 
 
-def append_failures(path: Path, failures: Iterable[Failure], mended: Iterable[str] = ()) -> None:
+def append_failures(path: Path, failures: Iterable[Failure], fixed: Iterable[str] = ()) -> None:
     """Append records and sync them to the disk, all or none.
 
     Args:
         path: ``failures.jsonl``.
         failures: What went wrong.
-        mended: Ids of records whose earlier failure no longer holds.
+        fixed: Ids of records whose earlier failure no longer holds.
 
     Raises:
         RunError: Disk full or read-only; the file is as it was before.
     """
-    records = [*map(asdict, failures), *({_MENDED: record_id} for record_id in mended)]
+    records = [*map(asdict, failures), *({"fixed": record_id} for record_id in fixed)]
     lines = b"".join(orjson.dumps(fix_json(record)) + b"\n" for record in records)
     if not lines:
         return
@@ -88,8 +89,8 @@ def read_failures(path: Path) -> dict[str, Failure]:
                 break
             try:
                 record = orjson.loads(line)
-                if isinstance(record, dict) and record.keys() == {_MENDED}:
-                    found.pop(record[_MENDED], None)
+                if isinstance(record, dict) and len(record) == 1 and not record.keys() & _FIELDS:
+                    found.pop(next(iter(record.values())), None)
                     continue
                 failure = Failure(**record)
             except (orjson.JSONDecodeError, TypeError) as error:

@@ -111,7 +111,7 @@ class RunWriter:
 
         self._unfinished: dict[bytes, int] = {}
         self._failures: list[Failure] = []
-        self._mended: list[str] = []
+        self._taken_back: list[str] = []
         self._writing: Future[None] | None = None
         self._broken: RunError | None = None
         self._closed = False
@@ -219,16 +219,16 @@ class RunWriter:
         self._failures.append(failure)
         self._write_if_due()
 
-    def mend(self, record_ids: Iterable[str]) -> None:
-        """Take failures back whose records were found to be sound, or gone.
+    def take_back(self, record_ids: Iterable[str]) -> None:
+        """Take failures back whose records were fixed or removed.
 
         Raises:
             RunError: Rows could not be written, now or before.
         """
         self._check()
-        mended = self._failed.intersection(record_ids)
-        self._failed -= mended
-        self._mended += sorted(mended)
+        taken_back = self._failed.intersection(record_ids)
+        self._failed -= taken_back
+        self._taken_back += sorted(taken_back)
         self._write_if_due()
 
     def flush(self) -> None:
@@ -272,7 +272,7 @@ class RunWriter:
 
     def _write_if_due(self) -> None:
         now = time.monotonic()
-        waiting = len(self._rows) + len(self._anew) + len(self._failures) + len(self._mended)
+        waiting = len(self._rows) + len(self._anew) + len(self._failures) + len(self._taken_back)
         late = now - self._last_write >= patience(now - self._start)
         if waiting >= self._rows_per_shard or late:
             self._start_writing()
@@ -283,9 +283,9 @@ class RunWriter:
         rows, self._rows = self._rows, []
         anew, self._anew = self._anew, []
         failures, self._failures = self._failures, []
-        mended, self._mended = self._mended, []
+        taken_back, self._taken_back = self._taken_back, []
         self._last_write = time.monotonic()
-        self._writing = self._thread.submit(self._write, rows, anew, failures, mended)
+        self._writing = self._thread.submit(self._write, rows, anew, failures, taken_back)
 
     def _finish_writing(self) -> None:
         if self._writing is None:
@@ -302,7 +302,7 @@ class RunWriter:
         rows: Sequence[Row],
         anew: Sequence[Row],
         failures: Sequence[Failure],
-        mended: Sequence[str],
+        taken_back: Sequence[str],
     ) -> None:
         # In this order, so that whatever a row was made from is in the ledger when it appears.
         self.ledger.flush()
@@ -311,8 +311,8 @@ class RunWriter:
             self._upload(write_shard(self._layout.shards, rows, run=label))
         if anew:
             self._upload(write_shard(self._layout.shards, anew, run=label, supersedes=True))
-        append_failures(self._layout.failures, failures, mended)
-        if failures or mended:
+        append_failures(self._layout.failures, failures, taken_back)
+        if failures or taken_back:
             self._upload(self._layout.failures)
 
     def _upload(self, path: Path) -> None:

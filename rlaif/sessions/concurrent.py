@@ -101,7 +101,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Supply(Generic[ItemT]):
-    """Items read in a thread, some hundred ahead of whoever takes them."""
+    """Items read in a thread, some hundred ahead of the workers that take them."""
 
     def __init__(self, items: Iterator[ItemT]) -> None:
         self._items = items

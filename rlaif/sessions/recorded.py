@@ -261,5 +261,5 @@ class RecordedEngine:
         )
 
     async def aclose(self) -> None:
-        """Close the engine; the ledger belongs to whoever opened it."""
+        """Close the engine; the ledger belongs to its opener."""
         await self._engine.aclose()

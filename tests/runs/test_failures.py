@@ -77,6 +77,13 @@ def test_a_fixed_record_is_not_a_failure_until_it_breaks_again(tmp_path):
         read_failures(path)
 
 
+def test_failures_that_an_earlier_version_took_back_stay_taken_back(tmp_path):
+    path = tmp_path / "failures.jsonl"
+    append_failures(path, [make_failure("p1"), make_failure("p2")])
+    path.write_bytes(path.read_bytes() + b'{"mended": "p1"}\n')
+    assert list(read_failures(path)) == ["p2"]
+
+
 def test_half_a_character_in_a_message_does_not_stop_the_record(tmp_path):
     path = tmp_path / "failures.jsonl"
     append_failures(path, [Failure("judge", "p1", "bad-json", "got \ud83d")])
