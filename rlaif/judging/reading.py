@@ -106,7 +106,7 @@ _SMALLEST_REST = 2.0**-24
 """Servers report log-probabilities as float32: one of 0.0 means 1 − p is below this."""
 
 _ROUNDING = 0.01
-"""A log-probability above this is no probability, so it says nothing."""
+"""A log-probability above this is not one, and is ignored."""
 
 _TOLERANCE = 0.5
 """How far, in points, labels that were not reported may move an expected score."""

@@ -36,7 +36,7 @@ def why_too_many_failed(found: RunStatus, most: float) -> str:
 
     Args:
         found: The status of a finished run.
-        most: The largest share, of prompts or of the calls of one role, that is no reason.
+        most: The largest share, of prompts or of the calls of one role, that is acceptable.
     """
     failed = found.failed - found.removed.total()
     shares = dict(found.failed_shares)

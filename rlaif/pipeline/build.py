@@ -95,7 +95,7 @@ def run_settings(run: Run) -> RunConfig:
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:
-    """The prompts of a run file as the reader wants them."""
+    """Return the prompts of a run file as the reader expects them."""
     return PromptSource(**dict(settings.prompts))
 
 

@@ -65,7 +65,7 @@ class Job:
 
         Raises:
             Interrupted: SIGINT or SIGTERM arrived; what was finished is written.
-            RlaifError: Why the run cannot go on; likewise.
+            RlaifError: Why the run cannot continue; likewise.
         """
         log, tally = self._writer.log, self.tally
         log("started", rows=tally.rows, failures=tally.failures, **self._remaining.origin)

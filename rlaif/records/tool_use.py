@@ -130,7 +130,7 @@ def spoken(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def without_tools(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the messages without the definitions of tools, each a dictionary of its own."""
+    """Return the messages without the definitions of tools, each a new dictionary."""
     return [{key: value for key, value in m.items() if key != "tools"} for m in messages]
 
 

@@ -35,7 +35,7 @@ class Message(Plain):
 
 
 class MessageCounter:
-    """Counts messages of failed calls. Failures of the input are no calls and are left out."""
+    """Counts messages of failed calls. Failures of the input are not calls and are left out."""
 
     def __init__(self, failures: Iterable[Failure] = ()) -> None:
         self._counts: dict[str, Counter[tuple[str, str]]] = {}

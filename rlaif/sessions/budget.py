@@ -69,7 +69,7 @@ class Budget:
     """Keeps a run within its limits. Used from one event loop.
 
     Args:
-        max_price: In the currency of the prices; None is no limit. The same for the others.
+        max_price: In the currency of the prices; None: unlimited. The same for the others.
         max_calls: Replies, as ``rlaif status`` counts them.
         max_tokens: Prompt and completion together.
         spent: What earlier starts of the run spent.
@@ -163,7 +163,7 @@ class Budget:
         if keys and not tokens:
             self._over = (
                 f"{who} does not say how many tokens a reply took, so {keys} cannot be kept",
-                f"set budget.max_calls in place of {keys} and repeat the command: it goes on where "
+                f"set budget.max_calls in place of {keys} and repeat the command: it resumes where "
                 "it stopped",
             )
 
@@ -196,7 +196,7 @@ class Budget:
         keys = " and ".join(f"budget.max_{what}" for what in reached)
         return (
             f"the budget is used up: {', '.join(words)}, and the next call may not fit",
-            f"raise {keys} and repeat the command: it goes on where it stopped",
+            f"raise {keys} and repeat the command: it resumes where it stopped",
         )
 
 

@@ -30,7 +30,7 @@ DRAIN_SECONDS = 8.0
 """How long work in flight may finish after a first Ctrl-C, before it is cancelled."""
 
 _CLOSE_SECONDS = 1.0
-"""How long a reading thread may take to end, once nobody wants what it reads."""
+"""How long a reading thread may take to end, once its items are not needed any more."""
 
 _READER = "rlaif-reader"
 """Name of the reading threads."""
@@ -181,7 +181,7 @@ async def _workers(
 
 
 async def _in_thread(function: Callable[[], ResultT]) -> ResultT:
-    """Call a function in a thread that nobody has to wait for, not even the interpreter's end."""
+    """Call a function in a thread that nothing waits for, not even the interpreter at its end."""
     loop = asyncio.get_running_loop()
     called: asyncio.Future[ResultT] = loop.create_future()
 
@@ -199,7 +199,7 @@ async def _in_thread(function: Callable[[], ResultT]) -> ResultT:
             result = function()
         except BaseException as error:  # noqa: BLE001 - handed over to the event loop
             problem = error
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to listen
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(deliver, result, problem)
 
     threading.Thread(target=target, name=_READER, daemon=True).start()
@@ -233,7 +233,7 @@ def still_reading() -> bool:
 
 
 def _abandon(task: "asyncio.Future[Any]") -> None:
-    """Let nobody hear of a task again, not even of its exception."""
+    """Cancel a task and ignore its result and its exception."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -306,7 +306,7 @@ async def each(
 def run_sync(start: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     """Run a coroutine to its end, also where an event loop is already running.
 
-    In a running loop (a notebook) it gets a loop of its own in another thread.
+    In a running loop (a notebook) it gets its own loop in another thread.
     """
     try:
         asyncio.get_running_loop()

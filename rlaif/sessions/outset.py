@@ -151,7 +151,7 @@ _UNREAD: dict[str, str] = {
 
 
 class VerdictOutset:
-    """The first verdicts of one judge: a reply that cannot be read is no success."""
+    """The first verdicts of one judge: an unreadable reply is not a success."""
 
     def __init__(self, judge: str) -> None:
         self._judge = judge

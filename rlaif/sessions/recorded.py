@@ -2,7 +2,7 @@
 
 Before asking, it looks the reply up; after asking, it writes the raw reply down before anyone
 parses it. Equal questions that are in flight at the same time are asked once. It speaks the engine
-protocol, so nobody above knows whether a reply was paid for or remembered.
+protocol, so callers cannot tell whether a reply was paid for or remembered.
 """
 
 import asyncio
@@ -181,7 +181,7 @@ class RecordedEngine:
                     continue
                 if isinstance(problem, Exception):
                     future.set_exception(problem)
-                    future.exception()  # retrieved: nobody else may be waiting for it
+                    future.exception()  # retrieved: no other call may be waiting for it
                 else:
                     future.cancel()
             raise

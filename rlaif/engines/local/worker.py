@@ -60,7 +60,7 @@ class Worker:
     def join(self) -> None:
         """Wait until it has ended: at most one forward pass after the queue was closed.
 
-        In the worker's own thread (where the garbage collector may call this) there is no waiting.
+        In the worker's own thread (where the garbage collector may call this) nothing is awaited.
         """
         if self._thread is not threading.current_thread():
             self._thread.join()

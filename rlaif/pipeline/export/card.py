@@ -45,7 +45,7 @@ def data_card(
         records: How many were written.
         left_out: Pairs below the asked margin.
         digest: SHA-256 of the data. The cache of `datasets` is keyed by the path and time of the
-            data and by ``dataset_info``, so each export has an entry of its own. With a
+            data and by ``dataset_info``, so each export has its own entry. With a
             ``configs:`` block neither path nor time would count, only the folder's name.
     """
     manifest, status = run.manifest, run.status()

@@ -104,7 +104,7 @@ _ENOUGH: ContextVar[threading.Event] = ContextVar("_ENOUGH")
 class _End(ExecutionCallback):
     """Ends Ray Data from inside when no more results are wanted, also while every worker hangs.
 
-    It would go on else until the next result, and be at work while Ray shuts down.
+    Otherwise it would continue until the next result, and still work while Ray shuts down.
     """
 
     def __init__(self) -> None:
