@@ -83,8 +83,8 @@ _LONGEST_GATHERING = 20  # times the wait, however steadily calls keep coming
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker does next."""
+class NextBatch:
+    """What a worker computes next: sequences to extend, or requests to score."""
 
     rows: Sequence[GeneratedSequence] = ()
     requests: Sequence[ScoreRequest] = ()
@@ -131,7 +131,7 @@ class Queue:
 
     def take(
         self, *, room: int, busy: bool, limits: Limits, kept: Sequence[int] = ()
-    ) -> Work | None:
+    ) -> NextBatch | None:
         """Return what to do next; None once the queue is closed.
 
         Args:
@@ -148,7 +148,7 @@ class Queue:
             self._forget()
             share = min(room, -(-len(self._rows) // self._workers))
             rows = [self._rows.popleft() for _ in range(share)]
-            return Work(rows, self._next_requests(limits, kept))
+            return NextBatch(rows, self._next_requests(limits, kept))
 
     def close(self) -> list[GeneratedSequence | ScoreRequest]:
         """Let all workers stop; return the work that was not taken."""

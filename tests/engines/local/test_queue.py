@@ -6,7 +6,7 @@ import pytest
 
 from rlaif.engines import Sampling
 from rlaif.engines.local.calls import GeneratedSequence, PendingCall, ScoreRequest
-from rlaif.engines.local.queue import Limits, Queue, Work
+from rlaif.engines.local.queue import Limits, NextBatch, Queue
 
 
 def limits(**changes: int) -> Limits:
@@ -35,7 +35,7 @@ def take(
     busy: bool = True,
     of: Limits | None = None,
     kept: Sequence[int] = (),
-) -> Work:
+) -> NextBatch:
     work = waiting.take(room=room, busy=busy, limits=of or limits(), kept=kept)
     assert work is not None
     return work
@@ -149,7 +149,7 @@ def test_an_idle_worker_waits_for_more_until_it_is_quiet():
 
 def test_closing_wakes_the_idle_and_hands_back_what_nobody_took():
     waiting, left = queue(), row()
-    woken: list[Work | None] = []
+    woken: list[NextBatch | None] = []
     thread = threading.Thread(
         target=lambda: woken.append(waiting.take(room=1, busy=False, limits=limits()))
     )
