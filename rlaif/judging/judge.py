@@ -141,7 +141,7 @@ class FlowJudge:
         try:
             verdict = await self._ask(question)
         finally:
-            watch.end(verdict)
+            watch.end(question.prompt.id, verdict)
         return verdict
 
     async def _ask(self, question: Question[Any]) -> Verdict:

@@ -107,8 +107,8 @@ class Watch(Protocol):
         """Wait until one more verdict may be asked for."""
         ...
 
-    def end(self, verdict: Verdict | None) -> None:
-        """Report a verdict; None when an exception was raised in its place."""
+    def end(self, prompt: str, verdict: Verdict | None) -> None:
+        """Report a verdict about a prompt; None when an exception was raised in its place."""
         ...
 
 

@@ -85,6 +85,9 @@ async def agenerate(
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
+            if writer.done_ids():  # the models have answered before; what is left may all be bad
+                settings = settings.model_copy(update={"give_up_after": 0})
+                session.give_up_after = 0
             budget = open_budget(settings.budget, writer.ledger.totals())
             session.record(writer.ledger, budget)
             remaining = RemainingPrompts(

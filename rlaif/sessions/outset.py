@@ -3,12 +3,14 @@
 A model that refuses every call, or a judge whose replies cannot be read, is one fault of the
 configuration and not thousands of bad records. So the first calls of each kind are let through
 slowly. When ``limit`` of them failed for the same reason and none succeeded, the command stops
-with the server's own words. Once one succeeds, nothing is checked any more.
+with the server's own words. Once one succeeds, nothing is checked any more. Failures that are due
+to the record, such as a prompt that is too long, do not count.
 """
 
 import asyncio
 import re
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 
 from rlaif.errors import CallFailed, EngineError, EngineUnavailable, NothingSucceeded
 from rlaif.judging.reading import (
@@ -25,6 +27,15 @@ GIVE_UP_AFTER = 20
 
 _MAY_PASS = re.compile(r"http-(408|409|425|429|5\d\d)|timeout|connection|unreachable|throttled")
 """Kinds of failures that may be over when the command is repeated."""
+
+_OF_THE_RECORD = {"chat-template", "context-length", "http-413", "too-large"}
+"""Kinds of failures that say nothing about the next call."""
+
+_FEWEST_SUBJECTS = 3
+"""Verdicts stop a command only when they are about so many prompts: one may be refused always."""
+
+_RECOVERY_SECONDS = 30.0
+"""After so long, what may pass is tried again: a server of rewards lives longer than an outage."""
 
 _SHOWN = 500
 _CARRY_ON = "give_up_after: 0 carries on regardless"
@@ -49,7 +60,9 @@ class Outset:
         self._slow = slow
         self._in_flight = 0
         self._failed: Counter[str] = Counter()
+        self._subjects: defaultdict[str, set[str]] = defaultdict(set)
         self._problem: EngineError | None = None
+        self._since = 0.0
         self._changed = asyncio.Event()
 
     async def enter(self) -> None:
@@ -59,10 +72,11 @@ class Outset:
             EngineError: All of the first ones failed.
         """
         while not self.passed:
+            self._recover()
             if self._problem is not None:
                 raise self._again()
             left = self._limit - max(self._failed.values(), default=0)
-            if not self._slow or self._in_flight < left:
+            if not self._slow or self._in_flight < max(left, 1):
                 break
             self._changed.clear()
             await self._changed.wait()
@@ -78,7 +92,15 @@ class Outset:
         self._in_flight -= 1
         self._changed.set()
 
-    def fail(self, reason: str, words: str, *, hint: str = "", may_pass: bool = False) -> None:
+    def fail(
+        self,
+        reason: str,
+        words: str,
+        *,
+        hint: str = "",
+        may_pass: bool = False,
+        subject: str | None = None,
+    ) -> None:
         """Take note of a failure.
 
         Args:
@@ -86,12 +108,16 @@ class Outset:
             words: What the server said.
             hint: How to fix it.
             may_pass: Whether the same command may succeed when repeated.
+            subject: What the call was about; failures about too few of them stop nothing.
 
         Raises:
             EngineError: It was the last one that is allowed.
         """
         self._failed[reason] += 1
-        if not self.passed and self._problem is None and self._failed[reason] >= self._limit:
+        if subject is not None:
+            self._subjects[reason].add(subject)
+        if not self.passed and self._problem is None and self._is_enough(reason, subject):
+            self._since = time.monotonic()
             kind = EngineUnavailable if may_pass else NothingSucceeded
             self._problem = kind(
                 f"the first {self._failed[reason]} {self._what} all failed: "
@@ -101,6 +127,19 @@ class Outset:
         self.leave()
         if self._problem is not None and not self.passed:
             raise self._again()
+
+    def _is_enough(self, reason: str, subject: str | None) -> bool:
+        if self._failed[reason] < self._limit:
+            return False
+        if subject is not None and len(self._subjects[reason]) < min(_FEWEST_SUBJECTS, self._limit):
+            return False
+        return self._slow or self._in_flight == 1  # of a batch, others may have succeeded
+
+    def _recover(self) -> None:
+        old = time.monotonic() - self._since > _RECOVERY_SECONDS
+        if isinstance(self._problem, EngineUnavailable) and old:
+            self._problem = None
+            self._failed.clear()
 
     def _again(self) -> EngineError:
         """A new exception each time: one that is raised in many tasks collects their traces."""
@@ -131,6 +170,9 @@ class CallOutsets:
         Raises:
             EngineError: It was the last one that is allowed.
         """
+        if problem.kind in _OF_THE_RECORD:
+            outset.leave()
+            return
         may_pass = _MAY_PASS.search(problem.kind) is not None
         hint = problem.hint or (
             "wait until the server answers again and repeat the command: what is done is kept"
@@ -174,8 +216,8 @@ class VerdictOutset:
         """
         await self._outset.enter()
 
-    def end(self, verdict: Verdict | None) -> None:
-        """Take note of a verdict, or that there is none.
+    def end(self, prompt: str, verdict: Verdict | None) -> None:
+        """Take note of a verdict about a prompt, or that there is none.
 
         Raises:
             EngineError: It is the last one that may be unreadable.
@@ -190,4 +232,4 @@ class VerdictOutset:
         else:
             raw = f"; such as {one_line(verdict.raw, 120)!r}" if verdict.raw.strip() else ""
             words = f"{verdict.reason}{raw}"
-            outset.fail(verdict.reason, words, hint=_UNREAD[verdict.reason])
+            outset.fail(verdict.reason, words, hint=_UNREAD[verdict.reason], subject=prompt)

@@ -138,6 +138,8 @@ class RecordedEngine:
                 missing[key] = seed
         if found or waiting:
             self.remembered[request.purpose] += len(found) + len(waiting)
+        if found:
+            self._outsets.of(request.purpose, type(request)).passed = True
         if missing:
             found.update(await self._ask_engine(request, missing))
         for key, future in waiting.items():

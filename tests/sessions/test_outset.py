@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from rlaif.errors import EngineError, EngineUnavailable, NothingSucceeded
+from rlaif.errors import CallFailed, EngineError, EngineUnavailable, NothingSucceeded
 from rlaif.records import Choice, Order, Verdict
-from rlaif.sessions.outset import Outset, VerdictOutset
+from rlaif.sessions.outset import CallOutsets, Outset, VerdictOutset
 
 
 async def settle() -> None:
@@ -69,13 +69,51 @@ async def test_a_call_that_is_cancelled_makes_room_for_another():
     await second
 
 
-async def test_batches_are_not_held_back_but_counted():
+async def test_batches_are_not_held_back_and_stop_when_the_last_of_them_failed_too():
     outset = Outset("calls", 2, slow=False)
-    for _ in range(10):
+    for _ in range(4):
         await outset.enter()
-    outset.fail("a", "x")
+    for _ in range(3):
+        outset.fail("a", "x")
     with pytest.raises(EngineError):
         outset.fail("a", "x")
+
+
+async def test_an_outage_ends_a_server_of_rewards_for_half_a_minute_only(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    outset = Outset("calls", 1)
+    await outset.enter()
+    with pytest.raises(EngineUnavailable):
+        outset.fail("http-503", "x", may_pass=True)
+    with pytest.raises(EngineUnavailable):
+        await outset.enter()
+    monkeypatch.setattr("rlaif.sessions.outset._RECOVERY_SECONDS", -1.0)
+    await outset.enter()
+
+
+async def test_prompts_that_are_too_long_say_nothing_about_the_next_ones():
+    outsets = CallOutsets("student", 1, slow=True)
+    outset = outsets.of("sample", str)
+    for _ in range(3):
+        await outset.enter()
+        outsets.failed(outset, CallFailed("x", kind="context-length"))
+    await outset.enter()
+    with pytest.raises(NothingSucceeded):
+        outsets.failed(outset, CallFailed("x", kind="http-400"))
+
+
+async def test_one_refused_prompt_stops_nothing_however_many_verdicts_it_has():
+    watch = VerdictOutset("main")
+    watch.start(3, slow=True)
+    for _ in range(9):
+        await watch.begin()
+        watch.end("p1", verdict("refused"))
+    await watch.begin()
+    watch.end("p2", verdict("refused"))
+    await watch.begin()
+    with pytest.raises(NothingSucceeded):
+        watch.end("p3", verdict("refused"))
 
 
 async def test_a_limit_of_0_checks_nothing():
@@ -90,12 +128,12 @@ async def test_unreadable_verdicts_stop_with_the_option_and_failed_calls_do_not_
     watch = VerdictOutset("main")
     assert watch.passed
     watch.start(2, slow=True)
-    for reason in ("failed", "unreadable", "failed"):
+    for prompt, reason in enumerate(("failed", "unreadable", "failed")):
         await watch.begin()
-        watch.end(verdict(reason))
+        watch.end(f"p{prompt}", verdict(reason))
     await watch.begin()
     with pytest.raises(NothingSucceeded, match="'hm'") as caught:
-        watch.end(verdict("unreadable"))
+        watch.end("p3", verdict("unreadable"))
     assert "words: true" in caught.value.hint
 
 
@@ -103,5 +141,5 @@ async def test_a_verdict_that_can_be_read_ends_the_check():
     watch = VerdictOutset("main")
     watch.start(1, slow=True)
     await watch.begin()
-    watch.end(verdict("", Choice.A))
+    watch.end("p1", verdict("", Choice.A))
     assert watch.passed

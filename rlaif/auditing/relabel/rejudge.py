@@ -113,7 +113,8 @@ async def rejudge(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     settings = _settings(run, constitution, out)
-    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
+    give_up_after = 0 if replay_only else settings.give_up_after
+    async with Session(settings.templates, give_up_after=give_up_after) as session:
         parts = _build(session, run, settings, constitution, why, notice, replay_only)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows

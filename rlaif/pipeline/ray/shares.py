@@ -36,7 +36,6 @@ def share_settings(settings: RunConfig, workers: int) -> RunConfig:
     return settings.model_copy(
         update={
             "concurrency": settings.concurrency // workers,
-            "give_up_after": -(-settings.give_up_after // workers),
             "student": _share(settings.student, workers),
             "judges": tuple(_share(judge, workers) for judge in settings.judges),
             "revise": revise,
