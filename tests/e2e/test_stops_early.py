@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rlaif.runs import open_run
 from tests.auditing.planted import write_gold
 from tests.e2e.project import write_project
 from tests.e2e.test_nothing_achieved import (
@@ -16,6 +17,7 @@ from tests.e2e.test_nothing_achieved import (
     refuse as refuse_all,
     sampling,
 )
+from tests.e2e.test_retry_failed import every
 from tests.engines.faults import FaultServer, error, payload, serving
 
 AT_MOST = 25
@@ -68,6 +70,23 @@ async def test_a_server_that_echoes_the_request_in_its_refusal_stops_a_run_too(
         assert len(server.chats()) <= AT_MOST
     assert done.returncode == 1
     assert "bad seed in" in done.stderr
+
+
+async def test_what_is_left_of_a_run_may_fail_all_the_same_without_stopping_it(
+    tmp_path: Path,
+) -> None:
+    async with serving("openai") as server:
+        student = refuse(server, sampling)
+        server.fault_of = lambda body: error(400, WORDS) if every(3)(body) else None
+        config = write_project(tmp_path, prompts=120, student=student)
+        first = await command("generate", config, cwd=tmp_path)
+        assert first.returncode == 0, first.stderr
+        failed = open_run(tmp_path / "run").status().failed
+        assert failed > 20
+        again = await command("generate", config, "--retry-failed", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    status = open_run(tmp_path / "run").status()
+    assert (status.state, status.failed) == ("finished", failed)
 
 
 async def test_a_limit_of_the_file_counts_and_0_carries_on(tmp_path: Path) -> None:
