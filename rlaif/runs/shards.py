@@ -240,11 +240,12 @@ def done_ids(directory: Path) -> IdSet:
     return done
 
 
-def listed_ids(directory: Path) -> Iterator[bytes]:
-    """Yield the ids of all rows, those that were superseded twice or more."""
+def listed_prompts(directory: Path) -> Iterator[tuple[bytes, str]]:
+    """Yield the ids of all rows and of their prompts, those that were superseded twice or more."""
     for path in shard_paths(directory):
-        for batch in _batches(path, ["id"]):
-            yield from _ids(path, batch)
+        for batch in _batches(path, ["id", "prompt.id"]):
+            prompts = batch.column("prompt").field("id").to_pylist()
+            yield from zip(_ids(path, batch), prompts, strict=True)
 
 
 def _all_ids(paths: Sequence[Path]) -> bytes:
