@@ -29,6 +29,8 @@ from rlaif.runs.lock import RunLock
 from rlaif.runs.log import EventLog
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
 from rlaif.runs.shards import (
+    Unfinished,
+    count_made,
     digest_failures,
     done_ids,
     failed_rows,
@@ -109,7 +111,7 @@ class RunWriter:
         self._anew: list[Row] = []
         """Rows that count in place of earlier ones."""
 
-        self._unfinished: dict[bytes, int] = {}
+        self._unfinished: dict[bytes, Unfinished] = {}
         self._failures: list[Failure] = []
         self._taken_back: list[str] = []
         self._writing: Future[None] | None = None
@@ -191,7 +193,8 @@ class RunWriter:
     def add_row(self, row: Row) -> bool:
         """Take a finished row; False when its id is there already.
 
-        Then nothing is done, unless `reopen_failed` named it and other calls failed this time.
+        Then nothing is done, unless `reopen_failed` named it, other calls failed this time, and it
+        has no less than the row before: a failed call then never costs an answer that was there.
 
         Raises:
             RunError: Rows could not be written, now or before.
@@ -201,7 +204,7 @@ class RunWriter:
         new = self._done.add(row_id)
         if new:
             self._rows.append(row)
-        elif self._unfinished.pop(row_id, None) not in (None, digest_failures(row.failures)):
+        elif _counts_instead(row, self._unfinished.pop(row_id, None)):
             self._anew.append(row)
         else:
             return False
@@ -319,6 +322,12 @@ class RunWriter:
     def _upload(self, path: Path) -> None:
         if self.store is not None:
             self.store.upload(path)
+
+
+def _counts_instead(row: Row, before: Unfinished | None) -> bool:
+    if before is None or digest_failures(row.failures) == before.failures:
+        return False
+    return not row.failures or count_made(row) >= before.made
 
 
 def _open_stored(store: Store, reuse: Sequence[Path]) -> Ledger:
