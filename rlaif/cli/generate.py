@@ -56,6 +56,8 @@ def generate(  # noqa: PLR0913 - one parameter an option
     if dry_run:
         _print_estimate(estimate(config, overrides=overrides), json=json)
         return
+    # Before the run: the file may be edited or moved while it lasts.
+    most_failed = load_config(RunConfig, config, overrides).max_failed_share
     try:
         with shown_progress(json=json) as on_progress:
             run = run_generate(
@@ -75,7 +77,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
     else:
         print_status(status, caught)
     need_achieved(run, status)
-    need_few_failures(status, load_config(RunConfig, config, overrides).max_failed_share)
+    need_few_failures(status, most_failed)
     if not json:
         what = "" if status.pairs else " --what responses"
         print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from rlaif.inputs import PromptSource, belongs, count_records, read_prompts
-from rlaif.records import Failure, Prompt, Row
+from rlaif.records import Failure, Prompt, Row, content_id
 from rlaif.runs import Run, RunWriter
 from rlaif.runs.ids import IdSet
 
@@ -74,9 +74,15 @@ class RemainingPrompts:
         self._unmet = writer.failed_ids() - self._misread
         """Prompts that failed before and were not met yet."""
 
+        self._readable: set[str] = set()
+        """Failures of the input whose place now holds a valid prompt."""
+
         self._unfinished = writer.reopen_failed() if retry_failed else frozenset()
-        self._read_ids = bytearray()
+        self._read_rows = bytearray()
         """Ids of the rows of all prompts read."""
+
+        self._read_prompts = bytearray()
+        """Hashes of the ids of all prompts read."""
 
         self._had = 0
         self._before = len(self._done)
@@ -95,13 +101,18 @@ class RemainingPrompts:
                 return
             self._count += 1
             if isinstance(item, Failure):
+                # One that failed as a prompt before is now a failure of the input.
+                new = item.record_id not in self.failed or item.record_id in self._unmet
                 self.meet(item)
-                if item.record_id not in self.failed:
+                if new:
                     yield item
                 continue
             row_id = bytes.fromhex(self._row_id(item))
-            self._read_ids += row_id
+            self._read_rows += row_id
+            self._read_prompts += _hash(item.id)
             self._unmet.discard(item.id)
+            if item.source in self._misread:
+                self._readable.add(item.source)
             if row_id in self._done:
                 self._had += 1
                 if row_id in self._unfinished:
@@ -113,33 +124,49 @@ class RemainingPrompts:
     def meet(self, failure: Failure) -> None:
         """Take note that a record still fails."""
         self._misread.discard(failure.record_id)
+        self._unmet.discard(failure.record_id)
 
     def finish(self) -> int:
-        """Take back failures of the input that a whole pass did not come upon again."""
+        """Take back failures that a whole pass did not come upon again, and find orphans.
+
+        A pass that ended at the limit says nothing about what comes after it.
+        """
         source = self._source
         cut_off = source.limit is not None and (
             self._count >= source.limit or source.partition is not None
         )
-        fixed: set[str] = set()
-        if not (cut_off and self._count < self._writer.most_read()):
-            fixed = {one for one in self._misread if belongs(one, source.partition)}
-            if source.partition is None:
-                fixed |= self._unmet
-                self._find_orphans()
+        if cut_off:
+            fixed = self._readable & self._misread
+        else:
+            fixed = {one for one in self._misread | self._unmet if belongs(one, source.partition)}
+        self._find_orphans(cut_off=cut_off)
         if fixed:
             self._writer.take_back(fixed)
             self._writer.log("fixed", failures=len(fixed))
         self._writer.log("input", prompts=self._count)
         return len(fixed & self.failed)
 
-    def _find_orphans(self) -> None:
-        if self._had < self._before or self._writer.has_orphans():
-            self._writer.flush()
-            ids = IdSet()
-            ids.update(bytes(self._read_ids))
-            self.orphans = self._writer.find_orphans(ids)
-            if self.orphans:
-                self._writer.log("orphans", rows=self.orphans)
+    def _find_orphans(self, *, cut_off: bool) -> None:
+        if self._had == self._before and not self._writer.has_orphans():
+            return
+        prompts = IdSet()
+        prompts.update(bytes(self._read_prompts))
+
+        def is_gone(prompt_id: str) -> bool:
+            # A prompt that was read under another row id was changed.
+            whole = not cut_off and belongs(prompt_id, self._source.partition)
+            return whole or _hash(prompt_id) in prompts
+
+        rows = IdSet()
+        rows.update(bytes(self._read_rows))
+        self._writer.flush()
+        self.orphans = self._writer.find_orphans(rows, is_gone)
+        if self.orphans:
+            self._writer.log("orphans", rows=self.orphans)
+
+
+def _hash(prompt_id: str) -> bytes:
+    return bytes.fromhex(content_id("prompt-id", prompt_id))
 
 
 class RemainingRows:

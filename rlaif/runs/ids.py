@@ -77,6 +77,13 @@ class IdSet(Container[bytes], Sized):
             self.update(b"")
         return True
 
+    def count_common(self, other: "IdSet") -> int:
+        """Return how many ids are in both sets."""
+        for one in (self, other):
+            one.update(b"")
+        parts = zip(self._parts, other._parts, strict=True)
+        return sum(len(np.intersect1d(*pair, assume_unique=True)) for pair in parts)
+
     def __contains__(self, row_id: object) -> bool:
         if not isinstance(row_id, bytes) or len(row_id) != WIDTH:
             raise ValueError(f"an id is {WIDTH} bytes, not {row_id!r:.60}")

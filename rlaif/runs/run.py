@@ -63,12 +63,14 @@ class Run:
 
     def count_rows(self) -> int:
         """Return how many rows there are, reading their ids alone."""
-        orphans = 0 if self.keep_orphans else self.count_orphans()
-        return len(done_ids(self._layout.shards)) - orphans
+        done = done_ids(self._layout.shards)
+        orphans = IdSet() if self.keep_orphans else read_ids(self._layout.orphans)
+        return len(done) - done.count_common(orphans)
 
     def count_orphans(self) -> int:
         """Return how many rows are of prompts that are no longer in the input, or changed since."""
-        return len(read_ids(self._layout.orphans))
+        orphans = read_ids(self._layout.orphans)
+        return done_ids(self._layout.shards).count_common(orphans) if orphans else 0
 
     def pairs(self) -> Iterator[PairView]:
         """Yield the preference pairs."""

@@ -9,17 +9,17 @@ stays on the disk. Pages carry checksums, so that damage is noticed rather than 
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.errors import RunError, RunMismatch
-from rlaif.records import Failure, Row
+from rlaif.records import Choice, Failure, Row
 from rlaif.runs.files import list_whole, open_whole, write_whole
 from rlaif.runs.ids import IdSet
 from rlaif.runs.schema import (
@@ -143,8 +143,8 @@ class Shards:
 
     def __init__(self, directory: Path, *, without: IdSet | None = None) -> None:
         every = shard_paths(directory)
-        self._again = [path for path in reversed(every) if path.name.startswith(_AGAIN)]
-        self.paths = [*(path for path in every if path not in self._again), *self._again]
+        self._again = [path for path in reversed(every) if _is_again(path)]
+        self.paths = [*(path for path in every if not _is_again(path)), *self._again]
         self._without = without
         self._seen = IdSet()
         self._superseded: IdSet | None = None
@@ -157,7 +157,7 @@ class Shards:
             RunError: The shard is damaged.
             RunMismatch: The shard was written by a newer version.
         """
-        superseded = self._superseded_ids() if self._again and path not in self._again else ()
+        superseded = self._superseded_ids() if self._again and not _is_again(path) else ()
         seen, without = self._seen, self._without
         for batch in _batches(path, None if columns is None else ["id", *columns]):
             fresh = [
@@ -174,28 +174,46 @@ class Shards:
         """The ids in shards that supersede others; a damaged one supersedes nothing."""
         if self._superseded is None:
             self._superseded = IdSet()
-            for path in self._again:
-                with suppress(RunError):
-                    self._superseded.update(_all_ids([path]))
+            for start in range(0, len(self._again), _SHARDS_AT_ONCE):
+                paths = self._again[start : start + _SHARDS_AT_ONCE]
+                self._superseded.update(_all_readable_ids(paths))
         return self._superseded
 
 
-def failed_rows(directory: Path) -> dict[bytes, int]:
-    """Return the ids of rows that hold failed calls, with a digest of those failures.
+class Unfinished(NamedTuple):
+    """What is known of a row that holds failed calls."""
+
+    failures: int
+    """A digest of them."""
+
+    made: tuple[int, int]
+    """How many responses and verdicts it has."""
+
+
+def failed_rows(directory: Path) -> dict[bytes, Unfinished]:
+    """Return the ids of rows that hold failed calls, with what they have.
 
     Raises:
         RunError: A shard is damaged.
         RunMismatch: A shard was written by a newer version.
     """
-    found: dict[bytes, int] = {}
-    for batch in read_batches(directory, ["failures"]):
-        for row_id, failures in zip(
-            batch.column("id").to_pylist(), batch.column("failures").to_pylist(), strict=True
-        ):
-            if failures:
-                named = (Failure(**one) for one in failures)
-                found[bytes.fromhex(row_id)] = digest_failures(named)
+    found: dict[bytes, Unfinished] = {}
+    verdict = "judgments.list.element.verdicts.list.element.choice"
+    for batch in read_batches(directory, ["failures", "responses.list.element.id", verdict]):
+        for fields in batch.to_pylist():
+            if fields["failures"]:
+                failures = digest_failures(Failure(**one) for one in fields["failures"])
+                verdicts = (one for each in fields["judgments"] for one in each["verdicts"])
+                decided = sum(one["choice"] != Choice.ABSTAIN.value for one in verdicts)
+                made = len(fields["responses"]), decided
+                found[bytes.fromhex(fields["id"])] = Unfinished(failures, made)
     return found
+
+
+def count_made(row: Row) -> tuple[int, int]:
+    """Return how many responses and verdicts a row has."""
+    verdicts = (one for judgment in row.judgments for one in judgment.verdicts)
+    return len(row.responses), sum(one.choice is not Choice.ABSTAIN for one in verdicts)
 
 
 def digest_failures(failures: Iterable[Failure]) -> int:
@@ -205,8 +223,12 @@ def digest_failures(failures: Iterable[Failure]) -> int:
 
 def _last_again(directory: Path) -> int:
     """The number of the newest shard that supersedes others; 0 for none."""
-    names = (path.name for path in shard_paths(directory) if path.name.startswith(_AGAIN))
+    names = (path.name for path in shard_paths(directory) if _is_again(path))
     return max((int(name.split("-")[1]) for name in names), default=0)
+
+
+def _is_again(path: Path) -> bool:
+    return path.name.startswith(_AGAIN)
 
 
 def hold_tools(directory: Path) -> bool:
@@ -240,16 +262,26 @@ def done_ids(directory: Path) -> IdSet:
     return done
 
 
-def listed_ids(directory: Path) -> Iterator[bytes]:
-    """Yield the ids of all rows, those that were superseded twice or more."""
+def listed_prompts(directory: Path) -> Iterator[tuple[bytes, str]]:
+    """Yield the ids of all rows and of their prompts, those that were superseded twice or more."""
     for path in shard_paths(directory):
-        for batch in _batches(path, ["id"]):
-            yield from _ids(path, batch)
+        for batch in _batches(path, ["id", "prompt.id"]):
+            prompts = batch.column("prompt").field("id").to_pylist()
+            yield from zip(_ids(path, batch), prompts, strict=True)
 
 
 def _all_ids(paths: Sequence[Path]) -> bytes:
     ids = (_ids(path, batch) for path in paths for batch in _batches(path, ["id"]))
     return b"".join(chain.from_iterable(ids))
+
+
+def _all_readable_ids(paths: Sequence[Path]) -> bytes:
+    try:
+        return _all_ids(paths)
+    except RunError:
+        if len(paths) == 1:
+            return b""
+        return b"".join(_all_readable_ids([path]) for path in paths)
 
 
 def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

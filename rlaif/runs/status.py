@@ -38,6 +38,8 @@ _COLUMNS = (
     "judgments.list.element.verdicts.list.element.choice",
     "judgments.list.element.verdicts.list.element.judge",
     "judgments.list.element.verdicts.list.element.reason",
+    "canaries.list.element.verdicts.list.element.choice",
+    "canaries.list.element.verdicts.list.element.judge",
 )
 
 
@@ -229,8 +231,9 @@ def _count(
     for origin, count in _counted(_items(batch.column("responses")).field("origin")):
         made["critic" if origin.startswith("revision") else "student"] += count
     made["critic"] += len(_items(batch.column("critiques")))
-    for judge, count in _counted(verdicts.field("judge").filter(pc.not_equal(choices, _ABSTAIN))):
-        made[f"judge:{judge}"] += count
+    _count_verdicts(made, verdicts)
+    if "canaries" in batch.schema.names:  # earlier versions wrote none
+        _count_verdicts(made, _items(_items(batch.column("canaries")).field("verdicts")))
     failures = _items(batch.column("failures"))
     _tally(status.call_failures, failures.field("kind"))
     for failure in failures.to_pylist():
@@ -238,6 +241,12 @@ def _count(
     status.drops.update(
         zip(drops.field("what").to_pylist(), drops.field("reason").to_pylist(), strict=True)
     )
+
+
+def _count_verdicts(made: Counter[str], verdicts: pa.Array) -> None:
+    decided = pc.not_equal(verdicts.field("choice"), _ABSTAIN)
+    for judge, count in _counted(verdicts.field("judge").filter(decided)):
+        made[f"judge:{judge}"] += count
 
 
 def _items(lists: pa.Array) -> pa.Array:

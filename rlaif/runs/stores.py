@@ -29,6 +29,9 @@ from rlaif.runs.files import PARTIAL, make_folder, write_whole
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
 _IMMUTABLE = ("replies", "shards")
 _GROWING = ("failures.jsonl", "log.jsonl")
+_REPLACED = "orphans.ids"
+"""Small, and written anew with any content: its size says nothing."""
+
 MANIFEST = "manifest.json"
 
 
@@ -92,7 +95,7 @@ class Store:
             chosen = folder in folders and only in name if "/" in name else name != "lock"
             growing = name in (*_GROWING, MANIFEST)
             has = target.stat().st_size if target.is_file() else -1
-            if chosen and (has < size if growing else has != size):
+            if chosen and (has < size if growing else has != size or name == _REPLACED):
                 make_folder(target.parent)
                 write_whole(target, self._read(name))
         return self.copy
@@ -124,7 +127,7 @@ class Store:
             for path in sorted((self.copy / folder).glob("*.parquet")):
                 if f"{folder}/{path.name}" not in there:
                     self.upload(path)
-        for name in _GROWING:
+        for name in (*_GROWING, _REPLACED):
             path = self.copy / name
             if path.is_file() and path.stat().st_size > there.get(name, 0):
                 self.upload(path)

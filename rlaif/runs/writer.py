@@ -7,7 +7,7 @@ in a crash cost no money: their calls are in the ledger, and equal calls give eq
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,17 +22,19 @@ from rlaif.runs.files import (
     sync_folder,
     write_whole,
 )
-from rlaif.runs.ids import IdSet
+from rlaif.runs.ids import IdSet, read_ids
 from rlaif.runs.layout import Layout
 from rlaif.runs.ledger.ledger import Ledger, check_reuse
 from rlaif.runs.lock import RunLock
-from rlaif.runs.log import EventLog, read_log
+from rlaif.runs.log import EventLog
 from rlaif.runs.manifest import Manifest, check_same_plan, load_manifest, write_manifest
 from rlaif.runs.shards import (
+    Unfinished,
+    count_made,
     digest_failures,
     done_ids,
     failed_rows,
-    listed_ids,
+    listed_prompts,
     write_shard,
 )
 from rlaif.runs.stores import Store, url_of
@@ -109,7 +111,7 @@ class RunWriter:
         self._anew: list[Row] = []
         """Rows that count in place of earlier ones."""
 
-        self._unfinished: dict[bytes, int] = {}
+        self._unfinished: dict[bytes, Unfinished] = {}
         self._failures: list[Failure] = []
         self._taken_back: list[str] = []
         self._writing: Future[None] | None = None
@@ -155,26 +157,32 @@ class RunWriter:
         self._unfinished = failed_rows(self._layout.shards)
         return self._unfinished.keys()
 
-    def find_orphans(self, ids: IdSet) -> int:
-        """Write down which rows are not among these ids: of prompts no longer in the input.
+    def find_orphans(self, ids: IdSet, is_gone: Callable[[str], bool]) -> int:
+        """Write down which rows are of prompts no longer in the input.
 
         Readers leave them out. They stay on the disk, and count again when the input has them.
 
         Args:
-            ids: Of the rows of all prompts in the input.
+            ids: Of the rows of all prompts read. None of these is an orphan.
+            is_gone: Whether the input has no such row any more, by the id of the prompt. Rows
+                that were orphans before stay so in any case.
 
         Returns:
             How many there are.
 
         Raises:
-            RunError: A shard is damaged, or the list cannot be written.
+            RunError: A shard or the list is damaged, or the list cannot be written.
         """
         self._check()
         path = self._layout.orphans
-        orphans = {row_id for row_id in listed_ids(self._layout.shards) if row_id not in ids}
-        data = b"".join(sorted(orphans))
-        if data or path.exists():
-            write_whole(path, data)
+        before = read_ids(path)
+        orphans = {
+            row_id
+            for row_id, prompt_id in listed_prompts(self._layout.shards)
+            if row_id not in ids and (row_id in before or is_gone(prompt_id))
+        }
+        if orphans or path.exists():
+            write_whole(path, b"".join(sorted(orphans)))
             self._upload(path)
         return len(orphans)
 
@@ -182,15 +190,11 @@ class RunWriter:
         """Whether an earlier start wrote some down."""
         return self._layout.orphans.exists()
 
-    def most_read(self) -> int:
-        """How many records the longest whole pass over the input has read; 0 when none is whole."""
-        inputs = (event for event in read_log(self._layout.log) if event.get("event") == "input")
-        return max((int(event.get("prompts", 0)) for event in inputs), default=0)
-
     def add_row(self, row: Row) -> bool:
         """Take a finished row; False when its id is there already.
 
-        Then nothing is done, unless `reopen_failed` named it and other calls failed this time.
+        Then nothing is done, unless `reopen_failed` named it, other calls failed this time, and it
+        has no less than the row before: a failed call then never costs an answer that was there.
 
         Raises:
             RunError: Rows could not be written, now or before.
@@ -200,7 +204,7 @@ class RunWriter:
         new = self._done.add(row_id)
         if new:
             self._rows.append(row)
-        elif self._unfinished.pop(row_id, None) not in (None, digest_failures(row.failures)):
+        elif _counts_instead(row, self._unfinished.pop(row_id, None)):
             self._anew.append(row)
         else:
             return False
@@ -318,6 +322,12 @@ class RunWriter:
     def _upload(self, path: Path) -> None:
         if self.store is not None:
             self.store.upload(path)
+
+
+def _counts_instead(row: Row, before: Unfinished | None) -> bool:
+    if before is None or digest_failures(row.failures) == before.failures:
+        return False
+    return not row.failures or count_made(row) >= before.made
 
 
 def _open_stored(store: Store, reuse: Sequence[Path]) -> Ledger:

@@ -103,6 +103,30 @@ def test_a_start_that_reads_less_takes_nothing_back(tmp_path: Path):
     assert counts(run.status()) == (3, 0, 3, "finished")
 
 
+def test_a_low_limit_takes_nothing_back_where_the_log_is_gone(tmp_path: Path):
+    config = project(tmp_path, line("one"), line("two"), BROKEN)
+    rlaif.generate(config).path.joinpath("log.jsonl").unlink()
+    assert rlaif.generate(config, overrides={"prompts.limit": 2}).status().failed == 1
+
+
+def test_a_prompt_that_failed_and_is_then_left_out_stays_a_failure(tmp_path: Path):
+    named = [json.dumps({"prompt": text, "id": one}) for text, one in (("x", "a"), ("y", "b"))]
+    config = project(tmp_path, *named, id_column="id", dedup={"method": "exact"})
+    failing = {"student.options": {"failure_rate": 1.0}}
+    rlaif.generate(config, overrides=failing)
+    write(tmp_path, named[0], json.dumps({"prompt": "x", "id": "b"}))
+    shown: list[int] = []
+    for _ in range(2):
+        run = rlaif.generate(
+            config,
+            overrides=failing,
+            on_progress=lambda progress: shown.append(progress.failures),
+        )
+        stages = sorted((one.record_id, one.stage) for one in run.failures())
+        assert stages == [("a", "sample"), ("b", "remove")]
+        assert shown[-1] == 2
+
+
 def test_a_part_takes_back_failures_of_its_own_only(tmp_path: Path):
     config = project(tmp_path, line("one"), *[BROKEN] * 20)
     rlaif.generate(config)

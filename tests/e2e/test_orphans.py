@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 import rlaif
+from rlaif.errors import StoppedEarly
+from rlaif.inputs import belongs
 from rlaif.runs import Run, open_run
 from tests.e2e.project import rlaif as command, write_project
 
@@ -81,3 +84,59 @@ def test_more_prompts_make_no_orphans(tmp_path: Path):
     run_with(tmp_path, FIRST[:1])
     run = run_with(tmp_path, FIRST)
     assert (ids(run), run.status().orphans) == (["a", "b"], 0)
+
+
+def test_a_low_limit_after_an_unfinished_pass_hides_no_row(tmp_path: Path):
+    project(tmp_path)
+    prompts = [{"id": f"p{number}", "prompt": f"Question {number}?"} for number in range(30)]
+    with pytest.raises(StoppedEarly):
+        run_with(tmp_path, prompts, **{"budget.max_calls": 60, "concurrency": 1})
+    made = ids(open_run(tmp_path / "run"))
+    assert len(made) > 2
+    run = run_with(tmp_path, prompts, **{"prompts.limit": 2})
+    assert (ids(run), run.status().orphans) == (made, 0)
+
+
+def test_a_low_limit_hides_no_row_where_the_log_is_gone(tmp_path: Path):
+    project(tmp_path)
+    run_with(tmp_path, FIRST).path.joinpath("log.jsonl").unlink()
+    run = run_with(tmp_path, FIRST, **{"prompts.limit": 1})
+    assert (ids(run), run.status().orphans) == (["a", "b"], 0)
+
+
+@pytest.mark.parametrize("prompts", [{"partition": "1/1"}, {"limit": 1}, {"limit": 2}])
+def test_a_changed_prompt_counts_once_under_a_partition_or_limit(
+    tmp_path: Path, prompts: dict[str, Any]
+):
+    project(tmp_path)
+    run_with(tmp_path, FIRST)
+    changed = [{**FIRST[0], "prompt": "Another one?"}, FIRST[1]]
+    run = run_with(tmp_path, changed, **{f"prompts.{key}": one for key, one in prompts.items()})
+    assert (ids(run), run.status().orphans) == (["a", "b"], 1)
+    assert [row.prompt.messages[0]["content"] for row in run.rows() if row.prompt.id == "a"] == [
+        "Another one?"
+    ]
+
+
+def test_a_part_makes_orphans_of_its_own_prompts_only(tmp_path: Path):
+    project(tmp_path)
+    prompts = [{"id": f"p{number}", "prompt": f"Question {number}?"} for number in range(20)]
+    run_with(tmp_path, prompts)
+    first = sorted(one["id"] for one in prompts if belongs(one["id"], "1/2"))
+    assert 0 < len(first) < 20
+    run = run_with(tmp_path, prompts[:1], **{"prompts.partition": "1/2"})
+    gone = [one for one in first if one != "p0"]
+    assert ids(run) == sorted({one["id"] for one in prompts} - set(gone))
+    assert run.status().orphans == len(gone)
+
+
+@pytest.mark.parametrize("prompts", [{"partition": "1/1"}, {"limit": 2}])
+def test_a_prompt_that_comes_back_counts_again_under_a_partition_or_limit(
+    tmp_path: Path, prompts: dict[str, Any]
+):
+    project(tmp_path)
+    third = {"id": "c", "prompt": "Three?"}
+    run_with(tmp_path, [*FIRST, third])
+    assert ids(run_with(tmp_path, FIRST[:1])) == ["a"]
+    run = run_with(tmp_path, FIRST, **{f"prompts.{key}": one for key, one in prompts.items()})
+    assert (ids(run), run.status().orphans) == (["a", "b"], 1)

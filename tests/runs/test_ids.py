@@ -27,6 +27,9 @@ def test_it_is_a_set(first, bulk, later):
     assert len(ids) == len(model)
     assert all(one in ids for one in model)
     assert (bytes(WIDTH) in ids) == (bytes(WIDTH) in model)
+    assert IdSet(bulk).count_common(ids) == len(set(bulk))
+    assert ids.count_common(IdSet(first)) == len(set(first))
+    assert IdSet(first).count_common(IdSet(bulk)) == len(set(first) & set(bulk))
 
 
 def test_ids_that_end_in_zero_bytes_differ():

@@ -93,6 +93,18 @@ def test_the_last_start_decides_whether_a_run_is_finished(tmp_path, events, stat
     assert open_run(tmp_path).status().state == state
 
 
+def test_verdicts_on_canaries_count_where_their_failures_do(tmp_path):
+    row = make_row(1)
+    known = make_judgment(row.responses, 0.75, make_verdict(), make_verdict(Choice.ABSTAIN))
+    failed = Failure("judge", known.id, "http-500", "main/brief: no")
+    with RunWriter(tmp_path, make_manifest()) as writer:
+        writer.add_row(replace(row, canaries=(known, known), failures=(failed,)))
+    # One verdict on the responses, two on canaries, one that failed.
+    status = open_run(tmp_path).status()
+    assert status.failed_shares == {"judge:main": 0.25}
+    assert status.verdicts == 1
+
+
 def test_a_run_that_lacks_rows_is_not_finished(tmp_path):
     with RunWriter(tmp_path, make_manifest()) as writer:
         writer.log("input", prompts=2)

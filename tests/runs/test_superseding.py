@@ -1,15 +1,18 @@
 """A row that is made anew counts in place of the old one, for every reader and after any crash."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from rlaif.records import Failure, Prompt, Response, Row, content_id
+from rlaif.records import Choice, Failure, Prompt, Response, Row, content_id
 from rlaif.runs import Manifest, RunWriter, open_run, write_shard
 from rlaif.runs.ids import IdSet
 from rlaif.runs.shards import Shards, done_ids, read_rows, shard_paths
 from rlaif.runs.status import RunStatus
+from tests.runs.made import make_judgment, make_row, make_verdict
 
 
 def row(number: int, *failed: str) -> Row:
@@ -85,6 +88,54 @@ def test_a_row_whose_calls_fail_in_the_same_way_again_is_not_written_again(tmp_p
     assert len(shard_paths(tmp_path / "run" / "shards")) == 1
 
 
+def judged(number: int, verdicts: int, *failed: str, responses: int = 2) -> Row:
+    whole = make_row(number)
+    spoken = tuple(make_verdict() for _ in range(verdicts)) or (make_verdict(Choice.ABSTAIN),)
+    failures = tuple(Failure("judge", f"p{number}", "http-500", words) for words in failed)
+    return replace(
+        whole,
+        responses=whole.responses[:responses],
+        judgments=(make_judgment(whole.responses, 0.5, *spoken),),
+        pairs=(),
+        failures=failures,
+    )
+
+
+@pytest.mark.parametrize(
+    ("anew", "counts"),
+    [
+        (judged(1, 2, "y", responses=1), False),
+        (judged(1, 0, "y"), False),
+        (judged(1, 1, "y"), True),
+        (judged(1, 2, "y", "z"), True),
+        (judged(1, 0), True),
+    ],
+)
+def test_a_row_with_fewer_answers_than_before_counts_only_if_no_call_failed(
+    tmp_path: Path, anew: Row, counts: bool
+):
+    before = judged(1, 1, "x")
+    with writer(tmp_path / "run") as opened:
+        opened.add_row(before)
+        opened.flush()
+        opened.reopen_failed()
+        opened.add_row(anew)
+    assert list(open_run(tmp_path / "run").rows()) == [anew if counts else before]
+
+
+def test_of_many_shards_only_a_damaged_one_supersedes_nothing(tmp_path: Path):
+    write(tmp_path, *(row(number, "x") for number in range(70)))
+    again = [write(tmp_path, row(number), again=True) for number in range(70)]
+    again[3].write_bytes(b"broken")
+    shards = Shards(tmp_path)
+    (left,) = [one for batch in shards.read(shards.paths[0], []) for one in _ids_of(batch)]
+    assert left == row(3).id
+
+
+def _ids_of(batch: pa.RecordBatch) -> list[str]:
+    return [str(one) for one in batch.column("id").to_pylist()]
+
+
 @pytest.mark.parametrize("cut", ["before", "after"])
 def test_a_crash_while_rows_are_made_anew_loses_and_doubles_none(tmp_path: Path, cut: str):
     run = tmp_path / "run"
@@ -113,7 +164,7 @@ def test_orphans_are_in_no_count_until_the_input_has_them_again(tmp_path: Path):
         for number in (1, 2, 3):
             opened.add_row(row(number))
         opened.flush()
-        assert opened.find_orphans(ids(1, 3, 4)) == 1
+        assert opened.find_orphans(ids(1, 3, 4), lambda prompt_id: prompt_id == "p2") == 1
     assert sorted(one.prompt.id for one in open_run(run).rows()) == ["p1", "p3"]
     assert open_run(run).count_rows() == 2
     kept = open_run(run, keep_orphans=True)
@@ -123,5 +174,19 @@ def test_orphans_are_in_no_count_until_the_input_has_them_again(tmp_path: Path):
     facts: dict[str, Any] = found.to_json()
     assert facts["orphans"] == 1
     with writer(run) as opened:
-        assert opened.find_orphans(ids(1, 2, 3)) == 0
+        assert opened.find_orphans(ids(1), lambda _: False) == 1
+        assert opened.find_orphans(ids(2), lambda _: False) == 0
     assert status(run).rows == 3
+
+
+def test_orphans_in_a_shard_that_was_moved_aside_are_not_counted(tmp_path: Path):
+    run = tmp_path / "run"
+    with writer(run) as opened:
+        for number in (1, 2):
+            opened.add_row(row(number))
+            opened.flush()
+        opened.find_orphans(IdSet(), lambda prompt_id: prompt_id == "p1")
+    assert (open_run(run).count_rows(), open_run(run).count_orphans()) == (1, 1)
+    first = shard_paths(run / "shards")[0]
+    first.rename(f"{first}.damaged")
+    assert (open_run(run).count_rows(), open_run(run).count_orphans()) == (1, 0)
