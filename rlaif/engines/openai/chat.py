@@ -22,6 +22,9 @@ Read = Callable[[dict[str, Any]], T]
 PILOT_S = 2.0
 """How long other calls of a form wait for the first one."""
 
+_SLICES = 8
+"""The wait in parts, so that a process that stood still for a while has used up only one of them."""
+
 _MOST_PILOTS = 3
 """After so many that came to nothing, calls of a form go together: it is not the form."""
 
@@ -100,10 +103,11 @@ class Chat:
         pilot = self._pilots.get(form)
         if pilot is None:
             return False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PILOT_S):
-                await pilot.wait()
-                return True
+        for _ in range(_SLICES):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PILOT_S / _SLICES):
+                    await pilot.wait()
+                    return True
         return False
 
     async def _try_form(

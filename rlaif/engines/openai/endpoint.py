@@ -203,7 +203,8 @@ class Endpoint:
                 words = f"{words[:start]}***{words[start + same :]}"
         return words
 
-    def _note_wasted(self, payload: dict[str, Any]) -> None:
+    def note_wasted(self, payload: dict[str, Any]) -> None:
+        """Add the tokens of a reply that was paid for and could not be used."""
         usage, before = wire.read_usage(payload), self._wasted or Usage()
         if usage != Usage():
             self._wasted = Usage(
@@ -255,7 +256,7 @@ class Endpoint:
             probe_timeout_s=options.connect_timeout_s,
             redact=self.redact,
             query=self._query,
-            on_billed=self._note_wasted,
+            on_billed=self.note_wasted,
         )
         return self._transport, self._sender
 

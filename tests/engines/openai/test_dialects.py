@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -57,7 +58,10 @@ async def ask_300(engine: OpenAIEngine, kind: str) -> list[list[Reply] | EngineE
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-async def test_300_prompts_are_answered_after_at_most_three_more_calls(dialect: Dialect):
+async def test_300_prompts_are_answered_after_at_most_three_more_calls(
+    dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat, "PILOT_S", 60.0)
     async with serving("plain") as server:
         server.fault_of = dialect.refuse
         engine = engine_for(server, **dialect.options)
@@ -108,6 +112,21 @@ async def test_a_slow_first_call_holds_the_others_up_for_a_moment_only(monkeypat
         await asyncio.wait_for(engine.ask(request_of("samples", 2)), 0.7)
         assert not first.done()
         await first
+        await engine.aclose()
+
+
+async def test_a_process_that_stands_still_does_not_end_the_wait_for_the_first_call(monkeypatch):
+    monkeypatch.setattr(chat, "PILOT_S", 1.6)
+    async with serving("plain") as server:
+        server.latency = lambda: 0.3
+        server.fault_of = having("seed", lambda _: forbidden("seed", 1))
+        engine = engine_for(server)
+        async with asyncio.TaskGroup() as group:
+            for number in range(20):
+                group.create_task(engine.ask(request_of("choice", number)))
+            await asyncio.sleep(0.1)
+            time.sleep(1.8)  # noqa: ASYNC251 - the whole process stands still
+        assert len(server.chats()) == 21
         await engine.aclose()
 
 
@@ -272,6 +291,27 @@ async def test_a_thinking_judge_gives_no_label():
         "logprobs": {"content": [{"token": "Okay", "logprob": -0.1, "top_logprobs": []}]},
     }
     async with serving("plain", payload({"choices": [choice]})) as server:
+        engine = engine_for(server)
+        with pytest.raises(CallFailed, match="thinks") as failed:
+            await engine.ask(request_of("label", 1))
+        assert failed.value.kind == "thinking-judge"
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("opened", ["<think>", "<thinking>", "[THINK]", "<|channel|>analysis\n"])
+@pytest.mark.parametrize("shown", ["content", "token"])
+@pytest.mark.parametrize("flavour", ["plain", "vllm"])
+async def test_a_judge_whose_first_token_opens_its_thoughts_gives_no_label(opened, shown, flavour):
+    def thinking(body: dict[str, Any]) -> Fault:
+        answer = server.fake.answer(body)
+        (choice,) = answer["choices"]
+        choice["message"]["content"] = opened if shown == "content" else ""
+        if shown == "token":
+            choice["logprobs"]["content"][0]["token"] = opened
+        return payload(answer)
+
+    async with serving(flavour) as server:
+        server.fault_of = thinking
         engine = engine_for(server)
         with pytest.raises(CallFailed, match="thinks") as failed:
             await engine.ask(request_of("label", 1))
