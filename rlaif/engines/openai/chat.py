@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rlaif.engines.openai import rejections, responses
 from rlaif.engines.openai.batch.client import BatchClient
-from rlaif.engines.openai.dialect import Body, Dialect
+from rlaif.engines.openai.dialect import Body, Dialect, Lesson
 from rlaif.engines.openai.endpoint import CHAT, Endpoint
 from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
 from rlaif.errors import CallFailed, EngineError
@@ -23,7 +23,7 @@ PILOT_S = 2.0
 """How long other calls of a form wait for the first one."""
 
 _SLICES = 8
-"""The wait in parts, so that a process that stood still for a while has used up only one of them."""
+"""The wait in parts: a process that stood still for a while has used up only one of them."""
 
 _MOST_PILOTS = 3
 """After so many that came to nothing, calls of a form go together: it is not the form."""
@@ -68,6 +68,27 @@ class Chat:
             tokens: The most the reply may take.
             seeds: What tells this call from another with the same body, in batches.
         """
+        lessons: list[Lesson] = []
+        try:
+            sent = await self._ask(body, read, tokens, seeds, lessons)
+        except BaseException:
+            self._dialect.take_back(lessons)
+            raise
+        if isinstance(sent, Rejected):  # one bad call says nothing about the others
+            self._dialect.take_back(lessons)
+        else:
+            self._dialect.confirm(lessons)
+        return sent
+
+    async def _ask(
+        self,
+        body: Body,
+        read: Read[T],
+        tokens: int,
+        seeds: Sequence[int],
+        lessons: list[Lesson],
+    ) -> T | Rejected:
+        refused: list[Body] = []
         while True:
             shaped = self._dialect.shape(body)
             form = _form_of(shaped)
@@ -85,8 +106,14 @@ class Chat:
                 f"{cleaned.code} {cleaned.words}"
             ):
                 return cleaned
-            if self._dialect.shape(body) == shaped and not self._dialect.learn(cleaned, body):
-                return cleaned
+            refused.append(shaped)
+            if self._dialect.shape(body) in refused:
+                lesson = self._dialect.learn(cleaned, body)
+                if lesson is None:
+                    return cleaned
+                lessons.append(lesson)
+                if self._dialect.shape(body) in refused:
+                    return cleaned
 
     async def error_for(self, rejected: Rejected, body: Mapping[str, Any]) -> EngineError:
         """Return the error for a call that was refused in every form."""

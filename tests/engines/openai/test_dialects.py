@@ -125,7 +125,7 @@ async def test_a_process_that_stands_still_does_not_end_the_wait_for_the_first_c
             for number in range(20):
                 group.create_task(engine.ask(request_of("choice", number)))
             await asyncio.sleep(0.1)
-            time.sleep(1.8)  # noqa: ASYNC251 - the whole process stands still
+            time.sleep(1.8)  # the whole process stands still
         assert len(server.chats()) == 21
         await engine.aclose()
 
@@ -295,6 +295,52 @@ async def test_a_thinking_judge_gives_no_label():
         with pytest.raises(CallFailed, match="thinks") as failed:
             await engine.ask(request_of("label", 1))
         assert failed.value.kind == "thinking-judge"
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Unexpected role 'system' after role 'user'",
+        "system message must not be empty",
+    ],
+)
+async def test_one_bad_conversation_does_not_fold_the_system_text_of_the_others(words):
+    empty: Message = {"role": "system", "content": ""}
+    bad = (empty, *USER) if "empty" in words else (SYSTEM, *USER, *USER)
+
+    def refuse(body: dict[str, Any]) -> Fault | None:
+        roles = [one["role"] for one in body["messages"]]
+        wrong = body["messages"][0] == empty or roles[-2:] == ["user", "user"]
+        return error(400, words) if wrong else None
+
+    async with serving("plain") as server:
+        server.fault_of = refuse
+        engine = engine_for(server)
+        with pytest.raises(CallFailed):
+            await engine.ask(Generate(bad, Sampling(), (1,)))
+        await engine.ask(request_of("samples", 1))
+        assert server.chats()[-1].body["messages"][0] == SYSTEM
+        assert engine.learned == {}
+        await engine.aclose()
+
+
+async def test_one_bad_schema_does_not_take_the_format_from_the_others():
+    words = "Invalid schema for response_format 'reply': 'oneOf' is not permitted"
+
+    def refuse(body: dict[str, Any]) -> Fault | None:
+        return error(400, words) if "oneOf" in str(body.get("response_format")) else None
+
+    async with serving("plain") as server:
+        server.fault_of = refuse
+        engine = engine_for(server)
+        schema = json.dumps({"type": "object", "properties": {"a": {"oneOf": []}}})
+        with pytest.raises(CallFailed, match="oneOf"):
+            await engine.ask(Generate(USER, Sampling(), (1,), schema=schema))
+        await engine.ask(request_of("choice", 1))
+        assert "response_format" in server.chats()[-1].body
+        assert engine.learned == {}
         await engine.aclose()
 
 
