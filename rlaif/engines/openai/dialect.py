@@ -332,13 +332,20 @@ class Dialect:
                 self._done[one.name] = one.before
         self._settle()
 
-    def loosen_format(self, body: Body) -> bool:
-        """Ask for less than this format; return whether there is anything less to ask for."""
-        if "response_format" not in body or self._done.get("response_format") == OMITTED:
-            return False
+    def looser_formats(self, body: Body) -> list[str]:
+        """Return what may be asked for instead of a body's format, the nearest first."""
+        found: list[str] = []
         done = self._done.get("response_format")
-        self.note("response_format", _looser_format(Rejected(500, "", ""), body, done), "")
-        return True
+        while done != OMITTED:
+            done = _looser_format(Rejected(500, "", ""), body, done)
+            found.append(str(done))
+        return found
+
+    def with_format(self, body: Body, form: str) -> Body:
+        """Return a body as this server takes it, and with this format for once."""
+        changed = dict(body)
+        _set_format(changed, form)
+        return self.shape(changed)
 
     def note(self, name: str, what: Any, why: str) -> None:
         """Note what is done from now on, and say so once."""
@@ -348,12 +355,6 @@ class Dialect:
         self._settle()
         because = f" ({why[:200]})" if why else ""
         log.warning("%s does not take %s%s: from now on %s", self._who, name, because, _told(what))
-
-    def forget(self, name: str) -> None:
-        """Take back what did not help."""
-        self.learned.pop(name, None)
-        self._done.pop(name, None)
-        self._settle()
 
     def _settle(self) -> None:
         self._plain = not (self._done or self._omit or self._rename)

@@ -96,6 +96,11 @@ class Endpoint:
         """Return a chat completion's body with the model and the configured fields."""
         return {**body, **self._fixed}
 
+    @property
+    def max_attempts(self) -> int:
+        """How often a call is tried."""
+        return self._options.max_attempts
+
     def worked(self) -> None:
         """Note that the server has answered a call properly: key and model are right."""
         self._worked = True

@@ -153,11 +153,28 @@ async def test_a_reply_that_ignores_its_format_is_read_as_it_is():
         await engine.aclose()
 
 
-async def test_a_passing_500_does_not_take_the_format_away():
-    async with serving("plain", error(500)) as server:
+@pytest.mark.parametrize("failures", [1, 2, 4])
+async def test_passing_500s_do_not_take_the_format_away(failures):
+    async with serving("plain", *[error(500)] * failures) as server:
         engine = engine_for(server)
         await engine.ask(request_of("choice", 1))
         assert engine.learned == {}
+        assert "response_format" in server.chats()[-1].body
+        wasted = engine.take_wasted()
+        assert (wasted is None) == (failures == 1)  # else one reply without it was paid for
+        await engine.ask(request_of("choice", 2))
+        assert "response_format" in server.chats()[-1].body
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(("most", "sent"), [(1, 1), (2, 2), (4, 4)])
+async def test_a_first_call_with_a_format_is_tried_as_often_as_any_other(most, sent):
+    async with serving("plain") as server:
+        server.fault_of = lambda _: payload({"choices": []})
+        engine = engine_for(server, max_attempts=most)
+        with pytest.raises(CallFailed, match="no choices"):
+            await engine.ask(request_of("choice", 1))
+        assert len(server.chats()) == sent
         await engine.aclose()
 
 
