@@ -34,6 +34,11 @@ def fold_system(messages: Sequence[Message]) -> Sequence[Message]:
     return [{"role": "user", "content": system["content"]}, *rest]
 
 
+def opens_reasoning(text: str) -> bool:
+    """Return whether a reply begins with what the model thinks."""
+    return _OPENS.match(text) is not None
+
+
 def split_reasoning(text: str) -> tuple[str, str]:
     """Return a reply's own text, and what the model thought before it; the latter may be empty.
 

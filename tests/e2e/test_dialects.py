@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import rlaif
+from rlaif.engines.openai import chat
 from rlaif.errors import EngineMissing
 from tests.e2e.project import write_project
 from tests.engines.dialects import above, forbidden, having, in_turn
@@ -35,7 +36,10 @@ def project(folder: Path, server: FaultServer, **judge: Any) -> Path:
     )
 
 
-async def test_a_run_finishes_at_a_server_that_refuses_seed_and_n(tmp_path: Path):
+async def test_a_run_finishes_at_a_server_that_refuses_seed_and_n(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat, "PILOT_S", 60.0)
     async with serving("plain") as server:
         drawn = itertools.count()
 

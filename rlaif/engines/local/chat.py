@@ -118,7 +118,9 @@ class Chat:
         return ends if first is None else ends | {first}
 
     def _render(self, messages: Sequence[Message], *, start_reply: bool = True) -> str:
-        turns, tools = for_template(fold_system(messages) if self._fold else messages)
+        turns, tools = for_template(messages)
+        if self._fold:  # the tools stay those of the first message, which may be gone now
+            turns, _ = for_template(fold_system(messages))
         try:
             rendered = self._tokenizer.apply_chat_template(
                 turns,

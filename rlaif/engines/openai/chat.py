@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rlaif.engines.openai import rejections, responses
 from rlaif.engines.openai.batch.client import BatchClient
-from rlaif.engines.openai.dialect import Body, Dialect
+from rlaif.engines.openai.dialect import Body, Dialect, Lesson
 from rlaif.engines.openai.endpoint import CHAT, Endpoint
 from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
 from rlaif.errors import CallFailed, EngineError
@@ -21,6 +21,12 @@ Read = Callable[[dict[str, Any]], T]
 
 PILOT_S = 2.0
 """How long other calls of a form wait for the first one."""
+
+_EARLY = 2
+"""Attempts with a format that end in 5xx before it is tried without."""
+
+_SLICES = 8
+"""The wait in parts: a process that stood still for a while has used up only one of them."""
 
 _MOST_PILOTS = 3
 """After so many that came to nothing, calls of a form go together: it is not the form."""
@@ -65,6 +71,27 @@ class Chat:
             tokens: The most the reply may take.
             seeds: What tells this call from another with the same body, in batches.
         """
+        lessons: list[Lesson] = []
+        try:
+            sent = await self._ask(body, read, tokens, seeds, lessons)
+        except BaseException:
+            self._dialect.take_back(lessons)
+            raise
+        if isinstance(sent, Rejected):  # one bad call says nothing about the others
+            self._dialect.take_back(lessons)
+        else:
+            self._dialect.confirm(lessons)
+        return sent
+
+    async def _ask(
+        self,
+        body: Body,
+        read: Read[T],
+        tokens: int,
+        seeds: Sequence[int],
+        lessons: list[Lesson],
+    ) -> T | Rejected:
+        refused: list[Body] = []
         while True:
             shaped = self._dialect.shape(body)
             form = _form_of(shaped)
@@ -82,8 +109,14 @@ class Chat:
                 f"{cleaned.code} {cleaned.words}"
             ):
                 return cleaned
-            if self._dialect.shape(body) == shaped and not self._dialect.learn(cleaned, body):
-                return cleaned
+            refused.append(shaped)
+            if self._dialect.shape(body) in refused:
+                lesson = self._dialect.learn(cleaned, body)
+                if lesson is None:
+                    return cleaned
+                lessons.append(lesson)
+                if self._dialect.shape(body) in refused:
+                    return cleaned
 
     async def error_for(self, rejected: Rejected, body: Mapping[str, Any]) -> EngineError:
         """Return the error for a call that was refused in every form."""
@@ -100,10 +133,11 @@ class Chat:
         pilot = self._pilots.get(form)
         if pilot is None:
             return False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PILOT_S):
-                await pilot.wait()
-                return True
+        for _ in range(_SLICES):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PILOT_S / _SLICES):
+                    await pilot.wait()
+                    return True
         return False
 
     async def _try_form(
@@ -115,12 +149,9 @@ class Chat:
             return await self._send(shaped, read, tokens)
         ended = self._pilots[form] = asyncio.Event()
         try:
-            twice = 2 if "response_format" in shaped else None
-            return await self._send(shaped, read, tokens, max_attempts=twice)
-        except CallFailed as failed:
-            if not failed.kind.startswith("http-5"):
-                raise
-            return await self._without_format(failed, body, read, tokens)
+            if "response_format" not in shaped:
+                return await self._send(shaped, read, tokens)
+            return await self._try_format(shaped, body, read, tokens)
         finally:
             del self._pilots[form]
             ended.set()
@@ -128,14 +159,49 @@ class Chat:
             if self._tried[form] >= _MOST_PILOTS:
                 self._proven.add(form)
 
+    async def _try_format(
+        self, shaped: Body, body: Body, read: Read[T], tokens: int
+    ) -> T | Rejected:
+        """Send a call with a format; some servers answer 500 to it, which is tried early."""
+        early = min(_EARLY, self._endpoint.max_attempts)
+        try:
+            return await self._send(shaped, read, tokens, max_attempts=early)
+        except CallFailed as failed:
+            if failed.kind.startswith("http-5"):
+                return await self._without_format(failed, body, read, tokens)
+            left = self._endpoint.max_attempts - failed.attempts
+            if failed.attempts < early or left < 1:  # it is final, or there is no more to try
+                raise
+            return await self._send(shaped, read, tokens, max_attempts=left)
+
     async def _without_format(
         self, failed: CallFailed, body: Body, read: Read[T], tokens: int
     ) -> T | Rejected:
-        """Try whether it is the format that a server fails at; some answer 500 to it."""
-        while self._dialect.loosen_format(body):
-            with contextlib.suppress(CallFailed):
-                return await self._send(self._dialect.shape(body), read, tokens)
-        self._dialect.forget("response_format")
+        """Find out whether it is the format that a server fails at, and note that if it is."""
+        payloads: list[dict[str, Any]] = []
+
+        def keep(payload: dict[str, Any]) -> T:
+            payloads.append(payload)
+            return read(payload)
+
+        for form in self._dialect.looser_formats(body):
+            less = self._dialect.with_format(body, form)
+            try:
+                sent = await self._send(less, keep, tokens)
+            except CallFailed:
+                continue
+            if isinstance(sent, Rejected):
+                continue
+            try:
+                again = await self._send(self._dialect.shape(body), read, tokens, max_attempts=1)
+            except CallFailed as still:
+                if still.kind.startswith("http-5"):
+                    self._dialect.note("response_format", form, still.message)
+                return sent
+            if isinstance(again, Rejected):
+                return sent
+            self._endpoint.note_wasted(payloads[-1])  # the server had failed for other reasons
+            return again
         raise failed
 
     async def _send(

@@ -8,7 +8,7 @@ key, and log-probabilities are never given up: without them a judge must be told
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,25 @@ class Feature:
     """What servers call it where they name fields, as a pattern; its name when empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a refusal taught."""
+
+    name: str
+    what: Any
+    before: Any
+    """What was done until then; None: nothing."""
+
+    why: str
+
+
 def _omit_once(_rejected: Rejected, _body: Body, done: Any) -> str | None:
     return OMITTED if done is None else None
 
 
-def _fold_once(_rejected: Rejected, _body: Body, done: Any) -> str | None:
+def _fold_once(rejected: Rejected, _body: Body, done: Any) -> str | None:
+    if re.search(r"\b(?:empty|blank)\b", rejected.words, re.IGNORECASE):
+        return None  # this text is at fault, and not that there is one
     return FOLDED if done is None else None
 
 
@@ -108,9 +122,11 @@ def _cap(body: Body, ceiling: int) -> None:
         body["top_logprobs"] = min(body["top_logprobs"], ceiling)
 
 
-def _looser_format(_rejected: Rejected, body: Body, done: Any) -> str | None:
+def _looser_format(rejected: Rejected, body: Body, done: Any) -> str | None:
     form = body["response_format"]
     enveloped = form.get("json_schema", {}).get("schema", {}).get("properties", {}).keys()
+    if enveloped != {"choice"} and re.search(r"invalid (?:json )?schema", rejected.words, re.I):
+        return None  # this schema is at fault, and not that there is one
     if form.get("type") == "json_schema" and done is None and enveloped != {"choice"}:
         return "json_object"
     return OMITTED  # without its schema, an object around a choice would have any form
@@ -270,8 +286,10 @@ class Dialect:
                 shaped[other] = shaped.pop(name)
         return shaped
 
-    def learn(self, rejected: Rejected, body: Body) -> bool:
-        """Learn from a refusal; return whether the body would be sent in another form now.
+    def learn(self, rejected: Rejected, body: Body) -> Lesson | None:
+        """Learn from a refusal what to send from now on; None when it teaches nothing.
+
+        Until `confirm` it is an assumption: a call that is refused again takes it back.
 
         Args:
             rejected: What the server said.
@@ -292,17 +310,42 @@ class Dialect:
                 feature.apply(now, done)
             what = feature.next(rejected, now, done) if feature.uses(now) else None
             if what is not None:
-                self.note(feature.name, what, rejected.words)
-                return True
-        return False
+                self._done[feature.name] = what
+                self._settle()
+                return Lesson(feature.name, what, done, rejected.words)
+        return None
 
-    def loosen_format(self, body: Body) -> bool:
-        """Ask for less than this format; return whether there is anything less to ask for."""
-        if "response_format" not in body or self._done.get("response_format") == OMITTED:
-            return False
+    def confirm(self, lessons: Sequence[Lesson]) -> None:
+        """Note what helped."""
+        for one in lessons:
+            if self._done.get(one.name) == one.what:
+                self.note(one.name, one.what, one.why)
+
+    def take_back(self, lessons: Sequence[Lesson]) -> None:
+        """Forget what did not help, unless another call noted the same."""
+        for one in reversed(lessons):
+            if self._done.get(one.name) != one.what or self.learned.get(one.name) == one.what:
+                continue
+            if one.before is None:
+                del self._done[one.name]
+            else:
+                self._done[one.name] = one.before
+        self._settle()
+
+    def looser_formats(self, body: Body) -> list[str]:
+        """Return what may be asked for instead of a body's format, the nearest first."""
+        found: list[str] = []
         done = self._done.get("response_format")
-        self.note("response_format", _looser_format(Rejected(500, "", ""), body, done), "")
-        return True
+        while done != OMITTED:
+            done = _looser_format(Rejected(500, "", ""), body, done)
+            found.append(str(done))
+        return found
+
+    def with_format(self, body: Body, form: str) -> Body:
+        """Return a body as this server takes it, and with this format for once."""
+        changed = dict(body)
+        _set_format(changed, form)
+        return self.shape(changed)
 
     def note(self, name: str, what: Any, why: str) -> None:
         """Note what is done from now on, and say so once."""
@@ -312,12 +355,6 @@ class Dialect:
         self._settle()
         because = f" ({why[:200]})" if why else ""
         log.warning("%s does not take %s%s: from now on %s", self._who, name, because, _told(what))
-
-    def forget(self, name: str) -> None:
-        """Take back what did not help."""
-        self.learned.pop(name, None)
-        self._done.pop(name, None)
-        self._settle()
 
     def _settle(self) -> None:
         self._plain = not (self._done or self._omit or self._rename)

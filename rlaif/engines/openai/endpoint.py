@@ -96,6 +96,11 @@ class Endpoint:
         """Return a chat completion's body with the model and the configured fields."""
         return {**body, **self._fixed}
 
+    @property
+    def max_attempts(self) -> int:
+        """How often a call is tried."""
+        return self._options.max_attempts
+
     def worked(self) -> None:
         """Note that the server has answered a call properly: key and model are right."""
         self._worked = True
@@ -203,7 +208,8 @@ class Endpoint:
                 words = f"{words[:start]}***{words[start + same :]}"
         return words
 
-    def _note_wasted(self, payload: dict[str, Any]) -> None:
+    def note_wasted(self, payload: dict[str, Any]) -> None:
+        """Add the tokens of a reply that was paid for and could not be used."""
         usage, before = wire.read_usage(payload), self._wasted or Usage()
         if usage != Usage():
             self._wasted = Usage(
@@ -255,7 +261,7 @@ class Endpoint:
             probe_timeout_s=options.connect_timeout_s,
             redact=self.redact,
             query=self._query,
-            on_billed=self._note_wasted,
+            on_billed=self.note_wasted,
         )
         return self._transport, self._sender
 

@@ -12,6 +12,7 @@ from typing import Any
 from rlaif.engines.openai.wire import choices_of, read_usage, text_of
 from rlaif.engines.protocol import Reply, log_sum
 from rlaif.engines.traffic.outcomes import BadReply
+from rlaif.engines.turns import opens_reasoning
 
 _MARKS = "Ġ▁Ċ"
 """How vocabularies write a space or a line break before a word."""
@@ -68,15 +69,15 @@ def _first_token(
     reply = Reply(text, finish, (None,) * labels, usage=read_usage(payload))
     if finish == "refusal":
         return reply, []
-    if reasoning or text.lstrip().startswith("<think"):
+    logprobs = choice.get("logprobs")
+    candidates = list(_candidates(logprobs if isinstance(logprobs, dict) else {}))
+    if reasoning or text.lstrip().startswith("<think") or _thinks(choice, candidates):
         raise BadReply(
             "the judge thinks before it answers, so its first token is not a label: turn that off "
             "(options.extra_body), or set words: true under the judge's pairwise",
             kind="thinking-judge",
             final=True,
         )
-    logprobs = choice.get("logprobs")
-    candidates = list(_candidates(logprobs if isinstance(logprobs, dict) else {}))
     if not candidates:
         raise BadReply(
             "the reply has no log-probabilities, which label judges need: set words: true under "
@@ -88,6 +89,12 @@ def _first_token(
     if not found:
         raise BadReply("no log-probability of the reply is a number", final=True)
     return reply, found
+
+
+def _thinks(choice: Mapping[str, Any], candidates: Sequence[tuple[Any, Any, Any]]) -> bool:
+    """Return whether the content as it came, or the chosen token, begins to think."""
+    first = [choice["message"].get("content"), *(token for token, _, _ in candidates[:1])]
+    return any(isinstance(one, str) and opens_reasoning(one) for one in first)
 
 
 def _distinct(candidates: Sequence[tuple[Any, Any, Any]]) -> list[tuple[str, Any, float]]:

@@ -67,14 +67,4 @@ def chat_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     if status == "failed":
         choice["error"] = payload.get("error") or "the response failed"
     known = isinstance(output, list)
-    return {"choices": [choice] if known else [], "usage": _usage(payload.get("usage"))}
-
-
-def _usage(usage: Any) -> dict[str, Any]:
-    if not isinstance(usage, dict):
-        return {}
-    return {
-        "prompt_tokens": usage.get("input_tokens"),
-        "completion_tokens": usage.get("output_tokens"),
-        "prompt_tokens_details": usage.get("input_tokens_details"),
-    }
+    return {"choices": [choice] if known else [], "usage": payload.get("usage")}

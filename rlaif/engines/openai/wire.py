@@ -133,10 +133,12 @@ def read_usage(payload: Mapping[str, Any]) -> Usage:
     usage = payload.get("usage")
     if not isinstance(usage, dict):
         return Usage()
-    details = usage.get("prompt_tokens_details")
+    # The Responses API calls the same counts input and output.
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    prompt = count_of(usage.get("prompt_tokens"))
-    return Usage(prompt, count_of(usage.get("completion_tokens")), min(count_of(cached), prompt))
+    prompt = count_of(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = count_of(usage.get("completion_tokens", usage.get("output_tokens")))
+    return Usage(prompt, completion, min(count_of(cached), prompt))
 
 
 def read_models(payload: Mapping[str, Any]) -> dict[str, str]:

@@ -98,6 +98,14 @@ def test_a_template_that_knows_tools_gets_definitions_calls_and_results(brute: B
     assert rendered == "[weather]<user>Is it raining?<assistant>!weather city=Köln<tool>yes"
 
 
+def test_folding_the_system_text_keeps_the_tools(brute: Brute):
+    system: Message = {"role": "system", "content": "Be brief."}
+    messages = Prompt.build([system, *ASKED], tools=[WEATHER]).messages
+    brute.tokenizer.chat_template = KNOWS_TOOLS
+    rendered = brute.tokenizer.decode(Chat(brute.tokenizer, fold=True).prompt_ids(messages))
+    assert rendered.startswith("[weather]<user>Be brief.\n\nIs it raining?<assistant>")
+
+
 def test_a_template_that_leaves_out_a_call_fails_the_call(brute: Brute):
     with pytest.raises(CallFailed, match="leaves out the tool 'weather'") as caught:
         Chat(brute.tokenizer).prompt_ids(Prompt.build(ASKED).messages)

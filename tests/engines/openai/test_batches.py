@@ -97,6 +97,19 @@ async def test_samples_and_labels_go_through_batches_too(server):
     await engine.aclose()
 
 
+async def test_a_label_without_log_probabilities_is_asked_once_and_what_it_cost_is_told(server):
+    choice = {"message": {"content": "A"}, "finish_reason": "length"}
+    usage = {"prompt_tokens": 40, "completion_tokens": 1}
+    server.fault_of = lambda _: payload({"choices": [choice], "usage": usage})
+    engine = batched(server)
+    with pytest.raises(CallFailed) as failed:
+        await engine.ask(Label(MESSAGES, ("A", "B")))
+    assert (failed.value.kind, failed.value.attempts) == ("no-logprobs", 1)
+    assert len(server.batches) == 1
+    assert engine.take_wasted() == Usage(40, 1)
+    await engine.aclose()
+
+
 async def test_calls_that_differ_in_nothing_but_the_seed_are_two_requests(server):
     # A server without seeds draws anew for each, and is asked for each.
     engine = batched(server, options={"supports_seed": False, "supports_n": False})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -57,7 +58,10 @@ async def ask_300(engine: OpenAIEngine, kind: str) -> list[list[Reply] | EngineE
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-async def test_300_prompts_are_answered_after_at_most_three_more_calls(dialect: Dialect):
+async def test_300_prompts_are_answered_after_at_most_three_more_calls(
+    dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat, "PILOT_S", 60.0)
     async with serving("plain") as server:
         server.fault_of = dialect.refuse
         engine = engine_for(server, **dialect.options)
@@ -111,6 +115,21 @@ async def test_a_slow_first_call_holds_the_others_up_for_a_moment_only(monkeypat
         await engine.aclose()
 
 
+async def test_a_process_that_stands_still_does_not_end_the_wait_for_the_first_call(monkeypatch):
+    monkeypatch.setattr(chat, "PILOT_S", 1.6)
+    async with serving("plain") as server:
+        server.latency = lambda: 0.3
+        server.fault_of = having("seed", lambda _: forbidden("seed", 1))
+        engine = engine_for(server)
+        async with asyncio.TaskGroup() as group:
+            for number in range(20):
+                group.create_task(engine.ask(request_of("choice", number)))
+            await asyncio.sleep(0.1)
+            time.sleep(1.8)  # the whole process stands still
+        assert len(server.chats()) == 21
+        await engine.aclose()
+
+
 async def test_a_stop_that_the_server_does_not_take_is_cut_here():
     async with serving("plain") as server:
         engine = engine_for(server)
@@ -134,11 +153,28 @@ async def test_a_reply_that_ignores_its_format_is_read_as_it_is():
         await engine.aclose()
 
 
-async def test_a_passing_500_does_not_take_the_format_away():
-    async with serving("plain", error(500)) as server:
+@pytest.mark.parametrize("failures", [1, 2, 4])
+async def test_passing_500s_do_not_take_the_format_away(failures):
+    async with serving("plain", *[error(500)] * failures) as server:
         engine = engine_for(server)
         await engine.ask(request_of("choice", 1))
         assert engine.learned == {}
+        assert "response_format" in server.chats()[-1].body
+        wasted = engine.take_wasted()
+        assert (wasted is None) == (failures == 1)  # else one reply without it was paid for
+        await engine.ask(request_of("choice", 2))
+        assert "response_format" in server.chats()[-1].body
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(("most", "sent"), [(1, 1), (2, 2), (4, 4)])
+async def test_a_first_call_with_a_format_is_tried_as_often_as_any_other(most, sent):
+    async with serving("plain") as server:
+        server.fault_of = lambda _: payload({"choices": []})
+        engine = engine_for(server, max_attempts=most)
+        with pytest.raises(CallFailed, match="no choices"):
+            await engine.ask(request_of("choice", 1))
+        assert len(server.chats()) == sent
         await engine.aclose()
 
 
@@ -272,6 +308,73 @@ async def test_a_thinking_judge_gives_no_label():
         "logprobs": {"content": [{"token": "Okay", "logprob": -0.1, "top_logprobs": []}]},
     }
     async with serving("plain", payload({"choices": [choice]})) as server:
+        engine = engine_for(server)
+        with pytest.raises(CallFailed, match="thinks") as failed:
+            await engine.ask(request_of("label", 1))
+        assert failed.value.kind == "thinking-judge"
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Unexpected role 'system' after role 'user'",
+        "system message must not be empty",
+    ],
+)
+async def test_one_bad_conversation_does_not_fold_the_system_text_of_the_others(words):
+    empty: Message = {"role": "system", "content": ""}
+    bad = (empty, *USER) if "empty" in words else (SYSTEM, *USER, *USER)
+
+    def refuse(body: dict[str, Any]) -> Fault | None:
+        roles = [one["role"] for one in body["messages"]]
+        wrong = body["messages"][0] == empty or roles[-2:] == ["user", "user"]
+        return error(400, words) if wrong else None
+
+    async with serving("plain") as server:
+        server.fault_of = refuse
+        engine = engine_for(server)
+        with pytest.raises(CallFailed):
+            await engine.ask(Generate(bad, Sampling(), (1,)))
+        await engine.ask(request_of("samples", 1))
+        assert server.chats()[-1].body["messages"][0] == SYSTEM
+        assert engine.learned == {}
+        await engine.aclose()
+
+
+async def test_one_bad_schema_does_not_take_the_format_from_the_others():
+    words = "Invalid schema for response_format 'reply': 'oneOf' is not permitted"
+
+    def refuse(body: dict[str, Any]) -> Fault | None:
+        return error(400, words) if "oneOf" in str(body.get("response_format")) else None
+
+    async with serving("plain") as server:
+        server.fault_of = refuse
+        engine = engine_for(server)
+        schema = json.dumps({"type": "object", "properties": {"a": {"oneOf": []}}})
+        with pytest.raises(CallFailed, match="oneOf"):
+            await engine.ask(Generate(USER, Sampling(), (1,), schema=schema))
+        await engine.ask(request_of("choice", 1))
+        assert "response_format" in server.chats()[-1].body
+        assert engine.learned == {}
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("opened", ["<think>", "<thinking>", "[THINK]", "<|channel|>analysis\n"])
+@pytest.mark.parametrize("shown", ["content", "token"])
+@pytest.mark.parametrize("flavour", ["plain", "vllm"])
+async def test_a_judge_whose_first_token_opens_its_thoughts_gives_no_label(opened, shown, flavour):
+    def thinking(body: dict[str, Any]) -> Fault:
+        answer = server.fake.answer(body)
+        (choice,) = answer["choices"]
+        choice["message"]["content"] = opened if shown == "content" else ""
+        if shown == "token":
+            choice["logprobs"]["content"][0]["token"] = opened
+        return payload(answer)
+
+    async with serving(flavour) as server:
+        server.fault_of = thinking
         engine = engine_for(server)
         with pytest.raises(CallFailed, match="thinks") as failed:
             await engine.ask(request_of("label", 1))

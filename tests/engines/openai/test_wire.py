@@ -526,3 +526,9 @@ def test_a_conversation_with_tools_is_sent_as_servers_take_it():
     assert label["messages"] == body["messages"]
     stubbed = generate(messages=messages, stub="It")
     assert stubbed["messages"] == [*body["messages"], {"role": "assistant", "content": "It"}]
+
+
+def test_the_counts_of_the_responses_api_are_read_too():
+    details = {"cached_tokens": 8}
+    usage = {"input_tokens": 40, "output_tokens": 2, "input_tokens_details": details}
+    assert wire.read_usage({"usage": usage}) == Usage(40, 2, 8)

@@ -123,7 +123,9 @@ class BatchClient:
                 f"the request is not valid JSON: {problem}", kind="bad-request"
             ) from None
         failure = Failed("", "its batch ended before the request was begun")
-        for _ in range(self._max_attempts):
+        attempts = 0
+        while attempts < self._max_attempts and not failure.final:
+            attempts += 1
             answer = await self._answer(custom_id, line)
             outcome = failure if answer is None else read_answer(answer, read, time.time())
             match outcome:
@@ -136,11 +138,13 @@ class BatchClient:
                     failure = Failed("", outcome.words)
                 case Failed():
                     failure = outcome
+                    if outcome.billed is not None:
+                        self._endpoint.note_wasted(outcome.billed)
         words = self._endpoint.redact(f"{self._endpoint.urls[0]}: {failure.words}")
         if not failure.kind:  # says nothing about this call
             words = f"{words} ({self._max_attempts} batches)"
             raise EngineUnavailable(words, hint="repeat the command later to resume")
-        raise CallFailed(words, kind=failure.kind, attempts=self._max_attempts)
+        raise CallFailed(words, kind=failure.kind, attempts=attempts)
 
     async def aclose(self) -> None:
         """Stop waiting; what was submitted is taken up by the next process."""
