@@ -59,7 +59,7 @@ def serve_reward(
             port=taken,
         )
 
-    with opened_scorer(settings.reward, settings.length_penalty) as opened:
+    with opened_scorer(settings.reward, settings.length_penalty, give_up=False) as opened:
         try:
             run_reward_server(opened, settings, token=token, on_ready=ready)
         except OSError as problem:

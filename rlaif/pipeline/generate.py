@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rlaif.config import RunConfig, load_config, nearest
+from rlaif.engines import is_batching
 from rlaif.errors import ConfigError, EngineMissing
 from rlaif.inputs import check_source
 from rlaif.pipeline.build import build_parts, prompt_source
@@ -89,6 +90,10 @@ async def agenerate(
                 settings = settings.model_copy(update={"give_up_after": 0})
                 session.give_up_after = 0
             budget = open_budget(settings.budget, writer.ledger.totals())
+            if budget is not None:  # a batch takes hours, however few prompts are in it
+                budget.depth_first = not any(
+                    is_batching(one.engine) for one in session.engines.values()
+                )
             session.record(writer.ledger, budget)
             remaining = RemainingPrompts(
                 source, writer, parts.work.row_id, retry_failed=retry_failed

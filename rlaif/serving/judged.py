@@ -195,13 +195,14 @@ class JudgedScorer:
         await self._session.aclose()
 
 
-def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
+def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) -> JudgedScorer:
     """Open the judges and their ledger.
 
     Args:
         config: What a training or server file says under ``judged``.
         rank: Of this process among several that train together; others than 0 keep a ledger of
             their own, because only one may write.
+        give_up: Whether the judges' ``give_up_after`` counts.
 
     Raises:
         InputError: Constitution, templates or settings cannot be used.
@@ -216,7 +217,7 @@ def open_judged(config: JudgedConfig, *, rank: int = 0) -> JudgedScorer:
             "is nothing to ask",
             hint="score its rules with `rules` in place of `judged`",
         )
-    session = Session(config.templates, give_up_after=config.give_up_after)
+    session = Session(config.templates, give_up_after=config.give_up_after if give_up else 0)
     judges = session.judges(
         config.judges,
         orders=config.orders,

@@ -42,6 +42,7 @@ def opened_scorer(
     length_penalty: LengthPenaltyConfig | None = None,
     *,
     rank: int = 0,
+    give_up: bool = True,
 ) -> Iterator[OpenedScorer]:
     """Open rules, reward models and judges; afterwards every ledger is written and closed.
 
@@ -52,6 +53,8 @@ def opened_scorer(
         reward: The parts.
         length_penalty: Taken off the sum.
         rank: Of this process among several that train together; each keeps a ledger.
+        give_up: Whether judges whose first calls all fail end the work, as their ``give_up_after``
+            says. A server answers every request by itself.
 
     Raises:
         InputError: No parts, or one that cannot be used.
@@ -59,7 +62,7 @@ def opened_scorer(
     """
     panels: list[JudgedScorer] = []
     try:
-        scorer = _build(reward, length_penalty, panels, rank)
+        scorer = _build(reward, length_penalty, panels, rank, give_up)
         yield OpenedScorer(scorer, panels)
     finally:
         for panel in panels:
@@ -71,11 +74,12 @@ def _build(
     length_penalty: LengthPenaltyConfig | None,
     panels: list[JudgedScorer],
     rank: int,
+    give_up: bool,
 ) -> Scorer:
     parts = [reward] if isinstance(reward, RewardPartConfig) else list(reward)
     if not parts:
         raise InputError("reward: no scorer is named")
-    scorers = [_open(part, panels, rank) for part in parts]
+    scorers = [_open(part, panels, rank, give_up) for part in parts]
     if len(parts) == 1 and parts[0].weight == 1.0:
         scorer = scorers[0]
     else:
@@ -93,10 +97,10 @@ def _build(
     return identified(scorer, identity)
 
 
-def _open(part: RewardPartConfig, panels: list[JudgedScorer], rank: int) -> Scorer:
+def _open(part: RewardPartConfig, panels: list[JudgedScorer], rank: int, give_up: bool) -> Scorer:
     """Open one part; its identity says what decides its scores."""
     if part.judged is not None:
-        panel = open_judged(part.judged, rank=rank)
+        panel = open_judged(part.judged, rank=rank, give_up=give_up)
         panels.append(panel)
         return identified(panel, {"judged": _judged(part.judged)})
     if part.reward_model is not None:

@@ -89,6 +89,9 @@ class Budget:
         self._items = self._items_paid = 0
         self._spent_at_last = spent
         self._item_ended = asyncio.Event()
+        self.depth_first = True
+        """Whether few prompts are in flight, so that what is paid for becomes rows."""
+
         self._held = NOTHING
         self._in_flight = 0
         self._waiting: deque[tuple[asyncio.Future[None], Spend]] = deque()
@@ -106,7 +109,7 @@ class Budget:
     @asynccontextmanager
     async def item(self) -> AsyncIterator[None]:
         """Wait until what is left may pay for one more prompt; inside, it is worked on."""
-        while self._items >= self._affordable():
+        while self.depth_first and self._items >= self._affordable():
             self._item_ended.clear()
             await self._item_ended.wait()
         self._items += 1

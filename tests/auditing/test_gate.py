@@ -100,7 +100,7 @@ def test_a_run_behind_a_gate_starts_nothing_unless_overridden(tmp_path: Path) ->
 
 
 def test_a_gate_without_a_judge_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no judge is named"):
+    with pytest.raises(ConfigError, match="judges is empty"):
         load_config(
             RunConfig,
             {

@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 from rlaif.cli.constitution import app
 from rlaif.constitution import load_constitution
 from rlaif.constitution.schema import render_schema
-from rlaif.errors import ConstitutionError
+from rlaif.errors import ConstitutionError, RunError
 from tests.constitution.factories import write
 
 WARNED = "name: n\nversion: v\nprinciples:\n  - {id: a, statement: Be good.}\n"
@@ -174,4 +174,4 @@ def test_schema_is_printed_or_written(tmp_path: Path):
     assert (result.exit_code, result.stdout) == (0, "")
     assert out.read_text(encoding="utf-8") == render_schema()
     failed = run("schema", "--out", tmp_path / "nowhere" / "s.json")
-    assert isinstance(failed.exception, ConstitutionError)
+    assert isinstance(failed.exception, RunError)

@@ -117,11 +117,11 @@ async def test_a_server_that_stays_down_stops_the_run_and_the_next_start_has_eve
         while len(server.seen) < 40:
             await asyncio.sleep(0.005)
         await server.stop()
-        with pytest.raises(EngineUnavailable, match="no answer from"):
+        with pytest.raises(EngineUnavailable, match="no response from"):
             await running
         stopped = rlaif.open_run(tmp_path / "run").status()
         assert stopped.state == "interrupted"
-        assert "no answer from" in stopped.stopped
+        assert "no response from" in stopped.stopped
         assert stopped.failed == 0
         await server.start()
         status = (await rlaif.agenerate(config)).status()

@@ -90,19 +90,19 @@ def build_vllm_engine(
     except TypeError as problem:
         raise ConfigError(f"options.engine_args: {problem}") from None
     host = VllmHost(engine_args)
-    config = host.config
+    running = host.config
     chat = Chat(
         tokenizer,
         variables=settings.chat_template_kwargs,
-        context=config.model_config.max_model_len,
+        context=running.model_config.max_model_len,
         fold=settings.system == "fold",
     )
     identity = {
         "engine": "vllm",
         "model": name_of(model, place, config, revision),
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
-        "quantization": config.model_config.quantization,
-        "max_model_len": config.model_config.max_model_len,
+        "dtype": str(running.model_config.dtype).removeprefix("torch."),
+        "quantization": running.model_config.quantization,
+        "max_model_len": running.model_config.max_model_len,
         "chat_template": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()[:16],
         "chat_template_kwargs": settings.chat_template_kwargs,
         "engine_args": settings.engine_args,

@@ -363,7 +363,7 @@ def test_a_tokenizer_without_chat_template_is_one_clear_message(tmp_path: Path):
 def test_settings_are_checked_before_anything_is_loaded(tmp_path: Path):
     with pytest.raises(ConfigError, match="unknown key 'learning_rat'"):
         train(tmp_path / "nowhere", tmp_path / "out", learning_rat=1.0)
-    with pytest.raises(ConfigError, match="no multiple"):
+    with pytest.raises(ConfigError, match="not a multiple"):
         train(tmp_path / "nowhere", tmp_path / "out", rollout_size=6)
     with pytest.raises(ConfigError, match="must be more than a fifth of rollout_size"):
         train(tmp_path / "nowhere", tmp_path / "out", rollout_size=40, kl_horizon=8)
