@@ -22,7 +22,7 @@ _FILTERED = re.compile(
 )
 _ABOUT_FIELDS = re.compile(
     r"(?:un(?:known|supported|recogni[sz]ed|expected)|extra) (?:\w+ )?"
-    r"(?:parameter|argument|field|input|option|key|propert)",
+    r"(?:parameter|argument|field|input|option|key|property|properties)",
     re.IGNORECASE,
 )
 _RESPONSES_ONLY = re.compile(
