@@ -14,8 +14,15 @@ _FILTER_CODE = re.compile(
 )
 _FILTERED = re.compile(
     r"content[ _](?:filter|policy)|content management policy|flagged (?:as|by|for)"
-    r"|violat\w+ .{0,60}polic|moderation (?:system|endpoint|policy|filter)|requires moderation"
+    r"|violat\w+ .{0,60}\b(?:content|safety|usage|use|prompting) polic"
+    r"|\b(?:prompts?|content|inputs?|messages?|texts?) .{0,80}violat\w+ .{0,60}polic"
+    r"|moderation (?:system|endpoint|policy|filter)|requires moderation"
     r"|blocked by .{0,40}(?:moderation|safety|filter)|safety (?:system|filter|setting)",
+    re.IGNORECASE,
+)
+_ABOUT_FIELDS = re.compile(
+    r"(?:un(?:known|supported|recogni[sz]ed|expected)|extra) (?:\w+ )?"
+    r"(?:parameter|argument|field|input|option|key|property|properties)",
     re.IGNORECASE,
 )
 _RESPONSES_ONLY = re.compile(
@@ -38,14 +45,16 @@ _NO_MODEL = re.compile(
 def is_filtered(rejected: Rejected) -> bool:
     """Return whether the server's own filter stopped this prompt: a reply, not an error.
 
-    Its code says so, or its words, where it gives neither a code of another kind nor a field.
+    Its code says so, or its words, where they are not about a field of the request.
     """
     if rejected.status not in (400, 403, 422):
         return False
     if _FILTER_CODE.search(rejected.code):
         return True
     named = [field for field in rejected.fields if field not in ("prompt", "messages", "input")]
-    return not named and bool(_FILTERED.search(rejected.words))
+    if named or _ABOUT_FIELDS.search(rejected.words):
+        return False
+    return bool(_FILTERED.search(rejected.words))
 
 
 def is_about_model(rejected: Rejected) -> bool:

@@ -7,7 +7,6 @@ Python's spelling of it inside text. All are read into the same three things. Pu
 import ast
 import json
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from typing import Any
 
 import orjson
@@ -73,14 +72,18 @@ def shorten(words: str) -> str:
 
 def without_echo(words: str, texts: list[str]) -> str:
     """Take out what a server repeats of the request, which says nothing about the failure."""
-    for text in texts:
-        plain = " ".join(text.split())[:_MOST_READ]
-        while len(plain) >= _SHORTEST_ECHO:
-            match = SequenceMatcher(None, words, plain, autojunk=False).find_longest_match()
-            if match.size < _SHORTEST_ECHO:
-                break
-            words = f"{words[: match.a]}…{words[match.a + match.size :]}"
-    return words
+    plain = [" ".join(text.split())[:_MOST_READ] for text in texts]
+    size = _SHORTEST_ECHO
+    known = {text[at : at + size] for text in plain for at in range(len(text) - size + 1)}
+    kept, echoed = [], 0  # echoed: up to where the words are repeated
+    for at, character in enumerate(words):
+        if words[at : at + size] in known:
+            if at >= echoed:
+                kept.append("…")
+            echoed = at + size
+        if at >= echoed:
+            kept.append(character)
+    return "".join(kept)
 
 
 def load_json(body: bytes) -> Any:

@@ -8,7 +8,7 @@ also put errors into a 200; those mean what the same error means with its own st
 import email.utils
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from rlaif.engines.traffic.explain import Explanation, explain, explain_value, load_json
@@ -72,6 +72,8 @@ class Throttled:
     """Seconds, when the server named a time."""
 
     words: str
+    billed: Any = field(default=None, compare=False)
+    """As in `Failed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ class Rejected:
     code: str
     fields: tuple[str, ...] = ()
     """Fields of the request that the server names as the reason."""
+
+    billed: Any = field(default=None, compare=False)
+    """As in `Failed`."""
 
 
 Outcome = Success[T] | Throttled | Failed | Rejected
@@ -151,7 +156,7 @@ def _error_inside(
     if status is not None:
         outcome = _failure(status, said, headers, now)
         if not isinstance(outcome, Failed):
-            return outcome
+            return replace(outcome, billed=payload)
     return Failed("error-in-reply", f"an error instead of a reply: {said.words}", billed=payload)
 
 

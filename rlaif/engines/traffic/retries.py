@@ -113,6 +113,8 @@ class Sender:
                 wait = self._update_lane(lane, outcome, attempts, delays)
             finally:
                 lane.release(spare)
+            if outcome.billed is not None:
+                self._on_billed(outcome.billed)
             match outcome:
                 case Rejected():
                     return outcome
@@ -124,11 +126,8 @@ class Sender:
                 case Failed():
                     attempts += 1
                     troubled.append(lane)
-            if isinstance(outcome, Failed):
-                if outcome.billed is not None:
-                    self._on_billed(outcome.billed)
-                if outcome.final or attempts >= most:
-                    raise self._lost(lane, outcome, attempts)
+            if isinstance(outcome, Failed) and (outcome.final or attempts >= most):
+                raise self._lost(lane, outcome, attempts)
             await asyncio.sleep(wait)
 
     def _lost(self, lane: Lane, failure: Failed, attempts: int) -> EngineError:

@@ -1,12 +1,15 @@
 """Each way a server can misbehave: a right reply, or a failure of its kind."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 
 from rlaif.engines import Label, Reply, Score, Usage
+from rlaif.engines.openai.rejections import is_filtered
 from rlaif.engines.traffic import retries
+from rlaif.engines.traffic.outcomes import Rejected
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
 from tests.engines.asking import MESSAGES, ask_many, by_both_transports, engine_for, request
 from tests.engines.faults import (
@@ -125,6 +128,34 @@ async def test_what_is_paid_for_and_cannot_be_used_is_told_once():
         assert engine.take_wasted() == Usage(40, 2)
         assert engine.take_wasted() is None
         await engine.aclose()
+
+
+@pytest.mark.parametrize("code", [429, 400])
+async def test_an_error_inside_a_paid_reply_is_booked_whatever_it_means(code):
+    choice = {"error": {"code": code, "message": "cut off"}, "finish_reason": "error"}
+    broken = payload({"choices": [choice], "usage": {"prompt_tokens": 40, "completion_tokens": 2}})
+    async with serving("plain", broken) as server:
+        engine = engine_for(server, transport="fast")
+        with contextlib.suppress(CallFailed):
+            await engine.ask(request())
+        assert engine.take_wasted() == Usage(40, 2)
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("words", "filtered"),
+    [
+        ("Unknown parameter: content_filter", False),
+        ("Extra inputs are not permitted: content_filter", False),
+        ("This request violates your organization's data policy for model x", False),
+        ("Your prompt may contain text that violates our policy", True),
+        ("Your request was rejected as it violates our usage policies.", True),
+        ("The response was filtered by Azure OpenAI's content management policy.", True),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_a_refusal_of_the_prompt_is_told_from_one_of_a_field_or_an_account(words, filtered, status):
+    assert is_filtered(Rejected(status, words, "")) is filtered
 
 
 REFUSALS = [

@@ -25,7 +25,14 @@ from rlaif.engines.openai.batch.gather import Gatherer
 from rlaif.engines.openai.batch.jobs import Jobs
 from rlaif.engines.openai.endpoint import Endpoint
 from rlaif.engines.openai.options import BatchOptions
-from rlaif.engines.traffic.outcomes import Failed, Rejected, Success, Throttled, read_answer
+from rlaif.engines.traffic.outcomes import (
+    Failed,
+    Outcome,
+    Rejected,
+    Success,
+    Throttled,
+    read_answer,
+)
 from rlaif.engines.traffic.transport import Answer
 from rlaif.errors import CallFailed, EngineUnavailable
 from rlaif.records import content_id
@@ -127,7 +134,9 @@ class BatchClient:
         while attempts < self._max_attempts and not failure.final:
             attempts += 1
             answer = await self._answer(custom_id, line)
-            outcome = failure if answer is None else read_answer(answer, read, time.time())
+            if answer is None:
+                continue
+            outcome = self._read(answer, read)
             match outcome:
                 case Success():
                     self._endpoint.worked()
@@ -138,8 +147,6 @@ class BatchClient:
                     failure = Failed("", outcome.words)
                 case Failed():
                     failure = outcome
-                    if outcome.billed is not None:
-                        self._endpoint.note_wasted(outcome.billed)
         words = self._endpoint.redact(f"{self._endpoint.urls[0]}: {failure.words}")
         if not failure.kind:  # says nothing about this call
             words = f"{words} ({self._max_attempts} batches)"
@@ -207,6 +214,13 @@ class BatchClient:
             if custom_id not in self._sent:
                 self._queue.add(custom_id, line)
         return await asyncio.shield(future)
+
+    def _read(self, answer: Answer, read: Callable[[dict[str, Any]], T]) -> Outcome[T]:
+        """Sort an answer, and book what it cost if it cannot be used."""
+        outcome = read_answer(answer, read, time.time())
+        if not isinstance(outcome, Success) and outcome.billed is not None:
+            self._endpoint.note_wasted(outcome.billed)
+        return outcome
 
     # --- one batch
 
