@@ -88,7 +88,7 @@ async def test_further_sampling_parameters_reach_vllm_and_unknown_ones_are_named
     narrow = Sampling(max_tokens=8, extra=(("top_k", 1),))
     texts = {reply.text for reply in await engine.ask(replace(SAMPLE, sampling=narrow))}
     assert len(texts) == 1
-    with pytest.raises(EngineMissing, match="no sampling parameter topk"):
+    with pytest.raises(EngineMissing, match="does not support the sampling parameter topk"):
         await engine.ask(replace(SAMPLE, sampling=Sampling(extra=(("topk", 1),))))
     with pytest.raises(CallFailed, match="top_k"):
         await engine.ask(replace(SAMPLE, sampling=Sampling(extra=(("top_k", -7),))))
