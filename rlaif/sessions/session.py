@@ -207,7 +207,7 @@ class Session:
         min_mass: float,
         principles: Collection[str],
     ) -> OpenedJudge:
-        """Build one judge on an engine of this session, or on something around one."""
+        """Build one judge on an engine that the session opened, or on one that wraps it."""
         judge = build_configured_judge(
             config,
             engine=engine,
