@@ -36,12 +36,22 @@ def compute_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+_LARGEST_KL_ERROR = 0.2
+"""Relative error counted per rollout (Ziegler et al. 2019), so that one odd rollout moves little."""
+
+
 @dataclass(frozen=True, slots=True)
 class KlControl:
     """The coefficient β of the KL penalty, fixed or steered towards a target.
 
-    Adaptive control is Ziegler et al. 2019 (1909.08593) section 2.2: proportional in log-space,
-    with the error clipped to ±0.2.
+    After every rollout (Ziegler et al. 2019, 1909.08593, section 2.2; their "batch"):
+
+        e = clip(KL / target − 1, −0.2, 0.2)        β ← β · (1 + gain · e)
+
+    How many responses a rollout has plays no part. Our addition, as in controllers with
+    anti-windup: until the KL has first reached the target, β is not lowered. A policy that has
+    just begun is far below any target; β would sink all that time, and be too small when the KL
+    arrives.
     """
 
     beta: float
@@ -51,21 +61,23 @@ class KlControl:
     """Nats per *sequence* (the sum over a response's tokens, averaged over responses), not per
     token; None keeps ``beta`` fixed."""
 
-    horizon: int = 10_000
-    """Responses over which an error of 0.2 changes ``beta`` by about a fifth."""
+    gain: float = 1.0
+    """``beta`` changes by at most 0.2 · gain of itself per rollout; in (0, 5). Ziegler et al. use
+    0.1 (2 % per rollout) over thousands of rollouts."""
 
-    least: float = 0.0
-    """``beta`` is never lowered beyond this. A policy that has just begun is far below any target;
-    without a bound ``beta`` sinks all that time, and is missing when the KL arrives (our addition,
-    as in controllers with anti-windup)."""
+    reached: bool = False
+    """The KL has been at or above the target at least once."""
 
-    def after(self, kl: float, responses: int) -> "KlControl":
-        """Return the control after ``responses`` were seen with a mean of ``kl`` nats each."""
+    def after(self, kl: float) -> "KlControl":
+        """Return the control after a rollout with a mean of ``kl`` nats per response."""
         if self.target is None:
             return self
-        error = min(max(kl / self.target - 1.0, -0.2), 0.2)
-        beta = self.beta * (1.0 + error * responses / self.horizon)
-        return replace(self, beta=max(beta, self.least))
+        error = kl / self.target - 1.0
+        reached = self.reached or error >= 0
+        if not reached:
+            return self
+        error = min(max(error, -_LARGEST_KL_ERROR), _LARGEST_KL_ERROR)
+        return replace(self, beta=self.beta * (1.0 + self.gain * error), reached=True)
 
 
 _LARGEST_LOG_RATIO = 20.0

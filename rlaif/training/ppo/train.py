@@ -190,7 +190,7 @@ def _build(
     world = join_processes()
     models = gather(loaded, inputs.tokenizer, inputs.data.prompts)
     trainer, updater = build_trainer(models, inputs.data.scorer, settings, world)
-    kl = KlControl(settings.beta, settings.kl_target, settings.kl_horizon, settings.beta_min)
+    kl = KlControl(settings.beta, settings.kl_target, settings.kl_gain)
     return PpoLoop(
         trainer,
         models,

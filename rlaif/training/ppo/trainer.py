@@ -152,7 +152,7 @@ class PpoTrainer:
         return (
             replace(
                 state,
-                kl=state.kl.after(measures["objective/kl"], size),
+                kl=state.kl.after(measures["objective/kl"]),
                 moments=moments,
                 rollout=state.rollout + 1,
                 responses=state.responses + size,
