@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from rlaif.pipeline import aestimate, agenerate, estimate, export, generate
     from rlaif.records import Failure, Judgment, PreferencePair, Prompt, Response, Verdict
     from rlaif.runs import Run, open_run
-    from rlaif.serving.train import train_grpo, train_ppo, train_rloo
+    from rlaif.serving.train import train_dpo, train_grpo, train_ppo, train_rloo, train_sft
     from rlaif.serving.trl import build_reward_func
     from rlaif.sessions.single import ajudge, judge
-    from rlaif.training import train_dpo, train_reward, train_sft
+    from rlaif.training import train_reward
 
 _ROOMS = {
     "Constitution": "rlaif.constitution",
@@ -79,12 +79,12 @@ _ROOMS = {
     "relabel": "rlaif.auditing.relabel.relabel",
     "reparse": "rlaif.auditing.relabel.relabel",
     "run_loop": "rlaif.loop",
-    "train_dpo": "rlaif.training",
+    "train_dpo": "rlaif.serving.train",
     "train_grpo": "rlaif.serving.train",
     "train_ppo": "rlaif.serving.train",
     "train_reward": "rlaif.training",
     "train_rloo": "rlaif.serving.train",
-    "train_sft": "rlaif.training",
+    "train_sft": "rlaif.serving.train",
     "try_constitution": "rlaif.auditing.principles.principles",
 }
 

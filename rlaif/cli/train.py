@@ -86,7 +86,9 @@ for _kind, _trainer in _TRAINERS.items():
 
 
 def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: bool) -> None:
+    from rlaif.training.harness.figures import main_figures, summarise
     from rlaif.training.harness.inputs import is_main_process
+    from rlaif.training.harness.metrics import read_metrics
     from rlaif.training.harness.progress import progress_style
 
     result = train(settings, force=force, style=progress_style(json=json))
@@ -102,20 +104,11 @@ def _carry_out(train: Callable[..., Any], settings: Any, *, json: bool, force: b
         return
     resumed = f", resumed from step {result.resumed_from}" if result.resumed_from else ""
     print(f"{result.out}: {result.steps} steps in {result.seconds:.0f} s{resumed}")
-    for name, value in _shown(result.metrics):
-        print(f"  {name}: {value}")
+    first = next(iter(read_metrics(result.out)), {})
+    sentence = summarise(result.kind, first, result.metrics)
+    if sentence:
+        print(sentence)
+    for row in main_figures(result.kind, first, result.metrics):
+        came = f"{row.start} → {row.end}" if row.start else row.end
+        print(f"  {row.name:28} {came:24} {row.meaning}")
     print(f"read {result.out / 'README.md'} for data, settings and figures", file=sys.stderr)
-
-
-def _shown(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was measured on held-out rows; without any, the last of training."""
-    chosen = metrics.get("held_out") or metrics
-    prefix = "held-out " if "held_out" in metrics else ""
-    rows = []
-    for name, value in chosen.items():
-        if isinstance(value, int | float):
-            rows.append((prefix + name, f"{value:.4g}"))
-        elif isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-            text = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-            rows.append((prefix + name, text))
-    return rows

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.load import FilePath, ModelName, NameOrFile, NameOrPath, Settings
+from rlaif.config.reward import RewardPartConfig
 
 TRL_LOSSES = (
     "sigmoid",
@@ -42,6 +43,15 @@ class SamplesConfig(Settings):
         2, ge=1, le=32, description="Number of different prompts, from the start of the data."
     )
     max_tokens: int = Field(64, ge=1)
+    reward: RewardPartConfig | tuple[RewardPartConfig, ...] | None = Field(
+        None, description="Scores the samples; measured only, the training does not depend on it."
+    )
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "SamplesConfig":
+        if self.reward is not None and not self.every:
+            raise ValueError("reward has no effect without samples: set every")
+        return self
 
 
 class ModelSettings(Settings):
@@ -104,6 +114,15 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
     held_out: float = Field(
         0.0, ge=0, lt=1, description="Share of the prompts kept for measuring; chosen by content."
     )
+    measure_every: int = Field(
+        0, ge=0, description="Steps between measurements on held-out rows; 0: only at the end."
+    )
+    stop_after: int | None = Field(
+        None,
+        ge=1,
+        description="Stop when the held-out loss has not fallen in this many measurements; the "
+        "best checkpoint is kept (default: train to the end).",
+    )
     log_every: int = Field(1, ge=1)
     samples: SamplesConfig = SamplesConfig()
 
@@ -111,6 +130,14 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
     INERT: ClassVar = frozenset(
         {"data", "revision", "gradient_checkpointing", "log_every", "samples"}
     )
+
+    @model_validator(mode="after")
+    def _measured_on_something(self) -> "TrainConfig":
+        if self.measure_every and not self.held_out:
+            raise ValueError("measure_every needs held_out: a share of prompts to measure on")
+        if self.stop_after and not self.measure_every:
+            raise ValueError("stop_after needs measure_every: the steps between measurements")
+        return self
 
 
 class SftConfig(TrainConfig):

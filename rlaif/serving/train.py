@@ -1,4 +1,7 @@
-"""PPO, RLOO and GRPO with the reward that their training file names: rules, models or judges."""
+"""Trainings with the scorer that their file names: rules, reward models or judges.
+
+PPO, RLOO and GRPO learn from it; SFT and DPO only measure their samples with it.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,10 +10,12 @@ from typing import Any
 
 from rlaif.config.online import GrpoConfig, OnlineConfig, RlooConfig
 from rlaif.config.ppo import PpoConfig
+from rlaif.config.train import DpoConfig, SftConfig, TrainConfig
 from rlaif.errors import InputError
 from rlaif.serving.scorer import opened_scorer
-from rlaif.training import online
+from rlaif.training import online, sft
 from rlaif.training.data.prompts import AnyPrompt
+from rlaif.training.dpo import train as dpo
 from rlaif.training.harness.folder import TrainResult
 from rlaif.training.harness.inputs import Said, read_settings
 from rlaif.training.harness.progress import Style
@@ -63,6 +68,37 @@ def train_grpo(
 ) -> TrainResult:
     """Train a policy with GRPO. Arguments, resuming and errors are those of `train_ppo`."""
     return _train(online.train_grpo, GrpoConfig, config, scorer, arguments)
+
+
+def train_sft(
+    config: Said = None, *, scorer: Scorer | None = None, **arguments: Any
+) -> TrainResult:
+    """`rlaif.training.sft.train_sft`, with the scorer that ``samples.reward`` names."""
+    return _train_on_rows(sft.train_sft, SftConfig, config, scorer, arguments)
+
+
+def train_dpo(
+    config: Said = None, *, scorer: Scorer | None = None, **arguments: Any
+) -> TrainResult:
+    """`rlaif.training.dpo.train.train_dpo`, with the scorer that ``samples.reward`` names."""
+    return _train_on_rows(dpo.train_dpo, DpoConfig, config, scorer, arguments)
+
+
+def _train_on_rows(
+    train: Callable[..., TrainResult],
+    kind: type[TrainConfig],
+    config: Said,
+    scorer: Scorer | None,
+    arguments: dict[str, Any],
+) -> TrainResult:
+    call = {name: arguments.pop(name) for name in (*_CALL, "dataset") if name in arguments}
+    settings = read_settings(kind, config, arguments)
+    reward = settings.samples.reward
+    if scorer is not None or reward is None:
+        return train(settings, scorer=scorer, **call)
+    rank = int(os.environ.get("RANK", "0"))
+    with opened_scorer(reward, rank=rank) as opened:
+        return train(settings, scorer=opened.scorer, **call)
 
 
 _CALL = ("prompts", "force", "style")

@@ -8,6 +8,8 @@ stop), and, on a CPU, that the output head runs over response tokens alone. With
 demonstrations share a row; positions start again at each, and attention does not cross.
 """
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from rlaif.training.harness.recipe import Recipe, train
 from rlaif.training.harness.rows import Rows, name_source, places, read_rows
 from rlaif.training.harness.trl import TrlLoop, samples_of, trainer_arguments
 from rlaif.training.models import load_policy, model_arguments
+from rlaif.training.scorers import Scorer
 
 
 def train_sft(
@@ -39,6 +42,7 @@ def train_sft(
     dataset: Source | None = None,
     model: str | Path | None = None,
     out: str | Path | None = None,
+    scorer: Scorer | None = None,
     force: bool = False,
     style: Style = "quiet",
     **overrides: Any,
@@ -53,6 +57,7 @@ def train_sft(
         dataset: See `rlaif.training.data.read.load_demonstrations`; or ``data`` in ``config``.
         model: A shipped name, a folder or a hub id.
         out: Where the checkpoint goes; plain transformers loads it.
+        scorer: Scores the replies that ``samples`` asks for; changes nothing else.
         force: Start over instead of resuming, or of leaving a finished training alone.
         style: How progress is shown.
         overrides: Any setting by name, such as ``epochs=2`` or ``lora={"r": 8}``.
@@ -63,7 +68,8 @@ def train_sft(
         KeyboardInterrupt: A stop was requested; the current step is finished and saved.
     """
     settings = read_settings(SftConfig, config, {**overrides, **places(dataset, model, out)})
-    return train(SFT, settings, name_source(settings, dataset), force=force, style=style)
+    recipe = replace(SFT, build=partial(_build, scorer=scorer))
+    return train(recipe, settings, name_source(settings, dataset), force=force, style=style)
 
 
 class DemonstrationTrainer(SFTTrainer):
@@ -137,7 +143,11 @@ def _load(settings: SftConfig) -> Any:
 
 
 def _build(
-    settings: SftConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
+    settings: SftConfig,
+    folder: TrainingFolder,
+    policy: Any,
+    inputs: Inputs[Rows],
+    scorer: Scorer | None = None,
 ) -> TrlLoop:
     rows = inputs.data
     trainer = DemonstrationTrainer(
@@ -153,10 +163,21 @@ def _build(
         eval_dataset=_labelled(rows.held_out.dataset) if rows.held_out else None,
         processing_class=inputs.tokenizer,
     )
-    return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
+    return TrlLoop(
+        trainer,
+        folder,
+        samples=samples_of(settings, rows.texts, scorer),
+        stop_after=settings.stop_after,
+    )
 
 
-SFT = Recipe("sft", _read, _load, _build, curves=("loss", "grad_norm", "learning_rate"))
+SFT = Recipe(
+    "sft",
+    _read,
+    _load,
+    _build,
+    curves=("loss", "held_out/loss", "samples/score", "grad_norm", "learning_rate"),
+)
 
 
 def _labelled(dataset: Dataset) -> Dataset:

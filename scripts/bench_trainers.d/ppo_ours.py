@@ -40,7 +40,7 @@ with quiet_libraries():
     models = gather(loaded, inputs.tokenizer, inputs.data.prompts)
     trainer, _ = build_trainer(models, scorer, config, world)
     began, cpu_began = clocks()
-    start = State(KlControl(config.beta, config.kl_target, config.kl_horizon))
+    start = State(KlControl(config.beta, config.kl_target, config.kl_gain))
     rows = [metrics for _, metrics, _ in trainer.run(start)]
     ended, cpu_ended = clocks()
 samples = sizes["rollouts"] * sizes["rollout"]

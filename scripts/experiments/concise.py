@@ -33,9 +33,15 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("method", choices=["ppo", "rloo"])
     parser.add_argument("--limit", type=int, default=40, help="held-out prompts")
+    parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    out = asked.out / asked.method
-    changes = {"out": out, **(SMOKE | OWN[asked.method] if asked.smoke else {})}
+    name = f"{asked.method}-seed-{asked.seed}" if asked.seed != 1 else asked.method
+    out = asked.out / name
+    changes = {
+        "out": out,
+        "seed": asked.seed,
+        **(SMOKE | OWN[asked.method] if asked.smoke else {}),
+    }
     train(asked.method, changes, force=asked.force)
     score = SCORE[asked.method]
     rows = [row for row in read_metrics(out) if score in row]
@@ -45,6 +51,7 @@ def main() -> None:
         "steps": rows[-1]["step"],
         "score": {"first": part(rows[:2], score), "last": part(rows[-4:], score)},
         "kl_last_4": statistics.fmean(kls[-4:]),
+        "kl_last_third": statistics.fmean(kls[-(len(kls) // 3) :]),
         "held_out": held_out(out, 4 if asked.smoke else asked.limit),
     }
     curves = {
@@ -54,7 +61,7 @@ def main() -> None:
     panels = {
         name: {"each": points, "mean of 4": smooth(points, 4)} for name, points in curves.items()
     }
-    keep(asked.record, f"{asked.method}{'-smoke' * asked.smoke}", measured, panels)
+    keep(asked.record, f"{name}{'-smoke' * asked.smoke}", measured, panels)
 
 
 def train(method: str, changes: dict[str, Any], *, force: bool) -> None:

@@ -1,6 +1,7 @@
 """Train a policy on preference pairs: DPO with soft labels, its relatives, and TRL's own losses."""
 
-import functools
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rlaif.training.losses import (
     soft_ipo_loss,
 )
 from rlaif.training.models import load_policy, model_arguments
+from rlaif.training.scorers import Scorer
 
 
 def train_dpo(
@@ -32,6 +34,7 @@ def train_dpo(
     dataset: Source | None = None,
     model: str | Path | None = None,
     out: str | Path | None = None,
+    scorer: Scorer | None = None,
     force: bool = False,
     style: Style = "quiet",
     **overrides: Any,
@@ -42,7 +45,8 @@ def train_dpo(
     `rlaif.config.train.DpoConfig`.
     """
     settings = read_settings(DpoConfig, config, {**overrides, **places(dataset, model, out)})
-    return train(DPO, settings, name_source(settings, dataset), force=force, style=style)
+    recipe = replace(DPO, build=partial(_build, scorer=scorer))
+    return train(recipe, settings, name_source(settings, dataset), force=force, style=style)
 
 
 def pair_loss_of(settings: DpoConfig) -> PairLoss | None:
@@ -50,15 +54,15 @@ def pair_loss_of(settings: DpoConfig) -> PairLoss | None:
     beta = settings.beta
     match settings.loss:
         case "soft":
-            return functools.partial(soft_dpo_loss, beta=beta)
+            return partial(soft_dpo_loss, beta=beta)
         case "gdpo":
-            return functools.partial(gdpo_loss, beta=beta)
+            return partial(gdpo_loss, beta=beta)
         case "ipo":
-            return functools.partial(soft_ipo_loss, beta=beta)
+            return partial(soft_ipo_loss, beta=beta)
         case "robust":
-            return functools.partial(robust_loss, beta=beta, noise=settings.noise or 0.0)
+            return partial(robust_loss, beta=beta, noise=settings.noise or 0.0)
         case "regression":
-            return functools.partial(regression_loss, beta=beta, clip=settings.logit_clip or 4.0)
+            return partial(regression_loss, beta=beta, clip=settings.logit_clip or 4.0)
         case _:
             return None
 
@@ -72,7 +76,11 @@ def _load(settings: DpoConfig) -> Any:
 
 
 def _build(
-    settings: DpoConfig, folder: TrainingFolder, policy: Any, inputs: Inputs[Rows]
+    settings: DpoConfig,
+    folder: TrainingFolder,
+    policy: Any,
+    inputs: Inputs[Rows],
+    scorer: Scorer | None = None,
 ) -> TrlLoop:
     rows = inputs.data
     pair_loss = pair_loss_of(settings)
@@ -100,7 +108,12 @@ def _build(
         eval_dataset=rows.held_out.dataset if rows.held_out else None,
         processing_class=inputs.tokenizer,
     )
-    return TrlLoop(trainer, folder, samples=samples_of(settings, rows.texts))
+    return TrlLoop(
+        trainer,
+        folder,
+        samples=samples_of(settings, rows.texts, scorer),
+        stop_after=settings.stop_after,
+    )
 
 
 DPO = Recipe(
@@ -108,7 +121,16 @@ DPO = Recipe(
     _read,
     _load,
     _build,
-    curves=("loss", "rewards/margins", "rewards/agreement", "logps/chosen_per_token", "grad_norm"),
+    curves=(
+        "loss",
+        "rewards/margins",
+        "rewards/agreement",
+        "logps/chosen_per_token",
+        "held_out/loss",
+        "held_out/rewards/agreement",
+        "samples/score",
+        "grad_norm",
+    ),
 )
 
 

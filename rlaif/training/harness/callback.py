@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from rlaif.training.data.sampler import begin_epoch
+from rlaif.training.harness.figures import HELD_OUT
 from rlaif.training.harness.folder import TrainingFolder
 from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.stopping import Diverged
@@ -61,12 +62,25 @@ class TrlCallback(TrainerCallback):
         self.in_optimiser = False
         """True while weights are being changed: nothing may be saved then."""
 
+        self.stopped = False
+        """A stop was requested and carried out."""
+
+        self._training = False
+
     @override
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the display, now that the number of steps is known."""
         self._watch.begin(state.max_steps)
+        self._training = True
+
+    @override
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What is measured from now on is the result, no point of a curve."""
+        self._training = False
 
     @override
     def on_epoch_begin(
@@ -97,6 +111,7 @@ class TrlCallback(TrainerCallback):
         if state.global_step % self._stop_every == 0 and self._agree(self._watch.stopping()):
             control.should_save = True
             control.should_training_stop = True
+            self.stopped = True
         if control.should_save and self._agree(not all_finite(self._model)):
             raise Diverged(
                 f"step {state.global_step}: some weights are NaN or infinite", hint=_DIVERGED
@@ -117,8 +132,10 @@ class TrlCallback(TrainerCallback):
             Diverged: The loss is NaN or infinite.
         """
         measured = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if self._training and "eval_loss" in measured:
+            self._watch.add(state.global_step, held_out_figures(measured))
         if "loss" not in measured:
-            return  # the summary at the end, and what is measured on held-out rows
+            return  # the summary at the end
         values = {name: measured[name] for name in _FIRST if name in measured} | measured
         self._watch.add(state.global_step, values)
         if not math.isfinite(values["loss"]):
@@ -133,6 +150,19 @@ class TrlCallback(TrainerCallback):
         """Mark the checkpoint as complete."""
         if self._folder.is_main:
             self._folder.mark_complete(state.global_step)
+
+
+_ABOUT_TIME = ("runtime", "samples_per_second", "steps_per_second", "num_tokens")
+
+
+def held_out_figures(measured: Mapping[str, Any], prefix: str = HELD_OUT) -> dict[str, float]:
+    """Return what a Trainer measured on held-out rows, under the names used in training."""
+    names = {key: key.removeprefix("eval_") for key in measured if key.startswith("eval_")}
+    return {
+        prefix + name: float(measured[key])
+        for key, name in names.items()
+        if name not in _ABOUT_TIME
+    }
 
 
 def all_finite(model: torch.nn.Module) -> bool:

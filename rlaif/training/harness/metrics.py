@@ -23,6 +23,7 @@ from rlaif.training.harness.progress import (
     Style,
     TrainingProgress,
     keep_samples,
+    mean_score,
 )
 
 FILE = "metrics.jsonl"
@@ -242,3 +243,6 @@ class Watch:
         if self._folder.is_main:
             keep_samples(self._folder.out, step, samples)
         self._progress.show_samples(step, samples)
+        score = mean_score(samples)
+        if score is not None:
+            self.add(step, {"samples/score": score})

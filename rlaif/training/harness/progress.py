@@ -7,7 +7,7 @@ object per event on stdout and nothing else there. Model-written text is escaped
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,6 +18,7 @@ import torch
 from rlaif.runs.text import one_line, safe_json, safe_text
 from rlaif.training.data.chat import has_tools, render_chat
 from rlaif.training.data.messages import turns_of
+from rlaif.training.scorers import Scorer, collect_scores
 
 Style = Literal["terminal", "plain", "json", "quiet"]
 
@@ -33,6 +34,9 @@ class Sample:
     """The last user message."""
 
     response: str
+
+    score: float | None = None
+    """By a scorer, where one is asked; None also where it gave none."""
 
 
 def progress_style(*, json: bool = False, quiet: bool = False) -> Style:
@@ -114,12 +118,14 @@ class TrainingProgress:
     def show_samples(self, step: int, samples: Sequence[Sample]) -> None:
         """Show replies of the policy, shortened to a line each."""
         if self._style == "json":
-            shown = [{"prompt": s.prompt, "response": s.response} for s in samples]
-            _print_json({"event": "samples", "step": step, "samples": shown})
+            _print_json(
+                {"event": "samples", "step": step, "samples": [_as_json(s) for s in samples]}
+            )
             return
         for sample in samples:
             prompt, response = one_line(sample.prompt, 60), one_line(sample.response, 160)
-            self.say(f"[{step}] {prompt} → {response}")
+            score = "" if sample.score is None else f" ({sample.score:.3g})"
+            self.say(f"[{step}]{score} {prompt} → {response}")
 
 
 def _make_bar() -> Any:
@@ -183,22 +189,39 @@ def sample_replies(
     prompts: Sequence[Any],
     *,
     max_tokens: int,
+    scorer: Scorer | None = None,
 ) -> list[Sample]:
-    """Answer each prompt greedily; the model's mode is put back afterwards."""
+    """Answer each prompt greedily, and score the replies; the model's mode is put back."""
     training = model.training
     model.eval()
     try:
-        return [_reply(model, tokenizer, prompt, max_tokens) for prompt in prompts]
+        replies = [_reply(model, tokenizer, prompt, max_tokens) for prompt in prompts]
     finally:
         model.train(training)
+    if scorer is None:
+        return replies
+    turns = [turns_of(prompt, "user") for prompt in prompts]
+    columns: dict[str, list[Any]] = {"prompt_id": [""] * len(turns), "tags": [[]] * len(turns)}
+    scores = collect_scores(scorer, turns, [reply.response for reply in replies], columns)
+    return [replace(reply, score=score) for reply, score in zip(replies, scores, strict=True)]
+
+
+def mean_score(samples: Sequence[Sample]) -> float | None:
+    """Return the mean of the scores there are; None without any."""
+    scores = [sample.score for sample in samples if sample.score is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def _as_json(sample: Sample) -> dict[str, Any]:
+    row: dict[str, Any] = {"prompt": sample.prompt, "response": sample.response}
+    return row if sample.score is None else {**row, "score": sample.score}
 
 
 def keep_samples(out: Path, step: int, samples: Sequence[Sample]) -> None:
     """Append samples to ``samples.jsonl``."""
     with (out / FILE).open("ab") as file:
         for sample in samples:
-            row = {"step": step, "prompt": sample.prompt, "response": sample.response}
-            file.write(orjson.dumps(row) + b"\n")
+            file.write(orjson.dumps({"step": step, **_as_json(sample)}) + b"\n")
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config.train import ModelSettings
+from rlaif.training.harness.figures import meaning_of, summarise
 from rlaif.training.harness.folder import TrainResult
 from rlaif.training.harness.inputs import Inputs
 from rlaif.training.harness.metrics import draw_curves, read_metrics
@@ -99,7 +100,8 @@ def write_card(
         "",
         f"# {result.out.name}",
         "",
-        f"`{name}` after {result.steps} steps of {result.kind} by constitutional-rlaif.",
+        f"`{name}` after {result.steps} steps of {result.kind} by constitutional-rlaif. "
+        + summarise(result.kind, rows[0] if rows else {}, result.metrics),
         "",
         *[line for title, table in inputs.facts.items() for line in _table(title, table)],
         *_figures(rows[0] if rows else {}, _flat(result.metrics)),
@@ -122,8 +124,12 @@ def without_folders(value: Any) -> Any:
 
 def _figures(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
     """What was measured last, beside the first step where it was measured there, too."""
-    rows = [f"| {_cell(k)} | {_cell(first.get(k, ''))} | {_cell(v)} |" for k, v in last.items()]
-    return ["## Figures", "", "| | start | end |", "|---|--:|--:|", *rows, ""] if rows else []
+    rows = [
+        f"| {_cell(k)} | {_cell(first.get(k, ''))} | {_cell(v)} | {meaning_of(k)} |"
+        for k, v in last.items()
+    ]
+    head = ["## Figures", "", "| | start | end | meaning |", "|---|--:|--:|---|"]
+    return [*head, *rows, ""] if rows else []
 
 
 def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:

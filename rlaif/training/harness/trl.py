@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 
 from rlaif.config.online import OnlineConfig
 from rlaif.config.train import TrainConfig
-from rlaif.errors import EngineError, StoppedEarly
-from rlaif.training.harness.callback import TrlCallback, all_finite, restore_random
+from rlaif.errors import EngineError, InputError, StoppedEarly
+from rlaif.training.harness.callback import (
+    TrlCallback,
+    all_finite,
+    held_out_figures,
+    restore_random,
+)
 from rlaif.training.harness.folder import TrainingFolder
 from rlaif.training.harness.metrics import Watch
 from rlaif.training.harness.progress import sample_prompts, sample_replies
@@ -23,7 +28,7 @@ from rlaif.training.harness.recipe import Ended
 from rlaif.training.harness.save import write_model
 from rlaif.training.harness.stopping import is_out_of_memory
 from rlaif.training.models import count_parameters, device_kind
-from rlaif.training.scorers import ScorerFailed
+from rlaif.training.scorers import Scorer, ScorerFailed
 
 _BIG = 500_000_000
 """Parameters above which activations are recomputed rather than kept, on a GPU."""
@@ -71,8 +76,25 @@ def trainer_arguments(config: TrainConfig, folder: TrainingFolder, model: Any) -
         "gradient_checkpointing": big if recompute is None else recompute,
         "logging_steps": config.log_every,
         "save_steps": config.save_every,
-        "eval_strategy": "no",
         "ddp_find_unused_parameters": False,
+        **_measuring(config),
+    }
+
+
+def _measuring(config: TrainConfig) -> dict[str, Any]:
+    """How often held-out rows are measured, and whether the best checkpoint becomes the result."""
+    if not config.measure_every:
+        return {"eval_strategy": "no"}
+    measuring = {"eval_strategy": "steps", "eval_steps": config.measure_every}
+    if config.stop_after is None:
+        return measuring
+    return {
+        **measuring,
+        "save_steps": config.measure_every,  # or the best would not be there to return to
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "restore_callback_states_from_checkpoint": True,
     }
 
 
@@ -88,11 +110,22 @@ class Samples:
 
     max_tokens: int
 
+    scorer: Scorer | None = None
+    """Scores the replies; their mean is measured as ``samples/score``."""
 
-def samples_of(settings: TrainConfig, rows: Iterable[Mapping[str, Any]]) -> Samples:
+
+def samples_of(
+    settings: TrainConfig, rows: Iterable[Mapping[str, Any]], scorer: Scorer | None
+) -> Samples:
     """Return the samples a file asks for: replies to the first so many different prompts."""
     wanted = settings.samples
-    return Samples(sample_prompts(rows, wanted.prompts), wanted.every, wanted.max_tokens)
+    if wanted.reward is not None and scorer is None:
+        raise InputError(
+            "samples.reward: this function opens no scorer",
+            hint="call rlaif.train_dpo or rlaif.train_sft, which do, or pass scorer=",
+        )
+    prompts = sample_prompts(rows, wanted.prompts)
+    return Samples(prompts, wanted.every, wanted.max_tokens, scorer)
 
 
 class TrlLoop:
@@ -104,6 +137,7 @@ class TrlLoop:
         samples: Replies to show; None for none.
         stop_every: Steps between the places where it may stop: those of a rollout, whose responses
             no checkpoint holds.
+        stop_after: Measurements without a lower held-out loss after which it stops.
     """
 
     def __init__(
@@ -113,8 +147,10 @@ class TrlLoop:
         *,
         samples: Samples | None = None,
         stop_every: int = 1,
+        stop_after: int | None = None,
     ) -> None:
         self.trainer = trainer
+        self._stop_after = stop_after
         self._folder = folder
         self._samples = samples
         self._stop_every = stop_every
@@ -138,11 +174,26 @@ class TrlLoop:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(self._callback)
+        if self._stop_after is not None:
+            trainer.add_callback(EarlyStoppingCallback(self._stop_after))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if self.step < trainer.state.max_steps:
-            raise KeyboardInterrupt  # nothing else stops it early
+        if self._callback.stopped:
+            raise KeyboardInterrupt
         held_out = _evaluate(trainer)
-        return Ended(self.step, {"held_out": held_out} if held_out else {})
+        return Ended(self.step, {"held_out": held_out} if held_out else {}, self._notes())
+
+    def _notes(self) -> tuple[str, ...]:
+        """What the stop rule did, for the log and the card."""
+        state = self.trainer.state
+        if self._stop_after is None or state.best_global_step is None:
+            return ()
+        best = f"the weights are those of step {state.best_global_step}, with the lowest loss"
+        if self.step < state.max_steps:
+            return (
+                f"stopped at step {self.step} of {state.max_steps}: the held-out loss had not "
+                f"fallen in {self._stop_after} measurements; {best}",
+            )
+        return (f"{best} on held-out rows",)
 
     def rescue(self, problem: BaseException) -> str:
         """Save the last finished step, unless weights were being changed."""
@@ -193,7 +244,11 @@ class TrlLoop:
             return
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         replies = sample_replies(
-            model, self.trainer.processing_class, wanted.prompts, max_tokens=wanted.max_tokens
+            model,
+            self.trainer.processing_class,
+            wanted.prompts,
+            max_tokens=wanted.max_tokens,
+            scorer=wanted.scorer,
         )
         watch.show(self.step, replies)
 
@@ -202,10 +257,4 @@ def _evaluate(trainer: Any) -> dict[str, float]:
     """Measure on the held-out rows, under the names used in training."""
     if trainer.eval_dataset is None:
         return {}
-    measured = trainer.evaluate()
-    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
-    return {
-        name.removeprefix("eval_"): float(value)
-        for name, value in measured.items()
-        if name.startswith("eval_") and name not in skip
-    }
+    return held_out_figures(trainer.evaluate(), prefix="")

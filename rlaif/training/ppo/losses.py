@@ -37,7 +37,10 @@ def compute_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 
 
 _LARGEST_KL_ERROR = 0.2
-"""Relative error counted per rollout (Ziegler et al. 2019), so that one odd rollout moves little."""
+"""Largest relative error that counts (Ziegler et al. 2019): one odd rollout moves β little."""
+
+_RISING = 1.05
+"""A KL that grows by more than this factor in a rollout approaches its target by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,9 @@ class KlControl:
         e = clip(KL / target − 1, −0.2, 0.2)        β ← β · (1 + gain · e)
 
     How many responses a rollout has plays no part. Our addition, as in controllers with
-    anti-windup: until the KL has first reached the target, β is not lowered. A policy that has
-    just begun is far below any target; β would sink all that time, and be too small when the KL
-    arrives.
+    anti-windup: β is not lowered after a rollout whose KL is more than 5 % higher than that of the
+    rollout before. A policy that has just begun is far below any target; β would sink all that
+    time, and be too small when the KL arrives.
     """
 
     beta: float
@@ -65,19 +68,17 @@ class KlControl:
     """``beta`` changes by at most 0.2 · gain of itself per rollout; in (0, 5). Ziegler et al. use
     0.1 (2 % per rollout) over thousands of rollouts."""
 
-    reached: bool = False
-    """The KL has been at or above the target at least once."""
+    last: float = 0.0
+    """Mean KL of the rollout before."""
 
     def after(self, kl: float) -> "KlControl":
         """Return the control after a rollout with a mean of ``kl`` nats per response."""
         if self.target is None:
             return self
-        error = kl / self.target - 1.0
-        reached = self.reached or error >= 0
-        if not reached:
-            return self
-        error = min(max(error, -_LARGEST_KL_ERROR), _LARGEST_KL_ERROR)
-        return replace(self, beta=self.beta * (1.0 + self.gain * error), reached=True)
+        error = min(max(kl / self.target - 1.0, -_LARGEST_KL_ERROR), _LARGEST_KL_ERROR)
+        if error < 0 and kl > _RISING * self.last:
+            error = 0.0
+        return replace(self, beta=self.beta * (1.0 + self.gain * error), last=kl)
 
 
 _LARGEST_LOG_RATIO = 20.0

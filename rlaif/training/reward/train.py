@@ -97,6 +97,7 @@ def _load(settings: RewardConfig) -> Any:
 def _build(
     settings: RewardConfig, folder: TrainingFolder, scorer: Any, inputs: Inputs[RewardRows]
 ) -> TrlLoop:
+    held_out = inputs.data.measured.get("held_out")
     trainer = ScorerTrainer(
         layout=choose_layout(scorer),
         soft=settings.labels == "soft",
@@ -105,9 +106,10 @@ def _build(
         model=scorer,
         args=TrlArguments(**trainer_arguments(settings, folder, scorer)),
         train_dataset=inputs.data.train.dataset,
+        eval_dataset=held_out.dataset if held_out and settings.measure_every else None,
         processing_class=inputs.tokenizer,
     )
-    return TrlLoop(trainer, folder)
+    return TrlLoop(trainer, folder, stop_after=settings.stop_after)
 
 
 def _measure(loop: TrlLoop, settings: RewardConfig, inputs: Inputs[RewardRows]) -> dict[str, Any]:
@@ -123,7 +125,7 @@ REWARD = Recipe(
     _read,
     _load,
     _build,
-    curves=("loss", "accuracy", "agreement", "margin", "score/chosen", "grad_norm"),
+    curves=("loss", "accuracy", "agreement", "held_out/loss", "held_out/accuracy", "grad_norm"),
     after=_measure,
     pipeline="text-classification",
 )

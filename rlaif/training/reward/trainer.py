@@ -120,6 +120,14 @@ class ScorerTrainer(RewardTrainer):
         self._measure(chosen_B.detach(), rejected_B.detach(), p_B)
         return losses_B.mean()
 
+    @override
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any
+    ) -> tuple[Tensor, None, None]:
+        """Measure the loss on held-out pairs; their scores are measured at the end."""
+        with torch.no_grad():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
     def score_rows(self, rows: Sequence[Row], batch_size: int) -> ScoredPairs:
         """Score pairs as they stand now, longest first."""
         order = sorted(range(len(rows)), key=lambda i: -pair_length(rows[i], self._layout))
