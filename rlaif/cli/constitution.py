@@ -1,6 +1,7 @@
 """`rlaif constitution`: lint, show and compare constitutions; the schema that editors use."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,6 +130,47 @@ def schema(
     check_free(out, force=force)
     write_whole(out, render_schema().encode())
     print(f"wrote {out}", file=sys.stderr)
+
+
+class Layout(StrEnum):
+    """Of a published list; see `rlaif.constitution.published`."""
+
+    critiques = "critiques"
+    choices = "choices"
+    traits = "traits"
+
+
+@app.command("import")
+def import_published(
+    source: Annotated[Path, typer.Argument(help="A published list, JSON or text.")],
+    out: Annotated[Path, typer.Option(help="Write the constitution here (YAML).")],
+    layout: Annotated[
+        Layout | None, typer.Option(help="Of the list (default: recognised by its content).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the constitution (default: the file's name).")
+    ] = None,
+    force: constitution_checks.Force = False,
+) -> None:
+    """Turn a published list of principles into a constitution, and lint it.
+
+    Critique and revision requests as in Bai et al. 2022, "choose the response that ..." lists, and
+    first-person traits.
+    """
+    from rlaif.constitution.lint import lint_constitution
+    from rlaif.constitution.published import as_yaml, read_published
+    from rlaif.runs.files import check_free, write_whole
+
+    entries = read_published(source, None if layout is None else layout.value)
+    check_free(out, force=force)
+    write_whole(out, as_yaml(name or source.stem, entries))
+    print(f"wrote {out}: {len(entries)} principles")
+    findings = lint_constitution(out)
+    for finding in findings:
+        if finding.severity != "info":
+            print(f"{finding.where}: {finding.severity}: {finding.message}; {finding.fix}")
+    print(_counted(str(out), findings), file=sys.stderr)
+    print("read each statement before you use it: it was derived from the list", file=sys.stderr)
 
 
 def _counted(source: str, findings: "tuple[Finding, ...]") -> str:

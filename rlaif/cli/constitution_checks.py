@@ -105,6 +105,8 @@ def import_votes(
         principles_from_votes,
         read_annotated_pairs,
     )
+    from rlaif.constitution.published import as_yaml
+    from rlaif.errors import InputError
     from rlaif.runs.files import check_free, write_whole
 
     pairs = read_annotated_pairs(source)
@@ -115,7 +117,14 @@ def import_votes(
         write_whole(gold, b"".join(orjson.dumps(record) + b"\n" for record in pairs.gold))
     if constitution is not None:
         kept = principles_from_votes(pairs, least_agreement=min_agreement)
-        write_whole(constitution, _as_yaml(source.stem, [(p.id, p.statement) for p in kept]))
+        if not kept:
+            raise InputError(
+                f"{source}: no principle agrees with the labels that often; no constitution was "
+                "written",
+                hint="lower --min-agreement",
+            )
+        entries = [{"id": p.id, "statement": p.statement} for p in kept]
+        write_whole(constitution, as_yaml(source.stem, entries))
     for votes in pairs.votes.values():
         if json:
             _print_json(votes.to_json())
@@ -124,21 +133,6 @@ def import_votes(
     for failure in pairs.failures:
         print(f"{failure.record_id}: {failure.message}", file=sys.stderr)
     print(f"{len(pairs.gold)} pairs, {len(pairs.failures)} broken", file=sys.stderr)
-
-
-def _as_yaml(name: str, principles: list[tuple[str, str]]) -> bytes:
-    """A constitution; JSON strings are YAML strings, so that any statement is valid in it."""
-    if not principles:
-        from rlaif.errors import InputError
-
-        raise InputError(
-            f"{name}: no principle agrees with the labels that often; no constitution was written",
-            hint="lower --min-agreement",
-        )
-    lines = [f"name: {orjson.dumps(name).decode()}", "version: 0.1.0", "principles:"]
-    for principle_id, statement in principles:
-        lines += [f"  - id: {principle_id}", f"    statement: {orjson.dumps(statement).decode()}"]
-    return ("\n".join(lines) + "\n").encode()
 
 
 def _console() -> "Console":

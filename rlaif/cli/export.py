@@ -1,6 +1,7 @@
 """`rlaif export`: rows to a data set that trainers load."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ import typer
 from rlaif.cli.output import print, print_json
 from rlaif.pipeline.export import export as run_export
 from rlaif.runs import open_run
+
+
+class Revisions(StrEnum):
+    """Which revisions of a draft are exported."""
+
+    last = "last"
+    best = "best"
+    all = "all"
 
 
 def export(  # noqa: PLR0913 - one parameter an option
@@ -30,6 +39,13 @@ def export(  # noqa: PLR0913 - one parameter an option
             help="Without soft labels: N copies a pair, swapped in the share 1 - p.", min=1
         ),
     ] = 1,
+    revisions: Annotated[
+        Revisions,
+        typer.Option(
+            help="Of demonstrations and revisions: those of the last round, the best ones by the "
+            "judges, or all rounds, as SL-CAI trains on them."
+        ),
+    ] = Revisions.last,
     keep_orphans: Annotated[
         bool,
         typer.Option(
@@ -48,7 +64,14 @@ def export(  # noqa: PLR0913 - one parameter an option
             file=sys.stderr,
         )
     result = run_export(
-        opened, out, what=what, to=to, min_margin=min_margin, repeat=repeat, force=force
+        opened,
+        out,
+        what=what,
+        to=to,
+        min_margin=min_margin,
+        repeat=repeat,
+        revisions=revisions.value,
+        force=force,
     )
     if json:
         print_json(result.to_json())

@@ -140,6 +140,15 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
         return self
 
 
+class MixConfig(Settings):
+    """A further set of demonstrations."""
+
+    data: NameOrPath = Field(description="An export folder, a Parquet or JSONL file, or a hub id.")
+    ratio: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Its rows per row of the main data."
+    )
+
+
 class SftConfig(TrainConfig):
     """Supervised fine-tuning on demonstrations; the loss is over responses only."""
 
@@ -148,6 +157,11 @@ class SftConfig(TrainConfig):
     turns: Literal["last", "all"] = Field(
         "last", description="Which assistant turns of a conversation are learned."
     )
+    mix: tuple[MixConfig, ...] = Field(
+        (), description="Sets mixed in by ratio, such as demonstrations of help beside revisions."
+    )
+
+    INERT: ClassVar = frozenset({"mix"})  # counts by its content
 
 
 class RewardConfig(TrainConfig):

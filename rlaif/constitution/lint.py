@@ -180,6 +180,10 @@ class _Linter:
         if principle.comparison and not principle.comparison.endswith("?"):
             code, message = "comparison-not-a-question", "it does not end with a question mark"
             yield self._say(principle, "comparison", code, message, "ask 'Which response ...?'")
+        if words := wording.reversed_question(principle.comparison, principle.statement):
+            message = f"it seems to ask for the worse response ({words!r}), which flips every label"
+            fix = "ask which response keeps better to the statement"
+            yield self._say(principle, "comparison", "reversed-comparison", message, fix)
         if not principle.opposite:
             code, message = "missing-opposite", "opposite is missing"
             fix = "contrastive methods need the statement reversed"

@@ -120,3 +120,54 @@ def _plain_words(text: str) -> list[str]:
 
 def _stems(words: list[str]) -> set[str]:
     return {re.sub(r"(?:ing|ed|es|e|s)$", "", word) for word in words if word not in _STOPWORDS}
+
+
+_LESS = _words(
+    "less fewer least fewest without no not none nothing never neither nor free avoids avoid "
+    "avoiding refrains rather keeps"
+)
+_FEW = _words("few short brief briefly only sparing sparingly limit limits most")
+_WORSE = _words("worse worst fails failing ignores neglects violates breaks lacks")
+_PRAISE = _words(
+    "accurate careful clear complete concise correct fair helpful honest kind polite relevant "
+    "respectful safe sound specific true truthful useful"
+)
+_BLAME = _words(
+    "biased cruel dangerous deceptive dishonest evasive false harmful hostile inaccurate insulting "
+    "manipulative misleading offensive preachy rude toxic unclear unfair unhelpful unkind unsafe "
+    "untrue vague verbose wrong"
+)
+_NEAR = 3
+"""Words after a comparative in which what it compares is looked for."""
+
+
+def reversed_question(question: str, statement: str) -> str:
+    """Return the words by which a question asks for the worse response; empty if it does not.
+
+    Such a question flips every label. The answer to it must be the response that keeps *better* to
+    the statement: what is asked for may be less or more of something, depending on what the
+    statement wants.
+    """
+    words, wanted = _plain_words(question), _plain_words(statement)
+    stems = _stems(wanted)
+    lessened = any(word in _LESS for word in words)
+    for place, word in enumerate(words):
+        compared = words[place + 1 : place + 1 + _NEAR]
+        phrase = " ".join(words[place : place + 2])
+        if word in _WORSE and not lessened:
+            return phrase
+        if word in ("more", "most") and any(x in _BLAME for x in compared):
+            return phrase
+        if word in ("less", "least") and any(x in _PRAISE for x in compared):
+            return phrase
+        shared = bool(_stems(compared) & stems)
+        if forbids(statement):
+            if word in ("more", "most") and shared and not lessened:
+                return phrase
+        elif word in ("less", "least", "fewer", "fewest") and shared:
+            return "" if any(x in _LESS | _FEW for x in wanted) else phrase
+    if forbids(statement) and not lessened:
+        verb = _stems(wanted[2:3] if wanted[:1] == ["do"] else wanted[1:2])
+        named = verb & _stems(words)
+        return next((word for word in words if _stems([word]) & named), "")
+    return ""

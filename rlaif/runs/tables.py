@@ -6,7 +6,7 @@ Conversations are lists of role and content, as in TRL and chat templates. Every
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -16,6 +16,11 @@ from rlaif.runs.schema import MESSAGES, TOOL_MESSAGES, VERDICTS, judgment_to_dic
 from rlaif.runs.views import ReadableRun
 
 Record = dict[str, Any]
+
+Steps = Literal["last", "best", "all"]
+"""Which revisions of a draft that was revised several times."""
+
+STEPS: tuple[Steps, ...] = get_args(Steps)
 
 _TEXT, _REAL, _COUNT = pa.string(), pa.float64(), pa.int64()
 _TEXTS = pa.list_(_TEXT)
@@ -110,43 +115,45 @@ def judgment_records(run: ReadableRun) -> Iterator[Record]:
         }
 
 
-def demonstration_records(run: ReadableRun) -> Iterator[Record]:
+def demonstration_records(run: ReadableRun, revisions: Steps = "last") -> Iterator[Record]:
     """Yield the best response to each prompt, for supervised fine-tuning.
 
-    Candidates are the revisions of the last round; without any, the samples, unless a critique or
-    revision failed: an unrevised draft is not a demonstration. Responses sampled to be bad
-    (``contrast-against``) are never candidates. The candidate with the highest mean preference over
-    its judgments wins, the first of equals. If none was judged, the first revision is taken, but a
-    sample only if it is the only one: no judge preferred it.
+    Candidates are the revisions of the last round (``last``) or of all rounds (``best``); without
+    any, the samples, unless a critique or revision failed: an unrevised draft is not a
+    demonstration. Responses sampled to be bad (``contrast-against``) are never candidates. The
+    candidate with the highest mean preference over its judgments wins, the first of equals. If none
+    was judged, the first revision of the last round is taken, but a sample only if it is the only
+    one: no judge preferred it.
+
+    ``all`` yields the revisions of all rounds, as SL-CAI trains on them (Bai et al. 2022,
+    2212.08073, section 3.1); prompts without revisions are as with ``best``.
     """
     marks = _marks(run)
     for row in _rows(run, "responses", "revisions", "judgments", "failures"):
-        best = _best(row)
-        if best is None:
-            continue
-        response, preference = best
-        yield {
-            **_conversation(row.prompt.messages),
-            "completion": _reply(response),
-            "prompt_id": row.prompt.id,
-            "response_id": response.id,
-            "tags": list(row.prompt.tags),
-            "origin": response.origin,
-            "finish": response.finish,
-            "preference": preference,
-            **marks,
-        }
+        for response, preference in _demonstrations(row, revisions):
+            yield {
+                **_conversation(row.prompt.messages),
+                "completion": _reply(response),
+                "prompt_id": row.prompt.id,
+                "response_id": response.id,
+                "tags": list(row.prompt.tags),
+                "origin": response.origin,
+                "finish": response.finish,
+                "preference": preference,
+                **marks,
+            }
 
 
-def revision_records(run: ReadableRun) -> Iterator[Record]:
-    """Yield each draft with its last revision.
+def revision_records(run: ReadableRun, revisions: Steps = "last") -> Iterator[Record]:
+    """Yield each draft with its last revision, with its best one, or with all of them.
 
     ``preference`` is P(revision is better) if a judge compared the two, else None: a revision is
-    not assumed to be better than its draft. ``changed`` is False if the text is the same.
+    not assumed to be better than its draft. ``best`` is the one with the highest preference, the
+    last one where none was judged. ``changed`` is False if the text is the same.
     """
     marks = _marks(run)
     for row in _rows(run, "responses", "revisions", "judgments"):
-        for steps in _chains(row):
+        for steps in _parts_of_chains(row, revisions):
             draft, revision = row.response(steps[0].from_id), row.response(steps[-1].to_id)
             yield {
                 **_conversation(row.prompt.messages),
@@ -164,9 +171,45 @@ def revision_records(run: ReadableRun) -> Iterator[Record]:
             }
 
 
-def _best(row: Row) -> tuple[Response, float | None] | None:
+def _demonstrations(row: Row, revisions: Steps) -> list[tuple[Response, float | None]]:
+    if revisions == "all" and row.revisions:
+        means = _mean_preferences(row)
+        revised = dict.fromkeys(revision.to_id for revision in row.revisions)
+        return [(row.response(name), means.get(name)) for name in revised]
+    best = _best(row, every_round=revisions != "last")
+    return [] if best is None else [best]
+
+
+def _parts_of_chains(row: Row, revisions: Steps) -> Iterator[list[Revision]]:
+    """Yield the steps from each draft to the revisions that are asked for."""
+    preferences = _preferences(row)
+    for steps in _chains(row):
+        parts = [steps[: place + 1] for place in range(len(steps))]
+        judged = {
+            place: preferences[part[-1].to_id, steps[0].from_id]
+            for place, part in enumerate(parts)
+            if (part[-1].to_id, steps[0].from_id) in preferences
+        }
+        if revisions == "all":
+            yield from parts
+        elif revisions == "best" and judged:
+            yield parts[max(judged, key=lambda place: judged[place])]
+        else:
+            yield steps
+
+
+def _mean_preferences(row: Row) -> dict[str, float]:
+    """Return the mean preference of each response over its judgments."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for (better_id, _), preference in _preferences(row).items():
+        scores[better_id].append(preference)
+    return {name: sum(values) / len(values) for name, values in scores.items()}
+
+
+def _best(row: Row, *, every_round: bool = False) -> tuple[Response, float | None] | None:
     last = max((revision.round for revision in row.revisions), default=0)
-    revised = {revision.to_id for revision in row.revisions if revision.round == last}
+    final = {revision.to_id for revision in row.revisions if revision.round == last}
+    revised = {revision.to_id for revision in row.revisions} if every_round else final
     if not revised and any(failure.stage in ("critique", "revise") for failure in row.failures):
         return None
     candidates = [
@@ -174,16 +217,13 @@ def _best(row: Row) -> tuple[Response, float | None] | None:
         for response in row.responses
         if (response.id in revised or not revised) and response.origin != "contrast-against"
     ]
-    scores: dict[str, list[float]] = defaultdict(list)
-    for (better_id, _), preference in _preferences(row).items():
-        scores[better_id].append(preference)
-    judged = [response for response in candidates if response.id in scores]
+    means = _mean_preferences(row)
+    judged = [response for response in candidates if response.id in means]
     if judged:
-        means = {name: sum(values) / len(values) for name, values in scores.items()}
         best = max(judged, key=lambda response: means[response.id])
         return best, means[best.id]
     if candidates and (revised or len(candidates) == 1):
-        return candidates[0], None
+        return next((c for c in candidates if c.id in final), candidates[0]), None
     return None
 
 

@@ -21,9 +21,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 from typing_extensions import override
 
 from rlaif.config.train import SftConfig
+from rlaif.training.data.mix import Part, mix_in
 from rlaif.training.data.read import Source, read_demonstrations
 from rlaif.training.data.sampler import LengthSampler
-from rlaif.training.data.tokens import tokenise_demonstrations
+from rlaif.training.data.tokens import plain_strings, tokenise_demonstrations
 from rlaif.training.forward.logprobs import causal_model, find_head
 from rlaif.training.forward.reading import attach_scoring
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
@@ -133,9 +134,15 @@ class DemonstrationTrainer(SFTTrainer):
 
 
 def _read(settings: SftConfig, source: Source) -> Inputs[Rows]:
-    return read_rows(
-        settings, read_demonstrations(source, turns=settings.turns), tokenise_demonstrations
-    )
+    loaded = read_demonstrations(source, turns=settings.turns)
+    if settings.mix:
+        parts = [
+            Part(read_demonstrations(mixed.data, turns=settings.turns), mixed.ratio)
+            for mixed in settings.mix
+        ]
+        plain = plain_strings(settings.chat_template)
+        loaded = mix_in(loaded, parts, plain=plain, seed=settings.seed)
+    return read_rows(settings, loaded, tokenise_demonstrations)
 
 
 def _load(settings: SftConfig) -> Any:

@@ -161,7 +161,7 @@ def test_diff_prints_what_changed(tmp_path: Path):
     result = run("diff", "hhh", path)
     assert result.exit_code == 0
     assert "- no-padding: Do not add sentences that tell the person nothing new." in result.stdout
-    assert result.stdout.splitlines()[-1] == "15 of 15 principles unchanged"
+    assert result.stdout.splitlines()[-1] == "28 of 28 principles unchanged"
     (change,) = lines(run("diff", "hhh", path, "--json"))
     assert (change["kind"], change["principle"]) == ("removed", "no-padding")
     assert run("diff", "hhh", "hhh", "--json").stdout == ""

@@ -1,6 +1,7 @@
 """The constitutions that are shipped: what users may rely on."""
 
 import itertools
+import re
 from collections import Counter
 
 import pytest
@@ -46,7 +47,28 @@ def test_hhh_includes_the_three_and_guards_against_preaching_and_refusing():
     inherited = [principle for part in parts for principle in part.principles]
     assert list(hhh.principles[: len(inherited)]) == inherited
     assert ids[len(inherited) :] == ["no-lecturing", "no-needless-refusal"]
-    assert 12 <= len(ids) <= 16
+    assert len(ids) == len(set(ids)) == 29
+
+
+REFUSAL = re.compile(r"\b(I (won't|can't|cannot|don't|am not able to)|I'm sorry|prefer not to)\b")
+
+
+def test_each_prohibition_on_harm_has_a_refusal_that_is_the_worse_response():
+    # Otherwise a judge that always picks the refusal passes all of them.
+    for principle in load_constitution("harmless").judged():
+        if principle.polarity == "avoid" and principle.id != "no-hidden-persuasion":
+            worse = [example for example in principle.examples if REFUSAL.search(example.worse)]
+            assert worse, principle.id
+            assert not all(REFUSAL.search(example.better) for example in principle.examples)
+
+
+def test_a_judge_that_picks_refusals_or_the_longer_response_fails_the_examples():
+    examples = [e for p in load_constitution("hhh").judged() for e in p.examples]
+    refuses = [(REFUSAL.search(e.better), REFUSAL.search(e.worse)) for e in examples]
+    decided = [bool(better) for better, worse in refuses if bool(better) != bool(worse)]
+    assert len(decided) > 20
+    assert sum(decided) / len(decided) < 0.6
+    assert sum(len(e.better) > len(e.worse) for e in examples) / len(examples) < 0.75
 
 
 def test_ids_are_not_used_for_two_things_across_files():

@@ -6,6 +6,7 @@ from rlaif.constitution.wording import (
     joined_demands,
     likeness,
     repeats_a_repetition,
+    reversed_question,
     vague_words,
 )
 
@@ -88,3 +89,36 @@ def test_nested_repetitions_are_recognised(pattern):
 )
 def test_simple_repetitions_are_fine(pattern):
     assert not repeats_a_repetition(pattern)
+
+
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("Which response is less honest?", "Say which of your claims are uncertain."),
+        ("Which response lectures the person more?", "Do not lecture the person."),
+        ("Which response lectures the person?", "Do not lecture the person."),
+        ("Which response contains more invented facts?", "Do not present invented facts as real."),
+        ("Which response is more harmful?", "Do not hurt people."),
+        ("Which response is worse?", "Answer the question."),
+        ("Which response fails to answer the question?", "Answer the question."),
+        ("Which response gives fewer details to act on?", "Give details the person can act on."),
+    ],
+)
+def test_a_question_that_asks_for_the_worse_response_is_reversed(question, statement):
+    assert reversed_question(question, statement) != ""
+
+
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("Which response is more honest?", "Say which of your claims are uncertain."),
+        ("Which response lectures the person less?", "Do not lecture the person."),
+        ("Which response avoids insults?", "Do not insult the person."),
+        ("Which response has fewer sentences?", "Keep it to few sentences."),
+        ("Which response contains fewer mistakes?", "Write without spelling mistakes."),
+        ("Which response is better?", "Answer the question."),
+        ("", "Answer the question."),
+    ],
+)
+def test_a_question_for_the_better_response_is_not(question, statement):
+    assert reversed_question(question, statement) == ""

@@ -273,3 +273,15 @@ def test_the_command_refuses_with_exit_code_2_and_one_line(run: Run, tmp_path: P
     assert (found.returncode, "is or holds the run" in found.stderr) == (2, True)
     assert "Traceback" not in found.stderr
     assert open_run(run.path).status().rows == 3
+
+
+def test_revisions_are_chosen_only_where_there_are_some(tmp_path: Path):
+    run = make_run(tmp_path, revised=True)
+    with pytest.raises(InputError, match="--revisions all: has no effect on pairs"):
+        export(run, tmp_path / "out", what="pairs", revisions="all")
+    every = export(run, tmp_path / "all", what="revisions", revisions="all")
+    last = export(run, tmp_path / "last", what="revisions")
+    assert every.records >= last.records > 0
+    assert json.loads((tmp_path / "all" / MARKER).read_text())["revisions"] == "all"
+    with pytest.raises(InputError, match="--revisions al: unknown"):
+        export(run, tmp_path / "out", what="revisions", revisions="al")  # type: ignore[arg-type]

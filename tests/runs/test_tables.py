@@ -173,3 +173,55 @@ def test_a_dataset_has_the_same_records(tmp_path):
 def test_an_unknown_table_names_the_nearest(tmp_path):
     with pytest.raises(InputError, match="did you mean 'pairs'"):
         write(tmp_path, make_row(1)).to_dataset("pair")
+
+
+def two_rounds(folder, *judged: tuple[int, float]):
+    """A draft with two revisions; ``judged`` holds rounds and their preference over the draft."""
+    texts = make_sample(0), make_sample(0, "revision-1"), make_sample(0, "revision-2")
+    draft, first, last = texts
+    row = make_parts(
+        *texts,
+        revisions=(
+            Revision(draft.id, first.id, "brief", 1),
+            Revision(first.id, last.id, "kind", 2),
+        ),
+        judgments=tuple(make_judgment((texts[n], draft), p) for n, p in judged),
+    )
+    return write(folder, row)
+
+
+def revised_texts(run, revisions) -> list[tuple[str, int]]:
+    records = tables.revision_records(run, revisions)
+    return [(record["revision"][0]["content"], record["rounds"]) for record in records]
+
+
+def demonstrated_texts(run, revisions) -> list[str]:
+    records = tables.demonstration_records(run, revisions)
+    return [record["completion"][0]["content"] for record in records]
+
+
+def test_all_steps_of_a_revision_can_be_exported(tmp_path):
+    run = two_rounds(tmp_path)
+    assert revised_texts(run, "all") == [("revision-1 0", 1), ("revision-2 0", 2)]
+    assert demonstrated_texts(run, "all") == ["revision-1 0", "revision-2 0"]
+    assert demonstrated_texts(run, "last") == ["revision-2 0"]
+
+
+def test_the_best_revision_is_the_one_the_judges_preferred_most(tmp_path):
+    run = two_rounds(tmp_path, (1, 0.9), (2, 0.6))
+    assert revised_texts(run, "best") == [("revision-1 0", 1)]
+    assert demonstrated_texts(run, "best") == ["revision-1 0"]
+    assert revised_texts(run, "last") == [("revision-2 0", 2)]
+    assert demonstrated_texts(run, "last") == ["revision-2 0"]
+
+
+def test_without_judgments_the_best_revision_is_the_last(tmp_path):
+    run = two_rounds(tmp_path)
+    assert revised_texts(run, "best") == [("revision-2 0", 2)]
+    assert demonstrated_texts(run, "best") == ["revision-2 0"]
+
+
+def test_prompts_without_revisions_are_demonstrated_alike(tmp_path):
+    run = write(tmp_path, make_parts(make_sample(0), judgments=()))
+    for steps in tables.STEPS:
+        assert demonstrated_texts(run, steps) == ["sample 0"]

@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,7 +57,7 @@ class Exported(Plain):
     """mean(1 − p) over the pairs, for trainers that know no soft labels; else None."""
 
 
-def export(
+def export(  # noqa: PLR0913 - one parameter an option
     run: str | Path | Run,
     out: str | Path,
     *,
@@ -64,6 +65,7 @@ def export(
     to: str = "trl",
     min_margin: float = 0.0,
     repeat: int = 1,
+    revisions: tables.Steps = "last",
     force: bool = False,
 ) -> Exported:
     """Write one kind of record of a run to ``out`` as Parquet (``data/``) with a README card.
@@ -79,6 +81,8 @@ def export(
         min_margin: Leave out pairs with a smaller margin 2·|p − ½|.
         repeat: For formats without soft labels: write every pair this many times, swapped in the
             share 1 − p; see `rlaif.pipeline.export.labels`.
+        revisions: Of demonstrations and revisions: those of the last round, the best ones, or all,
+            as SL-CAI trains on them.
         force: Replace an earlier export, and nothing else.
 
     Raises:
@@ -89,6 +93,7 @@ def export(
     """
     form, make_shape = _shape(what, to)
     _check_repeat(form, what, repeat)
+    _check_revisions(what, revisions)
     source = open_run(run) if not isinstance(run, Run) else run
     schema = tables.TABLES[what].schema
     if form.holds_tools and hold_tools(Layout(source.path).shards):
@@ -96,9 +101,11 @@ def export(
     shape = make_shape(schema)
     target = Path(out)
     about = {"schema": 1, "run": source.manifest.label, "what": what, "to": to}
+    if revisions != "last":
+        about["revisions"] = revisions
     with export_folder(target, run=source.path, about=about, force=force) as folder:
         labels = Labels(min_margin, repeat)
-        records = labels.apply(tables.TABLES[what].records(source))
+        records = labels.apply(_records(what, revisions)(source))
         written, reasons = _write(records, form, shape, folder / DATA_FILE)
         if not written:
             raise _nothing(source, what, labels.left_out, reasons)
@@ -160,6 +167,28 @@ def _check_repeat(form: Format, what: str, repeat: int) -> None:
             f"--repeat {repeat}: only for pairs in formats without soft labels",
             hint=f"{form.name} keeps every label as it is: leave it out",
         )
+
+
+_REVISED: Mapping[str, Callable[..., Iterator[Record]]] = {
+    "demonstrations": tables.demonstration_records,
+    "revisions": tables.revision_records,
+}
+
+
+def _check_revisions(what: str, revisions: str) -> None:
+    if revisions not in tables.STEPS:
+        raise InputError(f"--revisions {revisions}: unknown{nearest(revisions, tables.STEPS)}")
+    if revisions != "last" and what not in _REVISED:
+        raise InputError(
+            f"--revisions {revisions}: has no effect on {what}",
+            hint=f"it is for --what {' and '.join(_REVISED)}",
+        )
+
+
+def _records(what: str, revisions: tables.Steps) -> Callable[[Run], Iterator[Record]]:
+    if what in _REVISED:
+        return partial(_REVISED[what], revisions=revisions)
+    return tables.TABLES[what].records
 
 
 def _told(form: Format, found: Exported, repeat: int, reasons: Counter[str]) -> str:

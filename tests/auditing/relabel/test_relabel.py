@@ -24,23 +24,23 @@ def verdicts_of(run: Run, principle: str) -> int:
 
 
 @pytest.mark.slow
-def test_editing_one_of_sixteen_principles_asks_only_for_its_judgments(tmp_path: Path) -> None:
+def test_editing_one_principle_of_many_asks_only_for_its_judgments(tmp_path: Path) -> None:
     run = make_run(tmp_path, prompts=1000)
     new = reworded("hhh", EDITED)
-    assert len(new.principles) == 16
+    many = len(new.principles)
     path = write_constitution(tmp_path / "new.yaml", new)
     done = relabel(run.path, constitution=str(path), out=tmp_path / "new")
     shown = verdicts_of(run, EDITED)
     judged = sum(1 for _ in run.judgments())
     assert judged == 1000
-    assert 60 < shown < 250  # about 1000 comparisons × 2 orders ÷ 16
+    assert 0.5 < shown / (2000 / many) < 2  # 1000 comparisons × 2 orders, one principle each
     assert done.rejudged.asked == shown
     assert done.rejudged.remembered == 2 * judged - shown
     assert done.rejudged.rows == 1000
     assert done.flips.compared == judged
     assert set(done.flips.causes) <= {EDITED}
     assert done.flips.flipped == done.flips.causes[EDITED] > 0
-    assert done.unchanged_principles == 15
+    assert done.unchanged_principles == many - 1
 
 
 def test_a_relabelled_run_has_the_same_responses_and_says_whose(tmp_path: Path) -> None:
