@@ -1,6 +1,6 @@
 """Schemas of the training files of `rlaif train sft|reward|dpo`, and the parts all share."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -130,6 +130,13 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
     INERT: ClassVar = frozenset(
         {"data", "revision", "gradient_checkpointing", "log_every", "samples"}
     )
+
+    def content(self) -> dict[str, Any]:
+        """Leave out the stop rule where there is none: measuring alone changes no result."""
+        values = super().content()
+        if self.stop_after is None:
+            del values["measure_every"], values["stop_after"]
+        return values
 
     @model_validator(mode="after")
     def _measured_on_something(self) -> "TrainConfig":
