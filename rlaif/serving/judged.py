@@ -35,6 +35,7 @@ from rlaif.judging.protocol import ScoresAlone
 from rlaif.records import Comparison, Message, Prompt, Response, Verdict
 from rlaif.runs import Ledger
 from rlaif.sessions.session import Session
+from rlaif.training.scorers import finish
 
 Scored = tuple[float | None, str]
 """A score, or None and why there is none."""
@@ -202,12 +203,35 @@ def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) ->
         config: What a training or server file says under ``judged``.
         rank: Of this process among several that train together; others than 0 keep a ledger of
             their own, because only one may write.
-        give_up: Whether the judges' ``give_up_after`` counts.
+        give_up: Whether the judges' ``give_up_after`` and ``preflight`` count.
 
     Raises:
         InputError: Constitution, templates or settings cannot be used.
         EngineMissing: A model, extra, key or capability is missing.
         RunLocked: Another process writes to this ledger.
+    """
+    folder = config.out if rank == 0 else config.out / f"rank-{rank}"
+    session = Session(
+        config.templates,
+        give_up_after=config.give_up_after if give_up else 0,
+        preflight=config.preflight and give_up and rank == 0,  # one process asks for all
+    )
+    try:
+        panel = build_panel(session, config)
+        finish(session.preflight.before(folder, config.reuse))
+        ledger = session.open(folder, reuse=config.reuse)
+    except BaseException:
+        finish(session.aclose())
+        raise
+    return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
+
+
+def build_panel(session: Session, config: JudgedConfig) -> Panel:
+    """Open the judges; nothing is written or asked.
+
+    Raises:
+        InputError: Constitution, templates or settings cannot be used.
+        EngineMissing: A model, extra, key or capability is missing.
     """
     constitution = load_constitution(config.constitution)
     candidates = tuple(one for one in constitution.judged() if one.weight > 0.0)
@@ -217,23 +241,19 @@ def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) ->
             "is nothing to ask",
             hint="score its rules with `rules` in place of `judged`",
         )
-    session = Session(config.templates, give_up_after=config.give_up_after if give_up else 0)
     judges = session.judges(
         config.judges,
         orders=config.orders,
         min_mass=config.min_mass,
         principles=[principle.id for principle in candidates],
     )
-    panel = Panel(
+    return Panel(
         tuple(judge.weighted for judge in judges),
         candidates,
         how_many=config.principles.how_many,
         seed=config.seed,
         against_reference=config.against == "reference",
     )
-    folder = config.out if rank == 0 else config.out / f"rank-{rank}"
-    ledger = session.open(folder, reuse=config.reuse)
-    return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
 
 
 def _missing(verdict: Verdict) -> str:
