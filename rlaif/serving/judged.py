@@ -20,6 +20,7 @@ on another scale; why is said in the column ``why`` where the caller gives one.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlaif.config.reward import JudgedConfig
@@ -196,7 +197,9 @@ class JudgedScorer:
         await self._session.aclose()
 
 
-def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) -> JudgedScorer:
+def open_judged(
+    config: JudgedConfig, *, rank: int = 0, give_up: bool = True, ask_first: bool = False
+) -> JudgedScorer:
     """Open the judges and their ledger.
 
     Args:
@@ -204,6 +207,8 @@ def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) ->
         rank: Of this process among several that train together; others than 0 keep a ledger of
             their own, because only one may write.
         give_up: Whether the judges' ``give_up_after`` and ``preflight`` count.
+        ask_first: Whether servers are asked before a new folder is created, and not only before the
+            first score.
 
     Raises:
         InputError: Constitution, templates or settings cannot be used.
@@ -218,12 +223,18 @@ def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) ->
     )
     try:
         panel = build_panel(session, config)
-        finish(session.preflight.before(folder, config.reuse))
+        if ask_first:
+            finish(_ask_servers(session, config, folder))
         ledger = session.open(folder, reuse=config.reuse)
     except BaseException:
         finish(session.aclose())
         raise
     return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
+
+
+async def _ask_servers(session: Session, config: JudgedConfig, folder: Path) -> None:
+    await session.preflight.before(folder, config.reuse)
+    await session.disconnect()  # scores may be asked for in another event loop
 
 
 def build_panel(session: Session, config: JudgedConfig) -> Panel:

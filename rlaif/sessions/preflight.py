@@ -10,8 +10,9 @@ server stays with the engine. Engines in this process are not asked: opening the
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rlaif.engines import (
@@ -40,6 +41,9 @@ from rlaif.sessions.probe import PROMPT, PURPOSE, Probe
 from rlaif.sessions.role_checks import RoleCheck
 
 log = logging.getLogger(__name__)
+
+Send = Callable[[SessionEngine, Request], Awaitable[Sequence[Reply]]]
+"""Sends one tiny call to an engine."""
 
 _MOST_TOKENS = 16
 """Of a tiny sample; some servers refuse a lower limit."""
@@ -75,8 +79,10 @@ class Preflight:
         self._give_up = give_up
         self._expected: dict[SessionEngine, list[Request]] = {}
         self._judges: dict[SessionEngine, list[FlowJudge]] = {}
-        self._spent: list[tuple[SessionEngine, Sequence[Reply]]] = []
-        self._book: Callable[[SessionEngine, Sequence[Reply]], None] | None = None
+        self.spent: list[tuple[SessionEngine, Sequence[Reply]]] = []
+        """What was answered before there was a ledger, by engine."""
+
+        self._send = self._send_directly
         self._asking: asyncio.Task[tuple[RoleCheck, ...]] | None = None
 
     def expect(self, engine: SessionEngine, requests: Sequence[Request]) -> None:
@@ -87,12 +93,14 @@ class Preflight:
         """Note a judge that will ask an engine."""
         self._judges.setdefault(engine, []).append(judge)
 
-    def book_with(self, book: Callable[[SessionEngine, Sequence[Reply]], None]) -> None:
-        """Count what was and will be spent: replies and the engine that gave them."""
-        self._book = book
-        for engine, replies in self._spent:
-            book(engine, replies)
-        self._spent.clear()
+    def send_through(self, send: Send) -> None:
+        """Send calls from now on by this, which writes down what they cost."""
+        self._send = send
+
+    async def _send_directly(self, engine: SessionEngine, request: Request) -> Sequence[Reply]:
+        replies = await engine.engine.ask(request)
+        self.spent.append((engine, replies))
+        return replies
 
     async def ready(self) -> None:
         """Ask, unless that is switched off or was done; return when every role can work.
@@ -139,7 +147,7 @@ class Preflight:
         return tuple(await run_together([self._check(one) for one in engines]))
 
     async def _check(self, engine: SessionEngine) -> RoleCheck:
-        probe = Probe(engine)
+        probe = Probe(engine, partial(self._send, engine))
         if not isinstance(engine.engine, Remote):
             return probe.checked()
         try:
@@ -158,11 +166,6 @@ class Preflight:
             await run_together(work)
         finally:
             probe.stop()
-            for replies in probe.replies():
-                if self._book is None:
-                    self._spent.append((engine, replies))
-                else:
-                    self._book(engine, replies)
         return probe.checked()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,8 +61,11 @@ _COMPARISON = Comparison(
 class Probe:
     """One engine before a run: a call of each form is made once and answers all like it."""
 
-    def __init__(self, engine: SessionEngine) -> None:
+    def __init__(
+        self, engine: SessionEngine, send: Callable[[Request], Awaitable[Sequence[Reply]]]
+    ) -> None:
         self._engine = engine
+        self._send = send
         self._asked: dict[Any, asyncio.Task[Sequence[Reply]]] = {}
         self._calls: list[TinyCall] = []
         self._warnings: list[str] = []
@@ -90,7 +93,7 @@ class Probe:
         """Answer, with an earlier reply to a request of the same form where there is one."""
         form = _form_of(request)
         if form not in self._asked:
-            self._asked[form] = asyncio.create_task(self._call(request))
+            self._asked[form] = asyncio.create_task(self._call(replace(request, purpose=PURPOSE)))
         replies = await asyncio.shield(self._asked[form])
         count = len(request.seeds) if isinstance(request, Generate) else 1
         return [replies[place % len(replies)] for place in range(count)]
@@ -172,11 +175,6 @@ class Probe:
         for call in self._asked.values():
             call.cancel()
 
-    def replies(self) -> list[Sequence[Reply]]:
-        """What was answered, call by call."""
-        ended = [one for one in self._asked.values() if one.done() and not one.cancelled()]
-        return [one.result() for one in ended if one.exception() is None]
-
     def checked(self) -> RoleCheck:
         """Return what is known of the roles of this engine."""
         engine = self._engine.engine
@@ -209,7 +207,7 @@ class Probe:
         replies: Sequence[Reply] = ()
         try:
             async with asyncio.timeout(LIMIT_S):
-                replies = await engine.ask(request)
+                replies = await self._send(request)
         except TimeoutError:
             trouble = engine.pending() if isinstance(engine, Lasting) else ""
             words = f"no reply within {LIMIT_S:.3g} s{f' ({trouble})' if trouble else ''}"

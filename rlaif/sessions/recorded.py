@@ -173,6 +173,8 @@ class RecordedEngine:
         if isinstance(request, Generate) and len(missing) < len(request.seeds):
             asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
         try:
+            if self._before is not None:
+                await self._before()
             replies, prices = await self._try(asked)
             self.asked[request.purpose] += len(replies)
             answered = dict(zip(missing, replies, strict=True))
@@ -215,8 +217,6 @@ class RecordedEngine:
         """Ask the engine, within the budget; return the replies with the price of each."""
         budget, engine = self._budget, self._engine
         if budget is None:
-            if self._before is not None:
-                await self._before()
             try:
                 replies = await engine.ask(request)
             finally:
@@ -225,8 +225,6 @@ class RecordedEngine:
         most, real = most_of(request, self._priced), NOTHING
         await budget.reserve(most)
         try:
-            if self._before is not None:
-                await self._before()
             replies = await engine.ask(request)
             prices = self._prices(replies)
             real = cost_of(replies, prices)
@@ -243,6 +241,12 @@ class RecordedEngine:
         if usage is None:
             return NOTHING
         return self.book(request.purpose, [Reply(finish="unusable", usage=usage)])
+
+    async def ask_apart(self, request: Request) -> Sequence[Reply]:
+        """Ask within the budget, and write down what it cost; no question is answered by it."""
+        replies, _ = await self._pay(request)
+        self.book(request.purpose, replies)
+        return replies
 
     def book(self, purpose: str, replies: Sequence[Reply]) -> Spend:
         """Write down replies that answer no question of the run; return what they cost."""

@@ -23,7 +23,7 @@ from typing import Any, Protocol, Self
 
 from rlaif.config.judge import JudgeConfig
 from rlaif.config.run import EngineConfig
-from rlaif.engines import Engine, Reply, is_batching
+from rlaif.engines import Engine, Remote, is_batching
 from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
 from rlaif.runs import Ledger
@@ -265,12 +265,12 @@ class Session:
         self.recorded = tuple(recorded)
         by_role = dict(zip(self._opened, recorded, strict=True))
 
-        def book(engine: SessionEngine, replies: Sequence[Reply]) -> None:
+        for engine, replies in self.preflight.spent:
             spent = by_role[engine].book(PURPOSE, replies)
             if budget is not None:
                 budget.add(spent)
-
-        self.preflight.book_with(book)
+        self.preflight.spent.clear()
+        self.preflight.send_through(lambda engine, request: by_role[engine].ask_apart(request))
 
     def watch_verdicts(self) -> None:
         """Stop from now on when no verdict of a judge can be read; models are asked for real."""
@@ -291,6 +291,12 @@ class Session:
         """Make every reply so far durable, when all were asked for and used."""
         for engine in self.recorded:
             engine.settle()
+
+    async def disconnect(self) -> None:
+        """Close connections to servers; the next call opens new ones, in the loop that makes it."""
+        for opened in self._opened:
+            if isinstance(opened.engine, Remote) and not is_batching(opened.engine):
+                await opened.aclose()
 
     async def close_engines(self) -> None:
         """Close every engine, once; the ledger stays open."""

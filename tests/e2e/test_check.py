@@ -94,6 +94,7 @@ async def test_audits_evaluations_rewards_and_loops_are_checked(tmp_path: Path):
             for stage in evaluated.estimates["evaluation"].stages
         }
         assert calls[("evaluate", "b")] == 10
+        server.fake.next_tokens = {str(number): 0.1 for number in range(1, 11)}
         judged = {"judges": [{**judges[0], "method": "pointwise"}], "constitution": "hhh",
                   "out": "ledger"}  # fmt: skip
         training = {"model": "m", "out": "o", "prompts": {"path": "p.jsonl"},
