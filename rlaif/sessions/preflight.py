@@ -82,7 +82,7 @@ class Preflight:
         self.spent: list[tuple[SessionEngine, Sequence[Reply]]] = []
         """What was answered before there was a ledger, by engine."""
 
-        self._send = self._send_directly
+        self._send: Send = self._send_directly
         self._asking: asyncio.Task[tuple[RoleCheck, ...]] | None = None
 
     def expect(self, engine: SessionEngine, requests: Sequence[Request]) -> None:
@@ -137,7 +137,7 @@ class Preflight:
 
     async def aclose(self) -> None:
         """Stop asking."""
-        if self._asking is not None:
+        if self._asking is not None and not self._asking.done():
             self._asking.cancel()
             await asyncio.wait([self._asking])
 

@@ -127,7 +127,8 @@ class Probe:
         worst = next((one for one in known if one.reason), known[0])
         if mass is not None:
             self._mass = mass if self._mass is None else min(mass, self._mass)
-        labelled = any(one.ok and one.kind.startswith("labels") for one in self._calls)
+        answered = any(one.ok and one.kind.startswith("labels") for one in self._calls)
+        labelled = answered and judge.cost.labels > 0
         lost = mass < LEAST_MASS if mass is not None else worst.reason == UNREADABLE_REASON
         if labelled and lost:
             self._readable = False

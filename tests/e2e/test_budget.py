@@ -66,7 +66,7 @@ async def test_a_budget_stops_the_run_and_raising_it_ends_in_the_same_rows(
             assert server.counts["/v1/chat/completions"] > paid_before
         paid, once = (
             [(one.calls, one.prompt_tokens) for one in some if one.purpose != "preflight"]
-            for some in (status.calls, calls)
+            for some in (rlaif.open_run(tmp_path / "run").status().calls, calls)
         )
         assert paid == once  # nothing was paid for twice
     assert row_bytes(tmp_path / "run") == row_bytes(tmp_path / "whole")
