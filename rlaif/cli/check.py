@@ -57,14 +57,14 @@ def print_checked(done: "Checked") -> None:
 def print_role(role: "RoleCheck") -> None:
     """Print one line for an engine, and one for each thing to know about it."""
     where = f" at {role.address}" if role.address else ""
-    state = ("ok" if role.ok else "cannot work") if role.asked else "in this process: not asked"
+    state = ("ok" if role.ok else "cannot work") if role.remote else "in this process: not asked"
     facts = [f"{call.kind} {call.seconds:.2f} s" for call in role.calls if call.ok]
     if role.label_mass is not None:
         facts.append(f"labels have {role.label_mass:.1%} ({role.takes.get('labels', 'exact')})")
     left_out = [name for name, what in role.takes.items() if what in (False, "omitted")]
     if left_out:
         facts.append(f"without {', '.join(left_out)}")
-    if role.asked:
+    if role.remote:
         facts.append("price known" if role.priced else "price unknown")
     say(f"  {role.label:20} {role.model}{where}: {'; '.join([state, *facts])}")
     for words in role.warnings:

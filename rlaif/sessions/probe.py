@@ -133,11 +133,11 @@ class Probe:
         if labelled and lost:
             self._readable = False
             share = "no" if mass is None else f"{mass:.1g}"
-            said = f"; it says {one_line(worst.raw, 80)!r}" if worst.raw.strip() else ""
+            quoted = f"; it says {one_line(worst.raw, 80)!r}" if worst.raw.strip() else ""
             self.note(
                 NothingSucceeded(
                     f"the judge {judge.name!r} does not answer with a label: they have {share} "
-                    f"probability as its first token{said}",
+                    f"probability as its first token{quoted}",
                     hint=UNREAD[UNREADABLE_REASON],
                 )
             )
@@ -190,7 +190,7 @@ class Probe:
             engine=str(identity.get("engine", "")),
             model=str(identity.get("model", "")),
             address=served.address if served else "",
-            asked=remote,
+            remote=remote,
             reachable=self.reachable if remote else None,
             key_accepted=False if self._key_refused else True if answered else None,
             model_known=False if self._unknown else True if known else None,

@@ -41,7 +41,7 @@ class RoleCheck(Plain):
     address: str = ""
     """Of its server; empty for an engine in this process."""
 
-    asked: bool = False
+    remote: bool = False
     """Whether it is behind a server; engines in this process are not asked."""
 
     reachable: bool | None = None
