@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlaif.auditing.principles.explain import explain_run
     from rlaif.auditing.principles.principles import atry_constitution, try_constitution
     from rlaif.auditing.relabel.relabel import arelabel, areparse, relabel, reparse
+    from rlaif.checking import acheck, check
     from rlaif.constitution import (
         Constitution,
         Principle,
@@ -53,6 +54,7 @@ _ROOMS = {
     "Score": "rlaif.engines",
     "Verdict": "rlaif.records",
     "aaudit": "rlaif.auditing",
+    "acheck": "rlaif.checking",
     "aestimate": "rlaif.pipeline",
     "aevaluate": "rlaif.evaluation",
     "agenerate": "rlaif.pipeline",
@@ -63,6 +65,7 @@ _ROOMS = {
     "audit": "rlaif.auditing",
     "audit_judge": "rlaif.auditing",
     "build_reward_func": "rlaif.serving.trl",
+    "check": "rlaif.checking",
     "diff_constitutions": "rlaif.constitution",
     "estimate": "rlaif.pipeline",
     "evaluate": "rlaif.evaluation",
@@ -106,6 +109,7 @@ __all__ = [
     "Score",
     "Verdict",
     "aaudit",
+    "acheck",
     "aestimate",
     "aevaluate",
     "agenerate",
@@ -116,6 +120,7 @@ __all__ = [
     "audit",
     "audit_judge",
     "build_reward_func",
+    "check",
     "diff_constitutions",
     "estimate",
     "evaluate",

@@ -9,6 +9,8 @@
     │   └── RecordError              a prompt file, data set or exported file
     ├── EngineError       exit 1     a model or server could not do the work
     │   ├── EngineMissing exit 2     unknown model, missing extra, missing key: nothing started
+    │   │   ├── KeyRefused           the server does not accept the key
+    │   │   └── ModelUnknown         the server does not serve the model
     │   ├── CallFailed               one call failed for good; becomes a `Failure`
     │   ├── NothingSucceeded         the first calls of a kind all failed for the same reason
     │   └── EngineUnavailable exit 3 down, or access was revoked half-way: the run can be resumed
@@ -94,6 +96,14 @@ class EngineMissing(EngineError):
     """Unknown model, missing extra, missing key or missing capability, found before starting."""
 
     exit_code = 2
+
+
+class KeyRefused(EngineMissing):
+    """The server does not accept the key, and has not answered a call with it."""
+
+
+class ModelUnknown(EngineMissing):
+    """The server does not serve the model."""
 
 
 class CallFailed(EngineError):

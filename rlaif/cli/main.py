@@ -8,6 +8,7 @@ import typer
 
 from rlaif.cli import (
     audit,
+    check,
     constitution,
     doctor,
     evaluate,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.add_typer(constitution.app, name="constitution")
+app.command("check")(check.check)
 app.command("generate")(generate.generate)
 app.command("status")(status.status)
 app.command("relabel")(relabel.relabel)

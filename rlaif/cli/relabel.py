@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlaif.cli.options import NoPreflight
 from rlaif.cli.output import print, print_json
 from rlaif.cli.progress import shown_counts
 from rlaif.cli.status import need_achieved
@@ -22,6 +23,7 @@ def relabel(
     run: Annotated[Path, typer.Argument(help="The run directory; it is only read.")],
     constitution: Annotated[str, typer.Option(help="A file, or a shipped name such as hhh.")],
     out: Annotated[Path, typer.Option(help="The new run directory.")],
+    no_preflight: NoPreflight = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Judge a run's responses by another constitution; only what changed is asked again."""
@@ -29,7 +31,13 @@ def relabel(
 
     try:
         with shown_counts() as on_progress:
-            done = run_relabel(run, constitution=constitution, out=out, on_progress=on_progress)
+            done = run_relabel(
+                run,
+                constitution=constitution,
+                out=out,
+                preflight=not no_preflight,
+                on_progress=on_progress,
+            )
     except KeyboardInterrupt:
         print("stopped; everything finished is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -164,6 +164,15 @@ GiveUpAfter = Annotated[
 ]
 """How many equal failures at the start end a command that asks models."""
 
+AskFirst = Annotated[
+    bool,
+    Field(
+        description="Ask each server once before the first call, so that a dead address, a wrong "
+        "key or model, or unreadable labels stop the command before anything is sampled."
+    ),
+]
+"""Whether a command that asks models tries every server first."""
+
 REMOTE_ENGINES = ("openai", "scripted")
 """Engines whose models are names alone: what lies beside the file has nothing to do with them."""
 

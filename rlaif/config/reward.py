@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_names, check_reading
-from rlaif.config.load import FilePath, GiveUpAfter, ModelName, NameOrFile, Settings
+from rlaif.config.load import AskFirst, FilePath, GiveUpAfter, ModelName, NameOrFile, Settings
 from rlaif.config.run import PrinciplesConfig
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -43,9 +43,10 @@ class JudgedConfig(Settings):
     )
     concurrency: int = Field(64, ge=1, description="Responses being judged at once.")
     give_up_after: GiveUpAfter = 20
+    preflight: AskFirst = True
     out: FilePath = Field(description="The folder of the ledger: equal texts are scored once.")
 
-    INERT: ClassVar = frozenset({"reuse", "concurrency", "give_up_after", "out"})
+    INERT: ClassVar = frozenset({"reuse", "concurrency", "give_up_after", "preflight", "out"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "JudgedConfig":

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
 from rlaif.config.load import (
+    AskFirst,
     FilePath,
     FolderOrUrl,
     GiveUpAfter,
@@ -248,6 +249,7 @@ class RunConfig(Settings):
     )
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20
+    preflight: AskFirst = True
     max_failed_share: float = Field(
         0.5,
         ge=0,

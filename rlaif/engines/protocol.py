@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, assert_never, runtime_checkable
 
-from rlaif.errors import EngineMissing
+from rlaif.errors import EngineMissing, ModelUnknown
 from rlaif.records import Message, content_id
 
 
@@ -268,6 +268,39 @@ class Batching(Protocol):
     @property
     def batching(self) -> bool:
         """Whether it does, so that holding calls back until one is answered would take too long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server says of itself."""
+
+    address: str
+    models: tuple[str, ...] = ()
+    """What it lists; empty where it gives no list."""
+
+    refused: str = ""
+    """Its words, where it refuses the list because of the key."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """An engine whose model is behind a server: whether it works shows only when it is asked."""
+
+    async def look(self) -> Served:
+        """Ask the server for its list of models; a server that is down is not waited for.
+
+        Raises:
+            EngineUnavailable: It cannot be reached.
+        """
+        ...
+
+    def unlisted(self) -> ModelUnknown | None:
+        """Return the error for a model that is not in the list; None where there is no list."""
+        ...
+
+    def takes(self) -> Mapping[str, Any]:
+        """Return what is known of the fields that not every server takes, JSON-compatible."""
         ...
 
 

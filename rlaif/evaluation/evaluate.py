@@ -17,15 +17,17 @@ from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.inputs import PromptSource, read_prompts
+from rlaif.pipeline.estimate import SAMPLE, Estimate, count_calls, scale_up
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.engines import sampling_of
+from rlaif.sessions.preflight import tiny_sample, tiny_score
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
     """What an evaluation is made of, before it has a folder."""
 
     plan: Plan
@@ -75,11 +77,12 @@ async def aevaluate(
 ) -> Scorecard:
     """The same as `evaluate`, to be awaited."""
     settings = load_config(EvaluateConfig, config, overrides)
-    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
-        parts = _build_parts(session, settings)
+    async with Session.of(settings) as session:
+        parts = build_parts(session, settings)
         done = None if again else _finished(settings.out, parts)
         if done is not None:
             return done
+        await session.preflight.before(settings.out, settings.reuse)
         session.open(settings.out, reuse=settings.reuse, results=RESULTS)
         evaluation = await evaluate_models(
             parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
@@ -91,7 +94,16 @@ async def aevaluate(
         return card
 
 
-def _finished(out: Path, parts: _Parts) -> Scorecard | None:
+async def estimate_evaluation(session: Session, parts: Parts) -> Estimate:
+    """Say what an evaluation will ask, from a few prompts; the session asks nothing any more."""
+    counters = count_calls(session)
+    sample = parts.prompts[:SAMPLE]
+    await evaluate_models(parts.plan, sample, parts.models)
+    total = len(parts.prompts)
+    return Estimate(total, len(sample), scale_up(counters, total / max(len(sample), 1)))
+
+
+def _finished(out: Path, parts: Parts) -> Scorecard | None:
     """Return the scorecard of this very evaluation, if the folder holds it; None without one."""
     path = out / SCORECARD
     if not path.exists():
@@ -110,7 +122,7 @@ def _finished(out: Path, parts: _Parts) -> Scorecard | None:
     return card
 
 
-def _build_parts(session: Session, settings: EvaluateConfig) -> _Parts:
+def build_parts(session: Session, settings: EvaluateConfig) -> Parts:
     """Read and open everything an evaluation needs; nothing is written.
 
     Raises:
@@ -126,10 +138,16 @@ def _build_parts(session: Session, settings: EvaluateConfig) -> _Parts:
         )
     read = list(read_prompts(PromptSource(**dict(settings.prompts))))
     models = {model.name: session.engine(model, model.name) for model in settings.models}
+    sampling = sampling_of(settings.sampling)
+    for engine in models.values():
+        drawn = tiny_sample(engine, sampling, n=settings.sampling.n, system=settings.system)
+        session.preflight.expect(engine, drawn)
+    if settings.likelihood_model is not None:
+        session.preflight.expect(models[settings.likelihood_model], tiny_score())
     plan = Plan(
         constitution=constitution,
         baseline=settings.baseline,
-        sampling=sampling_of(settings.sampling),
+        sampling=sampling,
         n=settings.sampling.n,
         seed=settings.seed,
         system=settings.system,
@@ -137,7 +155,7 @@ def _build_parts(session: Session, settings: EvaluateConfig) -> _Parts:
         panel=_panel(session, settings, constitution) if settings.judges else None,
         concurrency=settings.concurrency,
     )
-    return _Parts(
+    return Parts(
         plan,
         prompts=tuple(item for item in read if isinstance(item, Prompt)),
         models=models,

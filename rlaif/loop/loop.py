@@ -8,6 +8,7 @@ training and evaluations resume on their own, decided rounds are only read.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import orjson
 from rlaif.config import RunConfig, load_config
 from rlaif.config.evaluate import EvaluateConfig, LoopConfig
 from rlaif.config.train import DpoConfig
+from rlaif.constitution import load_constitution
 from rlaif.errors import ConfigError, RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
@@ -23,6 +25,8 @@ from rlaif.loop.round import Round, decide, read_round
 from rlaif.pipeline import export, generate
 from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.records import content_seed
+from rlaif.sessions.concurrent import run_sync
+from rlaif.sessions.session import Session
 from rlaif.training import train_dpo
 from rlaif.training.harness.progress import Style
 
@@ -80,6 +84,7 @@ def run_loop(
     config: str | Path | Mapping[str, Any],
     *,
     overrides: Mapping[str, Any] | None = None,
+    preflight: bool = True,
     on_round: Callable[[Round], None] | None = None,
     shown: Shown = _UNSEEN,
 ) -> Outcome:
@@ -88,6 +93,8 @@ def run_loop(
     Args:
         config: The loop file, or the same as a mapping.
         overrides: Dotted keys to values.
+        preflight: Whether each server is asked once before the first round, and before each stage,
+            where the files do not switch it off.
         on_round: Called with every decided round, including those of earlier calls.
         shown: How the progress of each stage is displayed.
 
@@ -96,7 +103,10 @@ def run_loop(
         RunMismatch: ``out`` contains a loop with other settings.
     """
     settings = load_config(LoopConfig, config, overrides)
+    switches = {} if preflight else {"preflight": False}
     first = _check(settings)
+    if not (settings.out / "loop.json").exists():
+        run_sync(partial(_ask_servers, settings, switches))
     _record_settings(settings)
     rounds: list[Round] = []
     model, idle = first, 0
@@ -104,7 +114,7 @@ def run_loop(
         folder = settings.out / f"round-{number:02d}"
         done = read_round(folder / "round.json")
         if done is None:
-            done = _round(settings, folder, number, model, shown)
+            done = _round(settings, folder, number, model, switches, shown)
             write_whole(folder / "round.json", orjson.dumps(done.to_json()) + b"\n")
         rounds.append(done)
         if on_round is not None:
@@ -146,13 +156,37 @@ def _record_settings(settings: LoopConfig) -> None:
     write_whole(path, orjson.dumps(current, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: Shown) -> Round:
+async def _ask_servers(settings: LoopConfig, switches: Mapping[str, Any]) -> None:
+    """Let the judges behind servers be tried before the first round, those of evaluations too."""
+    for file in (
+        load_config(RunConfig, settings.run, switches),
+        load_config(EvaluateConfig, settings.evaluate, switches),
+    ):
+        async with Session.of(file) as session:
+            session.judges(
+                [judge for judge in file.judges if judge.engine == "openai"],
+                orders=file.judging.orders,
+                min_mass=file.judging.min_mass,
+                principles=[one.id for one in load_constitution(file.constitution).judged()],
+            )
+            await session.preflight.ready()
+
+
+def _round(
+    settings: LoopConfig,
+    folder: Path,
+    number: int,
+    model: str,
+    switches: Mapping[str, Any],
+    shown: Shown,
+) -> Round:
     run_file = load_config(RunConfig, settings.run)
     shown.on_stage(number, "generate")
     with shown.generating() as on_generated:
         run = generate(
             settings.run,
             overrides={
+                **switches,
                 "student.model": model,
                 # Fresh samples each round, though the prompts stay the same.
                 "seed": content_seed(run_file.seed, "round", number),
@@ -178,7 +212,7 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
         ),
     )
     shown.on_stage(number, "evaluate")
-    card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), shown)
+    card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), switches, shown)
     change = card.change("round", settings.measure)
     promoted, why = decide(
         change.estimate,
@@ -201,7 +235,12 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
 
 
 def _evaluate(
-    settings: LoopConfig, out: Path, parent: str, checkpoint: str, shown: Shown
+    settings: LoopConfig,
+    out: Path,
+    parent: str,
+    checkpoint: str,
+    switches: Mapping[str, Any],
+    shown: Shown,
 ) -> Scorecard:
     models = [
         {"name": "parent", "engine": "transformers", "model": parent},
@@ -210,6 +249,6 @@ def _evaluate(
     with shown.evaluating() as on_evaluated:
         return evaluate(
             settings.evaluate,
-            overrides={"models": models, "baseline": "parent", "out": str(out)},
+            overrides={**switches, "models": models, "baseline": "parent", "out": str(out)},
             on_progress=on_evaluated,
         )

@@ -15,8 +15,9 @@ from rlaif.pipeline.checks import check_judging, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
 from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
-from rlaif.sessions.engines import sampling_of
-from rlaif.sessions.session import OpenedJudge, Session, judge_role
+from rlaif.sessions.engines import judge_role, sampling_of
+from rlaif.sessions.preflight import tiny_sample
+from rlaif.sessions.session import OpenedJudge, Session
 from rlaif.templates import TemplateSet
 
 
@@ -45,6 +46,7 @@ def build_parts(session: Session, settings: RunConfig) -> Parts:
     if settings.revise.rounds > 0:
         require(session.engines["critic"], Capability.GENERATE, who="the critic")
     check_priced(settings.budget, {role: opened.engine for role, opened in session.engines.items()})
+    expect_texts(session, settings)
     judges = open_judges(session, settings, constitution)
     overridden = gate_notices(settings, constitution, judges)
     manifest = build_manifest(
@@ -65,6 +67,20 @@ def open_engines(session: Session, settings: RunConfig) -> None:
     if settings.revise.rounds > 0:
         critic = settings.revise.critic
         session.engine(settings.student if isinstance(critic, str) else critic, "critic")
+
+
+def expect_texts(session: Session, settings: RunConfig) -> None:
+    """Let student and critic be tried, before the run, with what they will be asked."""
+    student, revise = settings.student, settings.revise
+    engine, n = session.engines["student"], student.sampling.n
+    if student.sampling.strategy == "contrast":
+        n //= 2
+    drawn = tiny_sample(engine, sampling_of(student.sampling), n=n, system=student.system)
+    session.preflight.expect(engine, drawn)
+    if revise.rounds > 0:
+        critic = session.engines["critic"]
+        written = Sampling(temperature=revise.temperature, max_tokens=revise.max_tokens)
+        session.preflight.expect(critic, tiny_sample(critic, written))
 
 
 def open_judges(

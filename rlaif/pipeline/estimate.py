@@ -17,7 +17,7 @@ from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage, request_key
 from rlaif.engines.ask import run_together
 from rlaif.inputs import PromptSource, check_source, count_records, read_prompts
-from rlaif.pipeline.build import build_parts, prompt_source
+from rlaif.pipeline.build import Parts, build_parts, prompt_source
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import Failure, Prompt
 from rlaif.records.plain import Plain
@@ -87,27 +87,41 @@ async def aestimate(
 ) -> Estimate:
     """The same as `estimate`, to be awaited."""
     settings = load_config(RunConfig, config, overrides)
+    async with Session(settings.templates) as session:
+        return await estimate_run(session, build_parts(session, settings))
+
+
+async def estimate_run(session: Session, parts: Parts) -> Estimate:
+    """Estimate a run whose parts are built; afterwards the session asks nothing any more."""
+    counters = count_calls(session)
+    source = prompt_source(parts.settings)
+    await read_in_thread(partial(check_source, source))
+    sample = await read_in_thread(partial(_sample, source))
+    outcomes = await run_together([parts.work.row(prompt) for prompt in sample])
+    total = await read_in_thread(partial(count_records, source))
+    unrendered = [one for one in outcomes if isinstance(one, Failure) and one.stage == RENDER]
+    if len(unrendered) == len(sample):
+        raise never_rendered(unrendered)
+    stages = scale_up(counters, 1.0 if total is None else total / len(sample))
+    return Estimate(total, len(sample), stages, _exceeded(parts.settings.budget, stages))
+
+
+def count_calls(session: Session) -> "Sequence[CountingEngine]":
+    """Let calls of a session be counted from now on in place of being made."""
     counters: list[CountingEngine] = []
 
     def count(role: str, engine: Engine) -> Engine:
         counters.append(CountingEngine(engine, role))
         return counters[-1]
 
-    async with Session(settings.templates) as session:
-        work = build_parts(session, settings).work
-        session.connect(count)
-        source = prompt_source(settings)
-        await read_in_thread(partial(check_source, source))
-        sample = await read_in_thread(partial(_sample, source))
-        outcomes = await run_together([work.row(prompt) for prompt in sample])
-        total = await read_in_thread(partial(count_records, source))
-    unrendered = [one for one in outcomes if isinstance(one, Failure) and one.stage == RENDER]
-    if len(unrendered) == len(sample):
-        raise never_rendered(unrendered)
-    factor = 1.0 if total is None else total / len(sample)
-    found = [stage for counter in counters for stage in counter.stages.values()]
-    stages = tuple(_scaled(stage, factor) for stage in found)
-    return Estimate(total, len(sample), stages, _exceeded(settings.budget, stages))
+    session.connect(count)
+    return counters
+
+
+def scale_up(counters: "Sequence[CountingEngine]", factor: float) -> tuple[Stage, ...]:
+    """Return what was counted, multiplied."""
+    counted = [stage for counter in counters for stage in counter.stages.values()]
+    return tuple(_scaled(stage, factor) for stage in counted)
 
 
 def _exceeded(config: BudgetConfig | None, stages: Sequence[Stage]) -> tuple[str, ...]:

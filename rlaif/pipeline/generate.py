@@ -79,10 +79,11 @@ async def agenerate(
     spread = None if _check_executor(executor, address) == "local" else _import_ray()
     settings = load_config(RunConfig, config, overrides)
     check_batches(settings, spread=spread is not None)
-    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
+    async with Session.of(settings) as session:
         parts = build_parts(session, settings)
         source = prompt_source(settings)
         await read_in_thread(partial(check_source, source))
+        await session.preflight.before(settings.out, settings.reuse)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:

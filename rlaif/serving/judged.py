@@ -20,6 +20,7 @@ on another scale; why is said in the column ``why`` where the caller gives one.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlaif.config.reward import JudgedConfig
@@ -35,6 +36,7 @@ from rlaif.judging.protocol import ScoresAlone
 from rlaif.records import Comparison, Message, Prompt, Response, Verdict
 from rlaif.runs import Ledger
 from rlaif.sessions.session import Session
+from rlaif.training.scorers import finish
 
 Scored = tuple[float | None, str]
 """A score, or None and why there is none."""
@@ -195,19 +197,52 @@ class JudgedScorer:
         await self._session.aclose()
 
 
-def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) -> JudgedScorer:
+def open_judged(
+    config: JudgedConfig, *, rank: int = 0, give_up: bool = True, ask_first: bool = False
+) -> JudgedScorer:
     """Open the judges and their ledger.
 
     Args:
         config: What a training or server file says under ``judged``.
         rank: Of this process among several that train together; others than 0 keep a ledger of
             their own, because only one may write.
-        give_up: Whether the judges' ``give_up_after`` counts.
+        give_up: Whether the judges' ``give_up_after`` and ``preflight`` count.
+        ask_first: Whether servers are asked before a new folder is created, and not only before the
+            first score.
 
     Raises:
         InputError: Constitution, templates or settings cannot be used.
         EngineMissing: A model, extra, key or capability is missing.
         RunLocked: Another process writes to this ledger.
+    """
+    folder = config.out if rank == 0 else config.out / f"rank-{rank}"
+    session = Session(
+        config.templates,
+        give_up_after=config.give_up_after if give_up else 0,
+        preflight=config.preflight and give_up and rank == 0,  # one process asks for all
+    )
+    try:
+        panel = build_panel(session, config)
+        if ask_first:
+            finish(_ask_servers(session, config, folder))
+        ledger = session.open(folder, reuse=config.reuse)
+    except BaseException:
+        finish(session.aclose())
+        raise
+    return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
+
+
+async def _ask_servers(session: Session, config: JudgedConfig, folder: Path) -> None:
+    await session.preflight.before(folder, config.reuse)
+    await session.disconnect()  # scores may be asked for in another event loop
+
+
+def build_panel(session: Session, config: JudgedConfig) -> Panel:
+    """Open the judges; nothing is written or asked.
+
+    Raises:
+        InputError: Constitution, templates or settings cannot be used.
+        EngineMissing: A model, extra, key or capability is missing.
     """
     constitution = load_constitution(config.constitution)
     candidates = tuple(one for one in constitution.judged() if one.weight > 0.0)
@@ -217,23 +252,19 @@ def open_judged(config: JudgedConfig, *, rank: int = 0, give_up: bool = True) ->
             "is nothing to ask",
             hint="score its rules with `rules` in place of `judged`",
         )
-    session = Session(config.templates, give_up_after=config.give_up_after if give_up else 0)
     judges = session.judges(
         config.judges,
         orders=config.orders,
         min_mass=config.min_mass,
         principles=[principle.id for principle in candidates],
     )
-    panel = Panel(
+    return Panel(
         tuple(judge.weighted for judge in judges),
         candidates,
         how_many=config.principles.how_many,
         seed=config.seed,
         against_reference=config.against == "reference",
     )
-    folder = config.out if rank == 0 else config.out / f"rank-{rank}"
-    ledger = session.open(folder, reuse=config.reuse)
-    return JudgedScorer(panel, session, ledger, concurrency=config.concurrency)
 
 
 def _missing(verdict: Verdict) -> str:

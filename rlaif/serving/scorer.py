@@ -1,8 +1,9 @@
 """The scorer of a file with everything behind it, opened and closed together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def opened_scorer(
     *,
     rank: int = 0,
     give_up: bool = True,
+    ask_first: bool = False,
 ) -> Iterator[OpenedScorer]:
     """Open rules, reward models and judges; afterwards every ledger is written and closed.
 
@@ -55,6 +57,7 @@ def opened_scorer(
         rank: Of this process among several that train together; each keeps a ledger.
         give_up: Whether judges whose first calls all fail end the work, as their ``give_up_after``
             says. A server answers every request by itself.
+        ask_first: Whether the servers of judges are asked before anything is written.
 
     Raises:
         InputError: No parts, or one that cannot be used.
@@ -62,7 +65,8 @@ def opened_scorer(
     """
     panels: list[JudgedScorer] = []
     try:
-        scorer = _build(reward, length_penalty, panels, rank, give_up)
+        open_panel = partial(open_judged, rank=rank, give_up=give_up, ask_first=ask_first)
+        scorer = _build(reward, length_penalty, panels, open_panel)
         yield OpenedScorer(scorer, panels)
     finally:
         for panel in panels:
@@ -73,13 +77,12 @@ def _build(
     reward: RewardPartConfig | Sequence[RewardPartConfig],
     length_penalty: LengthPenaltyConfig | None,
     panels: list[JudgedScorer],
-    rank: int,
-    give_up: bool,
+    open_panel: Callable[[JudgedConfig], JudgedScorer],
 ) -> Scorer:
     parts = [reward] if isinstance(reward, RewardPartConfig) else list(reward)
     if not parts:
         raise InputError("reward: no scorer is named")
-    scorers = [_open(part, panels, rank, give_up) for part in parts]
+    scorers = [_open(part, panels, open_panel) for part in parts]
     if len(parts) == 1 and parts[0].weight == 1.0:
         scorer = scorers[0]
     else:
@@ -97,10 +100,14 @@ def _build(
     return identified(scorer, identity)
 
 
-def _open(part: RewardPartConfig, panels: list[JudgedScorer], rank: int, give_up: bool) -> Scorer:
+def _open(
+    part: RewardPartConfig,
+    panels: list[JudgedScorer],
+    open_panel: Callable[[JudgedConfig], JudgedScorer],
+) -> Scorer:
     """Open one part; its identity says what decides its scores."""
     if part.judged is not None:
-        panel = open_judged(part.judged, rank=rank, give_up=give_up)
+        panel = open_panel(part.judged)
         panels.append(panel)
         return identified(panel, {"judged": _judged(part.judged)})
     if part.reward_model is not None:

@@ -119,5 +119,7 @@ def _train(
     if settings.reward is None:
         raise InputError("reward is missing", hint="set it in the file, or pass a scorer")
     rank = int(os.environ.get("RANK", "0"))
-    with opened_scorer(settings.reward, settings.length_penalty, rank=rank) as opened:
+    with opened_scorer(
+        settings.reward, settings.length_penalty, rank=rank, ask_first=True
+    ) as opened:
         return train(settings, scorer=opened.scorer, **call)

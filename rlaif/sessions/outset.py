@@ -173,17 +173,26 @@ class CallOutsets:
         if problem.kind in _OF_THE_RECORD:
             outset.leave()
             return
-        may_pass = _MAY_PASS.search(problem.kind) is not None
-        hint = problem.hint or (
-            "wait until the server answers again and repeat the command: what is done is kept"
-            if may_pass
-            else f"check model, base_url and options of {self._label}, then repeat the command"
-        )
         words = f"{problem.kind}: {problem.message}"
-        outset.fail(problem.kind, words, hint=hint, may_pass=may_pass)
+        hint, passes = hint_for(problem, self._label), may_pass(problem)
+        outset.fail(problem.kind, words, hint=hint, may_pass=passes)
 
 
-_UNREAD: dict[str, str] = {
+def may_pass(problem: CallFailed) -> bool:
+    """Return whether the same call may succeed later."""
+    return _MAY_PASS.search(problem.kind) is not None
+
+
+def hint_for(problem: CallFailed, label: str) -> str:
+    """Return what to do when every call to an engine fails like this."""
+    return problem.hint or (
+        "wait until the server answers again and repeat the command: what is done is kept"
+        if may_pass(problem)
+        else f"check model, base_url and options of {label}, then repeat the command"
+    )
+
+
+UNREAD: dict[str, str] = {
     UNREADABLE_REASON: "set words: true under the judge's method where the server gives no "
     "usable label probabilities, raise its max_tokens, or choose another model",
     LOW_MASS_REASON: "lower judging.min_mass (min_mass in other files), set words: true under the "
@@ -227,9 +236,9 @@ class VerdictOutset:
             outset.leave()  # failed calls are counted where they are made
         elif verdict.choice is not Choice.ABSTAIN:
             outset.succeed()
-        elif verdict.reason not in _UNREAD:
+        elif verdict.reason not in UNREAD:
             outset.leave()
         else:
             raw = f"; such as {one_line(verdict.raw, 120)!r}" if verdict.raw.strip() else ""
             words = f"{verdict.reason}{raw}"
-            outset.fail(verdict.reason, words, hint=_UNREAD[verdict.reason], subject=prompt)
+            outset.fail(verdict.reason, words, hint=UNREAD[verdict.reason], subject=prompt)

@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +63,7 @@ class RecordedEngine:
         label: The engine's name in the account.
         budget: What may be spent; shared by all engines of a run.
         give_up_after: How many first calls of a kind may fail for the same reason; 0: any number.
+        before: Awaited before the engine is asked, every time.
 
     Attributes:
         asked: How many replies were asked of the engine, by purpose.
@@ -78,11 +79,13 @@ class RecordedEngine:
         label: str,
         budget: Budget | None = None,
         give_up_after: int = 0,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._engine = engine
         self._budget = budget
         self._ledger = ledger
         self._label = label
+        self._before = before
         self._priced = engine if isinstance(engine, Priced) else None
         self._lasting = engine if isinstance(engine, Lasting) else None
         self._wasteful = engine if isinstance(engine, Wasteful) else None
@@ -170,6 +173,8 @@ class RecordedEngine:
         if isinstance(request, Generate) and len(missing) < len(request.seeds):
             asked = replace(request, seeds=tuple(seed or 0 for seed in missing.values()))
         try:
+            if self._before is not None:
+                await self._before()
             replies, prices = await self._try(asked)
             self.asked[request.purpose] += len(replies)
             answered = dict(zip(missing, replies, strict=True))
@@ -235,11 +240,21 @@ class RecordedEngine:
         usage = None if self._wasteful is None else self._wasteful.take_wasted()
         if usage is None:
             return NOTHING
-        price = None if self._priced is None else self._priced.price(usage)
-        key = content_id("unusable", self._label, uuid.uuid4().hex)  # answers no question
-        reply = Reply(finish="unusable", usage=usage)
-        self._ledger.put(self._entry(key, request.purpose, reply, price))
-        return Spend(price or 0.0, 1, usage.prompt_tokens + usage.completion_tokens)
+        return self.book(request.purpose, [Reply(finish="unusable", usage=usage)])
+
+    async def ask_apart(self, request: Request) -> Sequence[Reply]:
+        """Ask within the budget, and write down what it cost; no question is answered by it."""
+        replies, _ = await self._pay(request)
+        self.book(request.purpose, replies)
+        return replies
+
+    def book(self, purpose: str, replies: Sequence[Reply]) -> Spend:
+        """Write down replies that answer no question of the run; return what they cost."""
+        prices = self._prices(replies)
+        for reply, price in zip(replies, prices, strict=True):
+            key = content_id("unusable", self._label, uuid.uuid4().hex)
+            self._ledger.put(self._entry(key, purpose, reply, price))
+        return cost_of(replies, prices)
 
     def _prices(self, replies: Sequence[Reply]) -> list[float | None]:
         if self._priced is None:

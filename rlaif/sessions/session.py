@@ -4,6 +4,7 @@
         student = session.engine(settings.student, "student")
         judges = session.judges(settings.judges, orders="both", min_mass=0.0, principles=ids)
         ...  # check everything: nothing is written and nothing can be asked yet
+        await session.preflight.before(settings.out, settings.reuse)  # asks every server once
         session.open(settings.out, reuse=settings.reuse)  # the folder, its lock, its ledger
         ...  # ask
         session.settle()
@@ -13,16 +14,16 @@ students and judges hold a `SessionEngine`, and the session decides where its ca
 recorder (`open`, `record`), or through anything else that speaks the engine protocol (`connect`).
 """
 
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rlaif.config.judge import JudgeConfig
 from rlaif.config.run import EngineConfig
-from rlaif.engines import Capability, Engine, Reply, Request, is_batching
+from rlaif.engines import Engine, Remote, is_batching
 from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
 from rlaif.runs import Ledger
@@ -32,59 +33,18 @@ from rlaif.runs.ledger.ledger import check_reuse
 from rlaif.runs.lock import RunLock
 from rlaif.sessions.budget import Budget
 from rlaif.sessions.concurrent import Interrupted
-from rlaif.sessions.engines import SAME_AS_STUDENT, engine_key, open_configured
+from rlaif.sessions.engines import (
+    SAME_AS_STUDENT,
+    SessionEngine,
+    engine_key,
+    judge_role,
+    open_configured,
+)
 from rlaif.sessions.outset import GIVE_UP_AFTER, VerdictOutset
+from rlaif.sessions.preflight import Preflight
+from rlaif.sessions.probe import PURPOSE
 from rlaif.sessions.recorded import Memory, RecordedEngine
 from rlaif.templates import TemplateSet
-
-_JUDGE = "judge:"
-
-
-def judge_role(name: str) -> str:
-    """Return the role of the judge of this name."""
-    return f"{_JUDGE}{name}"
-
-
-class SessionEngine:
-    """An open engine and the roles it plays; its session decides where its calls go.
-
-    Attributes:
-        engine: The engine itself.
-        identity: What its replies are keyed by.
-        roles: In the order in which they were given, such as ``student`` or ``judge:main``.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.identity: Mapping[str, Any] = dict(engine.identity)
-        self.roles: list[str] = []
-        self._through: Engine | None = None
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """The engine's own."""
-        return self.engine.capabilities
-
-    @property
-    def label(self) -> str:
-        """Its name in the account: its first role; engines of judges alone name all of them."""
-        first = self.roles[0]
-        return "+".join(self.roles) if first.startswith(_JUDGE) else first
-
-    def send_through(self, through: Engine) -> None:
-        """Let calls from now on go through this."""
-        self._through = through
-        self.identity = through.identity  # the same object: requests remember their keys by it
-
-    def ask(self, request: Request) -> Coroutine[Any, Any, Sequence[Reply]]:
-        """Ask through what the session connected it to."""
-        if self._through is None:
-            raise RuntimeError(f"{self.label} was asked before its session was connected")
-        return self._through.ask(request)
-
-    async def aclose(self) -> None:
-        """Close the engine."""
-        await self.engine.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +67,25 @@ class OpenedJudge:
         return {"engine": dict(self.engine.identity), **self.config.plan()}
 
 
+class SessionSettings(Protocol):
+    """What every file that names models to be asked says."""
+
+    @property
+    def templates(self) -> Path | None:
+        """A folder whose files override shipped templates one by one."""
+        ...
+
+    @property
+    def give_up_after(self) -> int:
+        """How many equal failures at the start end the command."""
+        ...
+
+    @property
+    def preflight(self) -> bool:
+        """Whether each server is asked once before the first call."""
+        ...
+
+
 class Session:
     """Engines, judges and the ledger of one command. Leaving it closes everything.
 
@@ -116,6 +95,7 @@ class Session:
         templates: A folder whose files override shipped templates one by one.
         give_up_after: Stop when so many first calls of a kind failed for the same reason and none
             succeeded; 0: never.
+        preflight: Whether each server is asked once before the first call (`Preflight`).
 
     Attributes:
         templates: The templates, all of them checked.
@@ -127,18 +107,30 @@ class Session:
     """
 
     def __init__(
-        self, templates: Path | None = None, *, give_up_after: int = GIVE_UP_AFTER
+        self,
+        templates: Path | None = None,
+        *,
+        give_up_after: int = GIVE_UP_AFTER,
+        preflight: bool = False,
     ) -> None:
         self.templates = TemplateSet.open(templates)
         self.templates.check_all()
         self.engines: dict[str, SessionEngine] = {}
         self.recorded: tuple[RecordedEngine, ...] = ()
         self.give_up_after = give_up_after
+        self.preflight = Preflight(on=preflight, give_up=give_up_after > 0)
         self._watches: list[tuple[VerdictOutset, Engine]] = []
         self._by_key: dict[str, SessionEngine] = {}
         self._opened: list[SessionEngine] = []
         self._open_engines = AsyncExitStack()
         self._folder = ExitStack()
+
+    @classmethod
+    def of(cls, settings: SessionSettings) -> Self:
+        """Return a session as a file asks for it; nothing is opened in it yet."""
+        return cls(
+            settings.templates, give_up_after=settings.give_up_after, preflight=settings.preflight
+        )
 
     def engine(self, config: EngineConfig | JudgeConfig, role: str) -> SessionEngine:
         """Return the engine of a role; opened unless the role or the same model has one already.
@@ -219,6 +211,8 @@ class Session:
         fingerprint = configured_fingerprint(
             config, judge, engine=engine, orders=orders, min_mass=min_mass
         )
+        if role := self.engines.get(judge_role(config.name)):
+            self.preflight.expect_judge(role, judge)
         watch = VerdictOutset(config.name)
         self._watches.append((watch, engine))
         return OpenedJudge(config, replace(judge, watch=watch), engine, fingerprint)
@@ -256,7 +250,12 @@ class Session:
         def through(label: str, engine: Engine) -> Engine:
             recorded.append(
                 RecordedEngine(
-                    engine, ledger, label=label, budget=budget, give_up_after=self.give_up_after
+                    engine,
+                    ledger,
+                    label=label,
+                    budget=budget,
+                    give_up_after=self.give_up_after,
+                    before=self.preflight.ready if self.preflight.on else None,
                 )
             )
             return recorded[-1]
@@ -264,6 +263,14 @@ class Session:
         self.connect(through)
         self.watch_verdicts()
         self.recorded = tuple(recorded)
+        by_role = dict(zip(self._opened, recorded, strict=True))
+
+        for engine, replies in self.preflight.spent:
+            spent = by_role[engine].book(PURPOSE, replies)
+            if budget is not None:
+                budget.add(spent)
+        self.preflight.spent.clear()
+        self.preflight.send_through(lambda engine, request: by_role[engine].ask_apart(request))
 
     def watch_verdicts(self) -> None:
         """Stop from now on when no verdict of a judge can be read; models are asked for real."""
@@ -285,6 +292,12 @@ class Session:
         for engine in self.recorded:
             engine.settle()
 
+    async def disconnect(self) -> None:
+        """Close connections to servers; the next call opens new ones, in the loop that makes it."""
+        for opened in self._opened:
+            if isinstance(opened.engine, Remote) and not is_batching(opened.engine):
+                await opened.aclose()
+
     async def close_engines(self) -> None:
         """Close every engine, once; the ledger stays open."""
         await self._open_engines.aclose()
@@ -292,6 +305,7 @@ class Session:
     async def aclose(self) -> None:
         """Close the engines, then the ledger, and release the lock. Safe to call twice."""
         with self._folder:
+            await self.preflight.aclose()
             await self.close_engines()
 
     async def __aenter__(self) -> Self:

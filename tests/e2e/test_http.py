@@ -97,7 +97,8 @@ async def test_progress_says_once_that_the_server_of_student_and_judge_throttles
     shown: list[tuple[str, ...]] = []
     async with serving("vllm", too_many("1")) as server:
         await rlaif.agenerate(
-            project(tmp_path, server), on_progress=lambda now: shown.append(now.pending)
+            project(tmp_path, server, preflight=False),
+            on_progress=lambda now: shown.append(now.pending),
         )
     where = server.base_url.removeprefix("http://").removesuffix("/v1")
     said = [words for words in shown if words]
@@ -153,7 +154,7 @@ async def test_a_server_that_gives_up_costs_no_call_in_flight_at_another(tmp_pat
         server.fault_of = lambda body: (
             None if "Question 0:" in body["messages"][-1]["content"] else slow(1.5)
         )
-        config = project(tmp_path, server)
+        config = project(tmp_path, server, preflight=False)
         gone = {
             "judges.0.base_url": "http://127.0.0.1:9/v1",
             "judges.0.options": {"max_attempts": 1, "connect_timeout_s": 0.5, "max_outage_s": 0.2},

@@ -62,7 +62,7 @@ async def test_a_judge_that_refuses_every_call_ends_a_run_with_1(tmp_path: Path)
 async def test_a_student_that_refuses_every_call_ends_a_run_with_1(tmp_path: Path) -> None:
     async with serving("vllm") as server:
         student = refuse(server, sampling)
-        config = write_project(tmp_path, prompts=5, student=student)
+        config = write_project(tmp_path, prompts=5, preflight=False, student=student)
         done = await command("generate", config, cwd=tmp_path)
     assert done.returncode == 1
     assert "error: no prompt became a row; most frequent failure: 5 × http-400: " in last_line(done)
@@ -124,7 +124,7 @@ async def test_an_audit_and_an_evaluation_without_a_readable_verdict_end_with_1(
         models = [{"name": "echo", "engine": "scripted", "model": "echo"}, {"name": "b", **api}]
         judges = [{"name": "main", **api}]
         (tmp_path / "judge.yaml").write_text(json.dumps({"judges": judges, "out": "audit"}))
-        words = ("audit", "judge.yaml", "--gold", "gold.jsonl")
+        words = ("audit", "judge.yaml", "--gold", "gold.jsonl", "--no-preflight")
         audited = await command(*words, cwd=tmp_path)
         write_project(tmp_path, prompts=3)
         evaluation = {
@@ -132,8 +132,9 @@ async def test_an_audit_and_an_evaluation_without_a_readable_verdict_end_with_1(
             "models": models, "baseline": "echo", "judges": judges, "out": "card",
         }  # fmt: skip
         (tmp_path / "eval.yaml").write_text(json.dumps(evaluation))
-        evaluated = await command("evaluate", "eval.yaml", cwd=tmp_path)
-        again = await command("evaluate", "eval.yaml", "--json", cwd=tmp_path)
+        words = ("evaluate", "eval.yaml", "--no-preflight")
+        evaluated = await command(*words, cwd=tmp_path)
+        again = await command(*words, "--json", cwd=tmp_path)
     for one in (audited, evaluated, again):
         assert one.returncode == 1, one.stderr
         assert "no judge gave a readable verdict; most frequent failure: " in one.stderr
@@ -149,6 +150,6 @@ async def test_an_evaluation_whose_models_all_refuse_ends_with_1(tmp_path: Path)
             "models": [{"name": "a", **api}, {"name": "b", **api}], "baseline": "a", "out": "card",
         }  # fmt: skip
         (tmp_path / "eval.yaml").write_text(json.dumps(evaluation))
-        done = await command("evaluate", "eval.yaml", cwd=tmp_path)
+        done = await command("evaluate", "eval.yaml", "--no-preflight", cwd=tmp_path)
     assert done.returncode == 1
     assert "nothing was measured; most frequent failure: " in last_line(done)

@@ -54,7 +54,7 @@ def project(folder: Path, server: FaultServer, traits: dict[str, Any]) -> Path:
     judges = [{"name": "main", **api}]
     if traits.get("panel"):
         judges.append({**api, "name": "other", "model": "second"})
-    changes: dict[str, Any] = {"judges": judges, "give_up_after": 0}
+    changes: dict[str, Any] = {"judges": judges, "give_up_after": 0, "preflight": False}
     if traits.get("student"):
         changes["student"] = {**api, "sampling": {"n": 4}}
     if traits.get("critic"):

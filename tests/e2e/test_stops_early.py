@@ -39,7 +39,9 @@ async def test_a_judge_that_refuses_stops_a_run_within_25_calls_with_1(
     async with serving("openai") as server:
         api = refuse(server, judging)
         judges = [{"name": "main", **api}]
-        config = write_project(tmp_path, prompts=150, judges=judges, concurrency=concurrency)
+        config = write_project(
+            tmp_path, prompts=150, preflight=False, judges=judges, concurrency=concurrency
+        )
         done = await command("generate", config, cwd=tmp_path)
         assert asked(server, judging) <= AT_MOST
         assert done.returncode == 1, done.stderr
@@ -52,7 +54,9 @@ async def test_a_judge_that_refuses_stops_a_run_within_25_calls_with_1(
 
 async def test_a_student_that_refuses_stops_a_run_within_25_calls(tmp_path: Path) -> None:
     async with serving("openai") as server:
-        config = write_project(tmp_path, prompts=150, student=refuse(server, sampling))
+        config = write_project(
+            tmp_path, prompts=150, preflight=False, student=refuse(server, sampling)
+        )
         done = await command("generate", config, cwd=tmp_path)
         assert len(server.chats()) <= AT_MOST
     assert done.returncode == 1
@@ -65,7 +69,7 @@ async def test_a_server_that_echoes_the_request_in_its_refusal_stops_a_run_too(
     async with serving("openai") as server:
         student = refuse(server, sampling)
         server.fault_of = lambda body: error(422, f"bad seed in {body['messages']}")
-        config = write_project(tmp_path, prompts=100, student=student)
+        config = write_project(tmp_path, prompts=100, preflight=False, student=student)
         done = await command("generate", config, cwd=tmp_path)
         assert len(server.chats()) <= AT_MOST
     assert done.returncode == 1
@@ -78,7 +82,7 @@ async def test_what_is_left_of_a_run_may_fail_all_the_same_without_stopping_it(
     async with serving("openai") as server:
         student = refuse(server, sampling)
         server.fault_of = lambda body: error(400, WORDS) if every(3)(body) else None
-        config = write_project(tmp_path, prompts=120, student=student)
+        config = write_project(tmp_path, prompts=120, preflight=False, student=student)
         first = await command("generate", config, cwd=tmp_path)
         assert first.returncode == 0, first.stderr
         failed = open_run(tmp_path / "run").status().failed
@@ -92,7 +96,7 @@ async def test_what_is_left_of_a_run_may_fail_all_the_same_without_stopping_it(
 async def test_a_limit_of_the_file_counts_and_0_carries_on(tmp_path: Path) -> None:
     async with serving("openai") as server:
         student = refuse(server, sampling)
-        config = write_project(tmp_path, prompts=40, student=student)
+        config = write_project(tmp_path, prompts=40, preflight=False, student=student)
         words = ("generate", config, "--set")
         few = await command(*words, "give_up_after=5", cwd=tmp_path)
         assert "the first 5 sample calls" in few.stderr
@@ -120,7 +124,9 @@ async def test_a_judge_whose_replies_cannot_be_read_stops_a_run_within_25_calls(
         judges = [
             {"name": "main", **api, "options": {"structured": "none"}, "pairwise": {"words": True}}
         ]
-        config = write_project(tmp_path, prompts=150, judges=judges, concurrency=64)
+        config = write_project(
+            tmp_path, prompts=150, preflight=False, judges=judges, concurrency=64
+        )
         done = await command("generate", config, cwd=tmp_path)
         assert len(server.chats()) <= AT_MOST
     assert done.returncode == 1, done.stderr
@@ -144,12 +150,37 @@ async def test_audits_evaluations_and_tests_of_a_constitution_stop_within_25_cal
         }  # fmt: skip
         (tmp_path / "eval.yaml").write_text(json.dumps(evaluation))
         for words in (
-            ("audit", "judge.yaml", "--gold", "gold.jsonl"),
-            ("evaluate", "eval.yaml"),
-            ("constitution", "test", "hhh", "--judge", "judge.yaml", "--out", "tested"),
+            ("audit", "judge.yaml", "--gold", "gold.jsonl", "--no-preflight"),
+            ("evaluate", "eval.yaml", "--no-preflight"),
+            (
+                "constitution",
+                "test",
+                "hhh",
+                "--judge",
+                "judge.yaml",
+                "--out",
+                "tested",
+                "--no-preflight",
+            ),
         ):
             server.seen.clear()
             done = await command(*words, cwd=tmp_path)
             assert done.returncode == 1, (words, done.stderr)
             assert "the first 20 " in done.stderr, (words, done.stderr)
             assert len(server.chats()) <= AT_MOST, words
+
+
+async def test_asked_first_a_judge_that_refuses_stops_a_run_before_its_folder_is_made(
+    tmp_path: Path,
+) -> None:
+    async with serving("openai") as server:
+        judges = [{"name": "main", **refuse(server, judging)}]
+        config = write_project(tmp_path, prompts=150, judges=judges)
+        done = await command("generate", config, cwd=tmp_path)
+        assert len(server.chats()) == 1
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.count(WORDS) == 1
+        assert "preflight: false" in done.stderr
+        assert not (tmp_path / "run").exists()
+        switched_off = await command("generate", config, "--no-preflight", cwd=tmp_path)
+    assert "the first 20 judge calls" in switched_off.stderr

@@ -1,5 +1,6 @@
 """A whole loop on a tiny random model that learns to say a word."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typer.testing import CliRunner
 
 import rlaif
 from rlaif.cli.main import app
-from rlaif.errors import ConfigError, RunMismatch
+from rlaif.errors import ConfigError, ModelUnknown, RunMismatch
 from rlaif.loop import Round, Shown, Stage
+from tests.engines.faults import serving
 from tests.training.tiny import COLOURS, make_tiny
 
 
@@ -136,3 +138,15 @@ def test_a_student_that_cannot_be_trained_is_refused_before_anything_starts(tmp_
     with pytest.raises(ConfigError, match="transformers"):
         rlaif.run_loop(config)
     assert not (tmp_path / "loop").exists()
+
+
+async def test_judges_of_an_evaluation_are_tried_before_the_first_round(tmp_path: Path) -> None:
+    async with serving("plain") as server:
+        server.models = ["other"]
+        judge = {"name": "main", "engine": "openai", "model": "m", "base_url": server.base_url}
+        config = project(tmp_path)
+        evaluation = json.loads((tmp_path / "eval.yaml").read_text())
+        write(tmp_path / "eval.yaml", {**evaluation, "constitution": "hhh", "judges": [judge]})
+        with pytest.raises(ModelUnknown, match="judge:main"):
+            await asyncio.to_thread(rlaif.run_loop, config)
+        assert not (tmp_path / "loop").exists()

@@ -1,3 +1,4 @@
+import asyncio
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from rlaif.config import load_config
 from rlaif.config.reward import JudgedConfig
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Reply
-from rlaif.errors import ConfigError, RunLocked
+from rlaif.errors import ConfigError, ModelUnknown, RunLocked
 from rlaif.judging import ConstructionJudge, FlowJudge, Rubric, build_judge
 from rlaif.records import Choice, Order, Prompt, Verdict
 from rlaif.serving.judged import Panel, open_judged, strength
 from rlaif.templates import TemplateSet
+from tests.engines.faults import serving
 from tests.judging.fake import FakeEngine, always
 
 PROMPT = Prompt.build("Why?")
@@ -190,3 +192,27 @@ def test_a_constitution_of_rules_only_has_nothing_to_ask(tmp_path: Path):
 def test_settings_without_a_meaning_are_refused(changes: Any, words: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=words):
         config(tmp_path, **changes)
+
+
+async def test_judges_behind_servers_are_tried_before_their_folder_is_made(tmp_path: Path):
+    async with serving("plain") as server:
+        server.fake.next_tokens = {str(number): 0.1 for number in range(1, 11)}
+        judges = [
+            {"name": "main", "engine": "openai", "model": "test-model", "method": "pointwise",
+             "base_url": server.base_url}
+        ]  # fmt: skip
+        server.models = ["other"]
+        settings = config(tmp_path, judges=judges, out=str(tmp_path / "ledger"))
+        with pytest.raises(ModelUnknown):
+            await asyncio.to_thread(open_judged, settings, ask_first=True)
+        assert not (tmp_path / "ledger").exists()
+        server.models = ["test-model"]
+        judged = await asyncio.to_thread(open_judged, settings, ask_first=True)
+        assert len(server.chats()) == 2  # a refused one, and one that was answered
+        assert (await ask(judged, "A response."))[0] is not None  # in this event loop
+        await judged.aclose()
+        server.seen.clear()
+        again = await asyncio.to_thread(open_judged, settings, ask_first=True)
+        assert (await ask(again, "A response."))[0] is not None
+        await again.aclose()
+        assert server.seen == []

@@ -125,6 +125,7 @@ def try_constitution(
     *,
     judge: str | Path | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    preflight: bool = True,
     on_progress: OnProgress | None = None,
 ) -> TrialReport:
     """Test every principle on its own examples.
@@ -136,6 +137,8 @@ def try_constitution(
         judge: An audit file or the same as a mapping, of which the judges and templates count; None
             tests rules alone.
         out: Where the ledger lies, so that repeating costs nothing; else ``out`` of the file.
+        preflight: Whether the judges' servers are asked once before the first call, if the file
+            does not switch it off.
         on_progress: Called as examples are judged.
 
     Raises:
@@ -144,7 +147,9 @@ def try_constitution(
         KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
     return run_sync(
-        lambda: atry_constitution(source, judge=judge, out=out, on_progress=on_progress)
+        lambda: atry_constitution(
+            source, judge=judge, out=out, preflight=preflight, on_progress=on_progress
+        )
     )
 
 
@@ -153,6 +158,7 @@ async def atry_constitution(
     *,
     judge: str | Path | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    preflight: bool = True,
     on_progress: OnProgress | None = None,
 ) -> TrialReport:
     """The same as `try_constitution`, to be awaited."""
@@ -160,7 +166,8 @@ async def atry_constitution(
     tested = [_test_rule(rule) for rule in constitution.rules()]
     untested = tuple(p.id for p in constitution.principles if not p.examples)
     if judge is not None:
-        settings = load_config(AuditConfig, judge)
+        switched_off = {} if preflight else {"preflight": False}
+        settings = load_config(AuditConfig, judge, switched_off)
         folder = settings.out if out is None else Path(out)
         if folder is None:
             raise InputError("no folder for the ledger", hint="give --out DIR")
@@ -180,10 +187,11 @@ async def _ask(
 ) -> list[Tested]:
     judged = tuple(p for p in constitution.judged() if p.examples)
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
-    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
+    async with Session.of(settings) as session:
         judges = build_judges(
             session, settings.judges, question, orders="both", min_mass=settings.min_mass
         )
+        await session.preflight.before(out, settings.reuse)
         session.open(out, reuse=settings.reuse)
         tested = [one for judge in judges for one in await _try_all(judge, judged, on_progress)]
         session.settle()

@@ -26,7 +26,8 @@ from rlaif.pipeline.job import Job
 from rlaif.pipeline.remaining import RemainingRows
 from rlaif.pipeline.tally import Progress
 from rlaif.runs import Run, RunWriter, open_run
-from rlaif.sessions.session import Session, judge_role
+from rlaif.sessions.engines import judge_role
+from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress
 
 NOT_RECORDED = "not-recorded"
@@ -84,7 +85,7 @@ class Rejudged:
     """Rows of the old run that a template could not be filled in with, and so not judged."""
 
 
-async def rejudge(
+async def rejudge(  # noqa: PLR0913 - one parameter an option
     run: Run,
     constitution: Constitution,
     *,
@@ -92,6 +93,7 @@ async def rejudge(
     why: Mapping[str, Any],
     notice: str,
     replay_only: bool = False,
+    preflight: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Rejudged:
     """Judge every row of a run anew and write the new run; repeating it resumes.
@@ -103,6 +105,7 @@ async def rejudge(
         why: What the plan says besides, so that such a run differs from one that sampled.
         notice: What every reader of the new run must know besides the old run's notices.
         replay_only: Ask no judge: what the ledger does not hold is an abstention.
+        preflight: Whether the judges' servers are asked once first, if the run's settings say so.
         on_progress: Called about twice a second.
 
     Raises:
@@ -113,8 +116,11 @@ async def rejudge(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     settings = _settings(run, constitution, out)
-    give_up_after = 0 if replay_only else settings.give_up_after
-    async with Session(settings.templates, give_up_after=give_up_after) as session:
+    if replay_only or not preflight:
+        settings = settings.model_copy(update={"preflight": False})
+    if replay_only:
+        settings = settings.model_copy(update={"give_up_after": 0})
+    async with Session.of(settings) as session:
         parts = _build(session, run, settings, constitution, why, notice, replay_only)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows

@@ -83,6 +83,7 @@ def relabel(
     *,
     constitution: str | Path,
     out: str | Path,
+    preflight: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """Judge a run's responses by another constitution.
@@ -93,6 +94,7 @@ def relabel(
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
         out: The new run directory. Repeating the call resumes.
+        preflight: Whether the judges' servers are asked once before the first call.
         on_progress: Called about twice a second.
 
     Raises:
@@ -102,7 +104,9 @@ def relabel(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     return run_sync(
-        lambda: arelabel(run, constitution=constitution, out=out, on_progress=on_progress)
+        lambda: arelabel(
+            run, constitution=constitution, out=out, preflight=preflight, on_progress=on_progress
+        )
     )
 
 
@@ -111,6 +115,7 @@ async def arelabel(
     *,
     constitution: str | Path,
     out: str | Path,
+    preflight: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """The same as `relabel`, to be awaited."""
@@ -123,6 +128,7 @@ async def arelabel(
         out=Path(out),
         why={"relabels": old.manifest.constitution_label},
         notice=f"responses are those of the run {old.manifest.label}, judged anew",
+        preflight=preflight,
         on_progress=on_progress,
     )
     before = constitution_from_mapping(old.manifest.constitution)

@@ -6,6 +6,7 @@ says about itself, and turns refusals into errors. Knows nothing about requests 
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,32 @@ from urllib.parse import urlencode
 
 import orjson
 
+from rlaif.engines.ask import run_together
 from rlaif.engines.openai import rejections, vllm_extensions, wire
 from rlaif.engines.openai.options import NO_KEY, OpenAIOptions
-from rlaif.engines.protocol import Usage
-from rlaif.engines.traffic.explain import shorten, without_echo
+from rlaif.engines.protocol import Served, Usage
+from rlaif.engines.traffic.explain import explain, shorten, without_echo
 from rlaif.engines.traffic.lane_stats import LaneStats
 from rlaif.engines.traffic.lanes import lane_to
-from rlaif.engines.traffic.outcomes import Rejected
+from rlaif.engines.traffic.outcomes import Rejected, Success, read_answer
 from rlaif.engines.traffic.retries import Sender
-from rlaif.engines.traffic.transport import Answer, FastTransport, Transport, Wiring, open_transport
-from rlaif.errors import CallFailed, EngineError
+from rlaif.engines.traffic.transport import (
+    Answer,
+    FastTransport,
+    NoAnswer,
+    Transport,
+    Wiring,
+    open_transport,
+)
+from rlaif.errors import CallFailed, EngineError, EngineUnavailable, ModelUnknown
 
 T = TypeVar("T")
 Keep = Callable[[bytes], None]
 
 CHAT = "/chat/completions"
+_PATIENCE_S = 3.0
+"""How long `Endpoint.look` tries to reach a server, unless ``max_outage_s`` was set."""
+
 _MOST_WORDS = 2000
 _TELLING = 8
 """Characters of a secret that give it away."""
@@ -166,6 +178,52 @@ class Endpoint:
                 if self._served is None:
                     self._served = await self._ask_models()
         return self._served
+
+    async def look(self) -> Served:
+        """Fetch /models of every server once; several are alike, so one of them is enough.
+
+        Raises:
+            EngineUnavailable: None can be reached.
+        """
+        looked = await run_together([self._reach(url) for url in self.urls])
+        answer = next((one for one in looked if isinstance(one, Answer)), None)
+        if answer is None:
+            down = "; ".join(f"{url} ({why})" for url, why in zip(self.urls, looked, strict=True))
+            raise EngineUnavailable(
+                f"no response from {down}",
+                hint="check base_url, and that the server runs",
+            )
+        outcome = read_answer(answer, wire.read_models, time.time())
+        if isinstance(outcome, Success):
+            self._served = outcome.value
+        elif isinstance(outcome, Rejected):
+            self._served = {}
+        words = self.redact(explain(answer.body).words)
+        refused = f"HTTP {answer.status}: {words}" if answer.status == 401 else ""
+        return Served(self.urls[0], tuple(self._served or ()), refused)
+
+    def unlisted(self) -> ModelUnknown | None:
+        """Return the error for a model that is not among those that /models listed."""
+        served = list(self._served or ())
+        if not served or self.model in served:
+            return None
+        return rejections.unserved(self.model, base_url=self.urls[0], served=served)
+
+    async def _reach(self, url: str) -> Answer | str:
+        """Return what /models answers, or why the server cannot be reached."""
+        transport, sender = self._opened()
+        options = self._options
+        unset = "max_outage_s" not in options.model_fields_set
+        until = time.monotonic() + (_PATIENCE_S if unset else options.max_outage_s)
+        while True:
+            try:
+                return await transport.get(sender.url_of(url, "/models"), options.connect_timeout_s)
+            except NoAnswer as nothing:
+                if nothing.kind != "unreachable":
+                    return Answer(504, {}, b"")  # it is there, and slow or broken
+                if time.monotonic() >= until:
+                    return self.redact(nothing.words)
+            await asyncio.sleep(0.5)
 
     async def error_for(self, rejected: Rejected) -> EngineError:
         """Return the error that a refusal means, after a look at what is served if need be."""

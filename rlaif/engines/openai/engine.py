@@ -27,11 +27,11 @@ from rlaif.engines.openai.options import (
     read_urls,
 )
 from rlaif.engines.openai.prices import price_of
-from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Usage
+from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Served, Usage
 from rlaif.engines.traffic.lane_stats import LaneStats, tell_trouble
 from rlaif.engines.traffic.outcomes import BadReply, Rejected
 from rlaif.engines.traffic.transport import check_installed
-from rlaif.errors import CallFailed, ConfigError, EngineError, EngineMissing
+from rlaif.errors import CallFailed, ConfigError, EngineError, EngineMissing, ModelUnknown
 from rlaif.records import content_id
 
 
@@ -159,6 +159,23 @@ class OpenAIEngine:
     def batching(self) -> bool:
         """Whether calls are sent in batches."""
         return self._batches is not None
+
+    async def look(self) -> Served:
+        """Fetch the servers' list of models.
+
+        Raises:
+            EngineUnavailable: None of them can be reached.
+        """
+        return await self._endpoint.look()
+
+    def unlisted(self) -> ModelUnknown | None:
+        """Return the error for a model that is not in the list that `look` fetched."""
+        return self._endpoint.unlisted()
+
+    def takes(self) -> Mapping[str, Any]:
+        """Return what is sent in place of fields, as far as is known, and how labels are read."""
+        sent = {name: self._dialect.takes(name) for name in ("n", "seed", "stop")}
+        return {**sent, **self._dialect.learned, "labels": self._labels.how}
 
     def keep_state(self, folder: Path) -> None:
         """Keep batches in this folder, and take up those that are there.

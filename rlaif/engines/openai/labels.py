@@ -49,6 +49,16 @@ class Labels:
         self._learning = asyncio.Lock()
         self._worked = False
 
+    @property
+    def how(self) -> str:
+        """How labels are read, as far as is known: exactly, or among how many candidates."""
+        if self._options.labels == "none":
+            return "none"
+        if self._exact:
+            return "exact"
+        top = self._dialect.learned.get("top_logprobs", self._top or self._options.top_logprobs)
+        return f"among {top} candidates"
+
     async def ask(self, request: Label) -> Reply:
         """Answer a request for labels."""
         if self._exact is None and not await self._endpoint.is_vllm():

@@ -1,12 +1,20 @@
 """Rejections: what it means when a server will not do a call, and which error says so."""
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rlaif.engines.openai.dialect import complains
 from rlaif.engines.traffic.outcomes import TOO_LONG, Rejected
-from rlaif.errors import CallFailed, EngineError, EngineMissing, EngineUnavailable
+from rlaif.errors import (
+    CallFailed,
+    EngineError,
+    EngineMissing,
+    EngineUnavailable,
+    KeyRefused,
+    ModelUnknown,
+)
 
 _FILTER_CODE = re.compile(
     r"content_?filter|content_policy|moderation|responsibleai|safety|data_?inspection"
@@ -65,7 +73,7 @@ def is_about_model(rejected: Rejected) -> bool:
 
 def missing_model(
     rejected: Rejected, *, model: str, base_url: str, served: Sequence[str]
-) -> EngineMissing | None:
+) -> ModelUnknown | None:
     """Return the error for a model that is not served, or None when it is.
 
     Args:
@@ -75,14 +83,23 @@ def missing_model(
         served: What /models lists; empty when it lists nothing readable.
     """
     if not served:
-        return EngineMissing(
+        return ModelUnknown(
             f"{base_url} does not answer chat completions for model {model!r}: {rejected.words}",
-            hint="check base_url; it usually ends in /v1",
+            hint="check model, and base_url, which usually ends in /v1",
         )
-    if model in served:
-        return None
+    return None if model in served else unserved(model, base_url=base_url, served=served)
+
+
+def unserved(model: str, *, base_url: str, served: Sequence[str]) -> ModelUnknown:
+    """Return the error for a model that /models does not list, with the nearest name it does."""
     shown = ", ".join(served[:10]) + (", …" if len(served) > 10 else "")
-    return EngineMissing(f"{base_url} does not serve model {model!r}", hint=f"it serves: {shown}")
+    # Names with and without their owner, in any case, are near each other.
+    names = {name.rpartition("/")[2].casefold(): name for name in reversed(served)}
+    near = difflib.get_close_matches(model.rpartition("/")[2].casefold(), names, n=1)
+    guess = f"did you mean {names[near[0]]!r}? " if near else ""
+    return ModelUnknown(
+        f"{base_url} does not serve model {model!r}", hint=f"{guess}it serves: {shown}"
+    )
 
 
 def error_of(
@@ -104,12 +121,13 @@ def error_of(
             f"{base_url}: {words}", hint="set options.api to responses for this model"
         )
     if status == 401 or (status == 403 and not worked):
+        refused = EngineUnavailable if worked else KeyRefused
         hint = (
             f"check that the environment variable {key_name} holds a valid key for this server"
             if key_name
             else "name the environment variable that holds its key: api_key_env: NAME"
         )
-        return stopped(
+        return refused(
             f"{base_url} does not accept the key{' any more' if worked else ''} "
             f"(HTTP {status}: {words})",
             hint=f"{hint}; repeat the command to resume" if worked else hint,

@@ -282,7 +282,7 @@ async def test_an_unknown_model_names_what_is_served(server, transport):
     with pytest.raises(EngineMissing) as missing:
         await ask(server, ONE, transport=transport)
     assert "does not serve model 'test-model'" in missing.value.message
-    assert missing.value.hint == "it serves: other-model, third-model"
+    assert missing.value.hint == ("did you mean 'other-model'? it serves: other-model, third-model")
 
 
 async def test_an_address_without_the_api_says_so(server, transport):
