@@ -224,27 +224,42 @@ class OpenAIEngine:
                     raise problem
                 # Some refuse n > 1 without a word; if it is the prompt, they say so again below.
         rest = seeds[len(replies) :]
-        problem: CallFailed | None = None
-        for one in await run_together([self._draw_one(request, seed) for seed in rest]):
-            if isinstance(one, CallFailed):
-                problem = problem or one
-            else:
-                replies += one
-        if problem is not None:  # the whole call fails, and what came of it was paid for
-            for reply in replies:
-                self._endpoint.note_unused(reply.usage)
-            raise problem
+        if rest:
+            replies += await self._draw_singly(request, rest, list(replies))
         if rest and together and self._dialect.takes("n"):
             self._dialect.note("n", OMITTED, "it took the samples one by one")
         return replies
 
-    async def _draw_one(self, request: Generate, seed: int) -> list[Reply] | CallFailed:
+    async def _draw_singly(
+        self, request: Generate, seeds: Sequence[int], paid: list[Reply]
+    ) -> list[Reply]:
+        """Draw the samples by themselves; where one fails, book what all others cost."""
+        try:
+            drawn: list[Reply] = []
+            failed: list[CallFailed] = []
+            for one in await run_together([self._draw_one(request, seed, paid) for seed in seeds]):
+                if isinstance(one, CallFailed):
+                    failed.append(one)
+                else:
+                    drawn += one
+            if failed:
+                raise failed[0]
+            return drawn
+        except BaseException:
+            for reply in paid:
+                self._endpoint.note_unused(reply.usage)
+            raise
+
+    async def _draw_one(
+        self, request: Generate, seed: int, paid: list[Reply]
+    ) -> list[Reply] | CallFailed:
         """Draw one sample; a call that fails alone does not end the others under way."""
         try:
             drawn = await self._draw(request, (seed,))
         except CallFailed as problem:
             return problem
         if not isinstance(drawn, Rejected):
+            paid += drawn
             return drawn
         error = await self._error_for(drawn, request)
         if isinstance(error, CallFailed):

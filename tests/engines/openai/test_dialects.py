@@ -444,6 +444,8 @@ async def test_many_first_labels_at_once_know_what_llama_cpp_allows():
     async with serving("plain") as server:
         server.owner = "llamacpp"
         engine = engine_for(server)
-        await asyncio.gather(*(engine.ask(request_of("label", one)) for one in range(5)))
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(engine.ask(request_of("label", number)))
         assert {seen.body["top_logprobs"] for seen in server.chats()} == {200}
         await engine.aclose()
