@@ -180,7 +180,7 @@ class Endpoint:
         """
         if self._served is None:
             async with self._learning:
-                if self._served is None and time.monotonic() >= self._ask_models_at:
+                if time.monotonic() >= self._ask_models_at and self._served is None:
                     self._served = await self._ask_models()
                     self._ask_models_at = time.monotonic() + self._models_pause_s
                     self._models_pause_s = min(2.0 * self._models_pause_s + 1.0, _LONGEST_PAUSE_S)

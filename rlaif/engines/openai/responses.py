@@ -64,8 +64,8 @@ def _flat(tool: Mapping[str, Any]) -> dict[str, Any]:
 def chat_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return the reply as a chat completion; what is missing stays missing."""
     output = payload.get("output")
-    known = isinstance(output, list)
-    message, logprobs = _message_of(output if known else [])
+    items = output if isinstance(output, list) else []
+    message, logprobs = _message_of(items)
     status = payload.get("status")
     details = payload.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
@@ -79,7 +79,7 @@ def chat_of(payload: Mapping[str, Any]) -> dict[str, Any]:
         choice["logprobs"] = {"content": logprobs}
     if status == "failed":
         choice["error"] = payload.get("error") or "the response failed"
-    return {"choices": [choice] if known else [], "usage": payload.get("usage")}
+    return {"choices": [choice] if isinstance(output, list) else [], "usage": payload.get("usage")}
 
 
 def _message_of(output: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:

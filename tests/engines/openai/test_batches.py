@@ -447,6 +447,7 @@ async def test_a_call_has_the_same_id_before_and_after_a_lesson(server, tmp_path
     for engine in (plain, taught):
         asking = asyncio.create_task(engine.ask(asked(1)))
         await asyncio.sleep(0.05)
+        assert engine._batches is not None
         ids |= set(engine._batches._waiting)
         asking.cancel()
         await asyncio.wait([asking])
@@ -457,6 +458,7 @@ async def test_a_call_has_the_same_id_before_and_after_a_lesson(server, tmp_path
 async def test_a_batch_named_by_what_was_sent_is_still_recognised(server, tmp_path: Path):
     engine = batched(server, tmp_path)
     client = engine._batches
+    assert client is not None
     body = {"messages": [], "seed": 1}
     old = content_id("batch", {"messages": []}, [1])
     client._sent.add(old)
