@@ -313,10 +313,10 @@ async def _unpacked(
     unpack: zlib._Decompress | None = None
     try:
         async for piece in pieces:
-            if unpack is None:  # a deflate without its header is what some servers send
+            if unpack is None and piece:  # a deflate without its header is what some servers send
                 bare = coding == "deflate" and piece[0] & 0x0F != 8
                 unpack = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | 32)
-            while piece and not unpack.eof:
+            while piece and unpack is not None and not unpack.eof:
                 yield unpack.decompress(piece, _STEP)
                 piece = unpack.unconsumed_tail
         while unpack is not None and not unpack.eof and (rest := unpack.decompress(b"", _STEP)):
