@@ -30,7 +30,7 @@ from rlaif.errors import CallFailed
 from rlaif.records import content_id
 from rlaif.runs import Entry
 from rlaif.sessions.budget import NOTHING, Budget, Spend, cost_of, most_of
-from rlaif.sessions.outset import CallOutsets
+from rlaif.sessions.outset import CallOutsets, Outset
 
 
 class Memory(Protocol):
@@ -175,7 +175,9 @@ class RecordedEngine:
         try:
             if self._before is not None:
                 await self._before()
-            replies, prices = await self._try(asked)
+            outset = self._outsets.of(request.purpose, type(request))
+            paying = self._pay(asked) if outset.passed else self._try(asked, outset)
+            replies, prices = await paying
             self.asked[request.purpose] += len(replies)
             answered = dict(zip(missing, replies, strict=True))
             for (key, reply), price in zip(answered.items(), prices, strict=True):
@@ -196,11 +198,10 @@ class RecordedEngine:
             for key in futures:
                 self._in_flight.pop(key, None)
 
-    async def _try(self, request: Request) -> tuple[Sequence[Reply], Sequence[float | None]]:
-        """Ask the engine; among the first calls of a kind, see whether all fail."""
-        outset = self._outsets.of(request.purpose, type(request))
-        if outset.passed:
-            return await self._pay(request)
+    async def _try(
+        self, request: Request, outset: Outset
+    ) -> tuple[Sequence[Reply], Sequence[float | None]]:
+        """Ask the engine among the first calls of a kind, and see whether all fail."""
         await outset.enter()
         try:
             answered = await self._pay(request)
