@@ -3,6 +3,7 @@
 from rlaif.engines.open import open_engine
 from rlaif.engines.protocol import (
     Capability,
+    Counting,
     Engine,
     Generate,
     Label,
@@ -14,6 +15,7 @@ from rlaif.engines.protocol import (
     Score,
     Usage,
     Wasteful,
+    Written,
     is_batching,
     request_key,
     require,
@@ -22,6 +24,7 @@ from rlaif.engines.scripted import ScriptedEngine
 
 __all__ = [
     "Capability",
+    "Counting",
     "Engine",
     "Generate",
     "Label",
@@ -34,6 +37,7 @@ __all__ = [
     "ScriptedEngine",
     "Usage",
     "Wasteful",
+    "Written",
     "is_batching",
     "open_engine",
     "request_key",

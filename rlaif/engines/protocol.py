@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, assert_never, runtime_checkable
+from typing import Any, NamedTuple, Protocol, assert_never, runtime_checkable
 
 from rlaif.errors import EngineMissing
 from rlaif.records import Message, content_id
@@ -268,6 +268,25 @@ class Batching(Protocol):
     @property
     def batching(self) -> bool:
         """Whether it does, so that holding calls back until one is answered would take too long."""
+        ...
+
+
+class Written(NamedTuple):
+    """What an engine has generated so far."""
+
+    samples: int
+    tokens: int
+
+    def __add__(self, other: "Written") -> "Written":  # type: ignore[override]
+        return Written(self.samples + other.samples, self.tokens + other.tokens)
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An engine that knows what it has generated before a call is answered."""
+
+    def written(self) -> Written:
+        """Return what was generated since it was opened, calls in flight included."""
         ...
 
 

@@ -83,6 +83,7 @@ def relabel(
     *,
     constitution: str | Path,
     out: str | Path,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """Judge a run's responses by another constitution.
@@ -92,7 +93,9 @@ def relabel(
     Args:
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
-        out: The new run directory. Repeating the call resumes.
+        out: The new run directory. Repeating the call resumes, and judges rows again that the old
+            run has made anew since.
+        retry_failed: Ask again what failed before: single calls of judges.
         on_progress: Called about twice a second.
 
     Raises:
@@ -102,7 +105,13 @@ def relabel(
         KeyboardInterrupt: Stopped by a signal; what was finished is kept.
     """
     return run_sync(
-        lambda: arelabel(run, constitution=constitution, out=out, on_progress=on_progress)
+        lambda: arelabel(
+            run,
+            constitution=constitution,
+            out=out,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+        )
     )
 
 
@@ -111,6 +120,7 @@ async def arelabel(
     *,
     constitution: str | Path,
     out: str | Path,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """The same as `relabel`, to be awaited."""
@@ -123,6 +133,7 @@ async def arelabel(
         out=Path(out),
         why={"relabels": old.manifest.constitution_label},
         notice=f"responses are those of the run {old.manifest.label}, judged anew",
+        retry_failed=retry_failed,
         on_progress=on_progress,
     )
     before = constitution_from_mapping(old.manifest.constitution)
