@@ -26,7 +26,8 @@ from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
 from rlaif.judging.panel import why_unread
-from rlaif.records import Judgment, Verdict, content_id
+from rlaif.pipeline.achieved import check_verdicts
+from rlaif.records import Judgment, content_id
 from rlaif.runs import Ledger
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
@@ -63,6 +64,8 @@ def audit(
         InputError: Settings, gold, constitution or templates cannot be used; nothing was asked.
         EngineMissing: A model, extra, key or capability is missing.
         EngineUnavailable: A model or server is down; what was asked is kept.
+        TooManyFailed: More than ``max_failed_share`` of a judge's calls failed; no results are
+            written. Repeating the audit asks only what failed.
         KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
     return run_sync(
@@ -163,7 +166,7 @@ class _AuditRun:
         seed = self.settings.seed
         results: dict[str, JudgeResult] = {}
         calibrations: dict[str, Calibration] = {}
-        verdicts: list[Verdict] = []
+        every: list[Judgment] = []
         spoken: dict[str, dict[str, list[Outcome]]] = {gold.name: {} for gold in self.sets}
         for judge in self.judges:
             sets: dict[str, SetResult] = {}
@@ -175,7 +178,7 @@ class _AuditRun:
                 outcomes = _outcomes(gold, judgments)
                 sets[gold.name] = measure_set(outcomes, ledger.get, seed=seed, stability=stability)
                 spoken[gold.name][judge.name] = outcomes
-                verdicts += [verdict for one in judgments for verdict in one.verdicts]
+                every += judgments
                 judged += zip(gold.pairs, judgments, strict=True)
             calibration = self._calibration(judge, judged)
             if isinstance(calibration, Calibration):
@@ -190,6 +193,9 @@ class _AuditRun:
                 if isinstance(calibration, str)
                 else {**calibration.to_json(), "file": calibration_file(judge.name)},
             )
+        nothing = why_unread([verdict for one in every for verdict in one.verdicts])
+        if not nothing:
+            check_verdicts(every, self.settings.max_failed_share)
         alpha = {}
         if len(self.judges) > 1:
             results[PANEL] = await self._panel(ledger)
@@ -208,7 +214,7 @@ class _AuditRun:
             judges=results,
             alpha=alpha,
             notices=tuple(_notices(results)),
-            nothing=why_unread(verdicts),
+            nothing=nothing,
         )
         return result, calibrations
 

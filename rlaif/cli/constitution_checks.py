@@ -53,6 +53,9 @@ def try_principles(
         _print_json({"constitution": report.constitution, "untested": list(report.untested)})
     else:
         _show_tests(report, min_accuracy)
+    if report.nothing:
+        print(f"error: {report.nothing}", file=sys.stderr)
+        raise typer.Exit(1)
     if min_accuracy is not None:
         report.check(min_accuracy)
 

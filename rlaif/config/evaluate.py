@@ -5,7 +5,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlaif.config.judge import JudgeConfig, check_names, check_reading
-from rlaif.config.load import AskFirst, FilePath, GiveUpAfter, NameOrFile, Settings, ShortName
+from rlaif.config.load import (
+    AskFirst,
+    FilePath,
+    GiveUpAfter,
+    MaxFailedShare,
+    NameOrFile,
+    Settings,
+    ShortName,
+)
 from rlaif.config.run import EngineConfig, PrinciplesConfig, PromptsConfig, SamplingConfig
 
 PANEL = "panel"
@@ -47,6 +55,7 @@ class AuditConfig(Settings):
     concurrency: int = Field(16, ge=1, description="Pairs in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
+    max_failed_share: MaxFailedShare = 0.5
     out: FilePath | None = Field(None, description="The folder of results (or option --out).")
 
     @model_validator(mode="after")
@@ -108,6 +117,7 @@ class EvaluateConfig(Settings):
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
+    max_failed_share: MaxFailedShare = 0.5
     out: FilePath
 
     @model_validator(mode="after")

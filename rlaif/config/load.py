@@ -173,6 +173,17 @@ AskFirst = Annotated[
 ]
 """Whether a command that asks models tries every server first."""
 
+MaxFailedShare = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Work that finished ends with exit code 5 when a larger share of its prompts, "
+        "or of the calls of one role, failed.",
+    ),
+]
+"""The largest share of failures with which work counts as done."""
+
 REMOTE_ENGINES = ("openai", "scripted")
 """Engines whose models are names alone: what lies beside the file has nothing to do with them."""
 

@@ -10,6 +10,7 @@ from rlaif.config.load import (
     FilePath,
     FolderOrUrl,
     GiveUpAfter,
+    MaxFailedShare,
     ModelName,
     NameOrFile,
     Settings,
@@ -250,13 +251,7 @@ class RunConfig(Settings):
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
-    max_failed_share: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="A run that finished ends with exit code 5 when a larger share of its prompts, "
-        "or of the calls of one role, failed.",
-    )
+    max_failed_share: MaxFailedShare = 0.5
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")

@@ -11,12 +11,13 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError, RunMismatch
-from rlaif.evaluation.compare import evaluate_models
+from rlaif.evaluation.compare import Evaluation, evaluate_models
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.inputs import PromptSource, read_prompts
+from rlaif.pipeline.achieved import check_samples, check_verdicts
 from rlaif.pipeline.estimate import SAMPLE, Estimate, count_calls, scale_up
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import run_sync
@@ -61,6 +62,8 @@ def evaluate(
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
         RunMismatch: ``out`` holds the scorecard of another evaluation.
         EngineUnavailable: A model or server is down; what was done is kept.
+        TooManyFailed: More than ``max_failed_share`` of the samples of a model, or of the calls of
+            a judge, failed; no scorecard is written. Repeating it asks only what failed.
         KeyboardInterrupt: Stopped by a signal; what was done is kept.
     """
     return run_sync(
@@ -88,6 +91,8 @@ async def aevaluate(
             parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
         )
         card = evaluation.scorecard
+        if not card.nothing:
+            _check_failed(evaluation, settings.max_failed_share)
         card = replace(card, notices=(*parts.notices, *card.notices))
         write_results(replace(evaluation, scorecard=card), settings.out)
         session.settle()
@@ -103,8 +108,17 @@ async def estimate_evaluation(session: Session, parts: Parts) -> Estimate:
     return Estimate(total, len(sample), scale_up(counters, total / max(len(sample), 1)))
 
 
+def _check_failed(evaluation: Evaluation, most: float) -> None:
+    """Check the share of failed samples of each model, and of failed calls of each judge."""
+    for model, groups in evaluation.groups.items():
+        made = sum(len(group.responses) for group in groups)
+        check_samples(model, evaluation.failures[model], made, most)
+    matches = (match for each in evaluation.judged.values() for match in each)
+    check_verdicts((match.judgment for match in matches if match.judgment), most)
+
+
 def _finished(out: Path, parts: Parts) -> Scorecard | None:
-    """Return the scorecard of this very evaluation, if the folder holds it; None without one."""
+    """Return the scorecard of this very evaluation; None without one, or if it measured nothing."""
     path = out / SCORECARD
     if not path.exists():
         return None
@@ -119,7 +133,7 @@ def _finished(out: Path, parts: Parts) -> Scorecard | None:
             f"{out} holds another evaluation ({card.name}: other models, prompts or settings)",
             hint="choose another out, or replace it: --again",
         )
-    return card
+    return None if card.nothing else card
 
 
 def build_parts(session: Session, settings: EvaluateConfig) -> Parts:

@@ -11,7 +11,7 @@ from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
-from rlaif.pipeline.checks import check_judging, gate_notices
+from rlaif.pipeline.checks import check_judging, comparison_warnings, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
 from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
@@ -28,6 +28,11 @@ class Parts:
     settings: RunConfig
     manifest: Manifest
     work: PromptWork
+    samples: bool = False
+    """Whether responses are sampled; else they are those of another run."""
+
+    warnings: tuple[str, ...] = ()
+    """What the user should know before anything is asked."""
 
 
 def build_parts(session: Session, settings: RunConfig) -> Parts:
@@ -56,7 +61,8 @@ def build_parts(session: Session, settings: RunConfig) -> Parts:
         plan=_plan(session, settings, constitution, judges),
         notices=(*_self_judging(session, settings), *overridden),
     )
-    return Parts(settings, manifest, build_work(session, manifest, settings, constitution, judges))
+    work = build_work(session, manifest, settings, constitution, judges)
+    return Parts(settings, manifest, work, samples=True, warnings=comparison_warnings(settings))
 
 
 def open_engines(session: Session, settings: RunConfig) -> None:

@@ -79,6 +79,23 @@ def check_judging(settings: RunConfig, constitution: Constitution) -> None:
         )
 
 
+def comparison_warnings(settings: RunConfig) -> tuple[str, ...]:
+    """Return why, with these settings, no prompt can have two responses to compare."""
+    sampling = settings.student.sampling
+    if settings.revise.rounds or sampling.strategy == "contrast":
+        return ()
+    if sampling.n == 1:
+        why = "student.sampling.n is 1: there is nothing to compare with the one response"
+        hint = "set n to 2 or more"
+    elif sampling.temperature == 0:
+        why = f"student.sampling.temperature is 0: all {sampling.n} responses will be the same"
+        hint = "set a temperature above 0"
+    else:
+        return ()
+    unasked = ", no judge will be asked" if settings.judges else ""
+    return (f"{why}, so no pair will be made{unasked}; {hint}, or revise.rounds to 1 or more",)
+
+
 def check_batches(settings: RunConfig, *, spread: bool) -> None:
     """Check that batches, whose state is a folder of one process, have one.
 

@@ -4,7 +4,7 @@ Every executor runs this same code. It touches no disk: engines are recorded by 
 and the finished row goes back to the caller.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,7 +157,7 @@ class PromptWork:
             judgments=judgments,
             pairs=tuple(pairs),
             drops=(*dropped, *unpaired),
-            failures=(*kept, *_judge_failures((*judgments, *canaries))),
+            failures=(*kept, *judge_failures((*judgments, *canaries))),
             canaries=canaries,
         )
 
@@ -279,7 +279,8 @@ def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:
     return Failure("sample", prompt.id, first.kind, first.message, attempts)
 
 
-def _judge_failures(judgments: Sequence[Judgment]) -> list[Failure]:
+def judge_failures(judgments: Iterable[Judgment]) -> list[Failure]:
+    """Return a failure for every verdict whose call failed."""
     failures = []
     for judgment in judgments:
         for verdict in judgment.verdicts:

@@ -1,7 +1,7 @@
 """Status: what a run has done, dropped, failed and spent, read from its own directory."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,16 @@ class RunStatus:
     failed_shares: dict[str, float] = field(default_factory=dict)
     """By role, the share of what was asked for that failed: samples, critiques and revisions,
     verdicts. Only roles of which something failed."""
+
+    more_rows: int = 0
+    """Of ``rows``, those of prompts that the last whole pass did not read: beyond ``limit``, or in
+    another part."""
+
+    more_failed: int = 0
+    """Of ``failed``, the same."""
+
+    warnings: tuple[str, ...] = ()
+    """What the last start warned of."""
 
     orphans: int = 0
     """Rows on the disk whose prompt is no longer in the input; they are in no other count."""
@@ -181,11 +191,10 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     layout = Layout(root)
     # Before the log: a writer says that it has finished, and then lets the lock go.
     locked = is_locked(root)
-    expected, at_end, stopped = _from_log(layout.log)
     status = RunStatus(
-        root, manifest.name, manifest.label, "interrupted", expected, notices=manifest.notices
+        root, manifest.name, manifest.label, "interrupted", None, notices=manifest.notices
     )
-    status.stopped = stopped
+    at_end = _read_log(layout.log, status)
     failures = _read_failures(layout, status)
     said, made = MessageCounter(), Counter[str]()
     shards = Shards(layout.shards, without=_read_orphans(layout, status))
@@ -202,12 +211,13 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
         said.add(failure)
     status.orphans = shards.left_out
     status.messages = tuple(said.most_common())
-    status.failed_shares = _failed_shares(said, made)
+    status.failed_shares = said.shares(made)
     status.failed = len(failures)
     status.failures = Counter(failure.kind for failure in failures.values())
     status.removed = Counter(one.kind for one in failures.values() if one.stage == REMOVED)
     _read_calls(layout, status)
-    complete = expected is None or status.rows + status.failed >= expected
+    asked_for = status.rows + status.failed - status.more_rows - status.more_failed
+    complete = status.expected is None or asked_for >= status.expected
     if locked:
         status.state = "running"
     elif at_end and complete and not status.damaged:
@@ -263,15 +273,6 @@ def _counted(values: pa.Array) -> Iterator[tuple[str, int]]:
         yield pair["values"], pair["counts"]
 
 
-def _failed_shares(said: MessageCounter, made: Mapping[str, int]) -> dict[str, float]:
-    """The share of failed calls by role; what abstained for another reason is in neither."""
-    return {
-        role: failed / (failed + made.get(role, 0))
-        for role in said.roles
-        if (failed := said.total(role))
-    }
-
-
 def _read_orphans(layout: Layout, status: RunStatus) -> IdSet:
     try:
         return read_ids(layout.orphans)
@@ -298,19 +299,29 @@ def _read_calls(layout: Layout, status: RunStatus) -> None:
         status.damaged[str(layout.ledger)] = str(problem)
 
 
-def _from_log(path: Path) -> tuple[int | None, bool, str]:
-    """Return the expected prompts, whether the last start reached its end, and why it stopped."""
-    expected, at_end, stopped = None, False, ""
+def _read_log(path: Path, status: RunStatus) -> bool:
+    """Read what the last start said; return whether it reached its end."""
+    at_end, warnings = False, list[str]()
     for event in read_log(path):
         match event:
             case {"event": "input", "prompts": int(prompts)}:
-                expected = prompts
+                status.expected = prompts
+                status.more_rows = _number(event, "more_rows")
+                status.more_failed = _number(event, "more_failed")
             case {"event": "started"}:
-                at_end, stopped = False, ""
+                at_end, status.stopped, warnings = False, "", []
             case {"event": "finished"}:
                 at_end = True
             case {"event": "stopped", "error": str(why)}:
-                stopped = why
+                status.stopped = why
+            case {"event": "warning", "message": str(message)}:
+                warnings.append(message)
             case _:
                 pass
-    return expected, at_end, stopped
+    status.warnings = tuple(warnings)
+    return at_end
+
+
+def _number(event: dict[str, Any], key: str) -> int:
+    value = event.get(key)
+    return value if isinstance(value, int) else 0

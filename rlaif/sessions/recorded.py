@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rlaif.engines import (
     Capability,
+    Counting,
     Engine,
     Generate,
     Lasting,
@@ -23,6 +24,7 @@ from rlaif.engines import (
     Reply,
     Request,
     Wasteful,
+    Written,
     is_batching,
     request_key,
 )
@@ -89,6 +91,8 @@ class RecordedEngine:
         self._priced = engine if isinstance(engine, Priced) else None
         self._lasting = engine if isinstance(engine, Lasting) else None
         self._wasteful = engine if isinstance(engine, Wasteful) else None
+        self._counting = engine if isinstance(engine, Counting) else None
+        self._written = Written(0, 0)
         self._outsets = CallOutsets(label, give_up_after, slow=not is_batching(engine))
         if self._lasting is not None:
             self._lasting.keep_state(ledger.path.with_name("batches"))
@@ -112,6 +116,10 @@ class RecordedEngine:
     def pending(self) -> str:
         """What the engine is waiting for beyond single calls; empty for most engines."""
         return "" if self._lasting is None else self._lasting.pending()
+
+    def written(self) -> Written:
+        """What the engine generated since this start; calls in flight count where it knows them."""
+        return self._written if self._counting is None else self._counting.written()
 
     def settle(self) -> None:
         """Make every reply so far durable, and let the engine forget what it kept of them."""
@@ -179,6 +187,9 @@ class RecordedEngine:
             paying = self._pay(asked) if outset.passed else self._try(asked, outset)
             replies, prices = await paying
             self.asked[request.purpose] += len(replies)
+            if isinstance(request, Generate):
+                tokens = sum(reply.usage.completion_tokens for reply in replies)
+                self._written += Written(len(replies), tokens)
             answered = dict(zip(missing, replies, strict=True))
             for (key, reply), price in zip(answered.items(), prices, strict=True):
                 self._ledger.put(self._entry(key, request.purpose, reply, price))

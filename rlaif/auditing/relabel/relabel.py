@@ -84,6 +84,7 @@ def relabel(
     constitution: str | Path,
     out: str | Path,
     preflight: bool = True,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """Judge a run's responses by another constitution.
@@ -93,8 +94,10 @@ def relabel(
     Args:
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
-        out: The new run directory. Repeating the call resumes.
+        out: The new run directory. Repeating the call resumes, and judges rows again that the old
+            run has made anew since.
         preflight: Whether the judges' servers are asked once before the first call.
+        retry_failed: Ask again what failed before: single calls of judges.
         on_progress: Called about twice a second.
 
     Raises:
@@ -105,7 +108,12 @@ def relabel(
     """
     return run_sync(
         lambda: arelabel(
-            run, constitution=constitution, out=out, preflight=preflight, on_progress=on_progress
+            run,
+            constitution=constitution,
+            out=out,
+            preflight=preflight,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
         )
     )
 
@@ -116,6 +124,7 @@ async def arelabel(
     constitution: str | Path,
     out: str | Path,
     preflight: bool = True,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """The same as `relabel`, to be awaited."""
@@ -129,6 +138,7 @@ async def arelabel(
         why={"relabels": old.manifest.constitution_label},
         notice=f"responses are those of the run {old.manifest.label}, judged anew",
         preflight=preflight,
+        retry_failed=retry_failed,
         on_progress=on_progress,
     )
     before = constitution_from_mapping(old.manifest.constitution)
