@@ -13,7 +13,7 @@ from rlaif.engines.openai.engine import OpenAIEngine, build_openai_engine
 from rlaif.engines.traffic.transport import _unpacked
 from rlaif.errors import CallFailed, ConfigError, EngineMissing, EngineUnavailable
 from rlaif.records import Message
-from tests.engines.faults import FaultServer, error, refusal, serving
+from tests.engines.faults import Fault, FaultServer, error, refusal, serving
 
 MESSAGES: tuple[Message, ...] = ({"role": "user", "content": "Which is better, tea or coffee?"},)
 ONE = Generate(MESSAGES, Sampling(), (5,))
@@ -285,6 +285,19 @@ async def test_an_unknown_model_names_what_is_served(server, transport):
         await ask(server, ONE, transport=transport)
     assert "does not serve model 'test-model'" in missing.value.message
     assert missing.value.hint == ("did you mean 'other-model'? it serves: other-model, third-model")
+
+
+async def test_litellm_says_in_its_own_words_that_model_or_key_is_wrong(server):
+    words = "/chat/completions: Invalid model name passed in model=test-model."
+    server.models = ["other-model"]
+    body = {"message": words, "type": "invalid_request_error", "param": None, "code": "400"}
+    server.script.append(Fault("status", 400, payload={"error": body}))
+    with pytest.raises(EngineMissing, match="does not serve model 'test-model'"):
+        await ask(server, ONE)
+    body = {"message": "No connected db.", "type": "no_db_connection", "code": "400"}
+    server.script.append(Fault("status", 400, payload={"error": body}))
+    with pytest.raises(EngineMissing, match="does not accept the key"):
+        await ask(server, ONE)
 
 
 async def test_an_address_without_the_api_says_so(server, transport):
