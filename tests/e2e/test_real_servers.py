@@ -51,6 +51,7 @@ async def test_a_prompt_that_is_too_long_is_one_failure(server):
 
 
 async def test_too_many_samples_for_its_slots_are_asked_one_by_one(server):
+    engine: Any
     async with opened(server, options={}) as engine:
         replies = await engine.ask(Generate(QUESTION, Sampling(max_tokens=3), tuple(range(6))))
         assert engine.learned["n"] == "omitted"
@@ -59,6 +60,7 @@ async def test_too_many_samples_for_its_slots_are_asked_one_by_one(server):
 
 
 async def test_llama_cpp_is_asked_for_200_candidates_without_a_preset(behind):
+    engine: Any
     async with opened({"engine": "openai", "model": "small", "base_url": behind}) as engine:
         (reply,) = await engine.ask(Label(QUESTION, ("A", "B")))
         assert engine.learned["top_logprobs"] == 200

@@ -32,7 +32,8 @@ def shipped_file() -> Path:
 def llama_cpp(folder: Path, *, context: int = 2048, key: str = "") -> Iterator[str]:
     """Serve the embedded model's file by the name ``small``; yields the base_url."""
     script = Path(__file__).parent / "llama_cpp.py"
-    words = [LLAMA_CPP, script, shipped_file(), str(context), *([key] if key else [])]
+    words = [str(word) for word in (LLAMA_CPP, script, shipped_file(), context)]
+    words += [key] * bool(key)
     with (folder / "llama_cpp.log").open("wb") as log:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     try:
