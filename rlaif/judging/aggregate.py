@@ -19,7 +19,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rlaif.constitution import Principle
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
 from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_agreeing, split_orders
@@ -114,23 +113,6 @@ def read_opinions(
 def opinion_sources(verdicts: Sequence[Verdict]) -> tuple[Source, ...]:
     """Return where the opinions that `read_opinions` finds come from."""
     return tuple(_spoken(verdicts))
-
-
-def weigh_principles(
-    drawn: Sequence[Principle], candidates: Sequence[Principle]
-) -> dict[str, float]:
-    """Return the weight of each drawn principle's opinion.
-
-    Drawing already favours heavy principles, so drawn ones share the weight of all candidates
-    equally: whichever are drawn, together they weigh the same against the rules. Only when every
-    candidate speaks does each keep its own weight. Candidates of weight 0, which are never drawn,
-    do not count.
-    """
-    possible = [principle for principle in candidates if principle.weight > 0.0]
-    if len(drawn) >= len(possible):
-        return {principle.id: principle.weight for principle in drawn}
-    total = sum(principle.weight for principle in possible)
-    return {principle.id: total / len(drawn) for principle in drawn}
 
 
 def _spoken(verdicts: Sequence[Verdict]) -> dict[Source, dict[Order, list[Verdict]]]:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from rlaif.constitution import Principle
 from rlaif.engines.ask import run_together
-from rlaif.judging.aggregate import Source, aggregate_verdicts, weigh_principles
+from rlaif.judging.aggregate import Source, aggregate_verdicts, opinion_sources
 from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
 from rlaif.judging.protocol import Judge
 from rlaif.judging.reading import FAILED_REASON
 from rlaif.judging.transforms import Soften, Transform, apply_transforms
+from rlaif.judging.weights import weigh_principles
 from rlaif.records import Choice, Comparison, Judgment, Prompt, Verdict
 from rlaif.runs.text import one_line
 
@@ -41,9 +42,9 @@ async def judge_comparison(
     transforms: dict[Source, Sequence[Transform]] = {}
     speaking = tuple(judges) if drawn else ()
     said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in speaking])
-    own = weigh_principles(drawn, candidates)
     for some, (judge, weight) in zip(said, speaking, strict=True):
         verdicts.extend(some)
+        own = weigh_principles(drawn, candidates, {name for _, name in opinion_sources(some)})
         for principle in drawn:
             source = judge.name, principle.id
             weights[source] = weight * own[principle.id]

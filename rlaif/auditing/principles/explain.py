@@ -22,6 +22,7 @@ from rlaif.evaluation.intervals import wilson
 from rlaif.judging import (
     RULES_JUDGE,
     aggregate_verdicts,
+    opinion_sources,
     read_opinions,
     weigh_principles,
 )
@@ -51,15 +52,22 @@ class OpinionWeights:
         spoken = dict.fromkeys(v.principle for v in judged)
         drawn = [known[name] for name in spoken if name in known]
         candidates = [p for p in self.constitution.judged() if p.applies(prompt_tags)]
-        own = weigh_principles(drawn, candidates)
         weights = {
             (RULES_JUDGE, rule.id): rule.weight
             for rule in self.constitution.rules()
             if rule.applies(prompt_tags)
         }
-        for verdict in judged:
-            weight = self.judge_weights.get(verdict.judge, 1.0)
-            weights[(verdict.judge, verdict.principle)] = weight * own.get(verdict.principle, 1.0)
+        speaking = opinion_sources(judged)
+        for judge in dict.fromkeys(verdict.judge for verdict in judged):
+            loud = {name for who, name in speaking if who == judge}
+            own = weigh_principles(drawn, candidates, loud)
+            together = sum(own.values()) or 1.0  # of a judge that reads no principles
+            for verdict in judged:
+                if verdict.judge == judge:
+                    weight = self.judge_weights.get(judge, 1.0) * own.get(
+                        verdict.principle, together
+                    )
+                    weights[(judge, verdict.principle)] = weight
         return weights
 
 
