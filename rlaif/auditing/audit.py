@@ -28,6 +28,7 @@ from rlaif.judging.calibration import Calibration
 from rlaif.judging.panel import why_unread
 from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
+from rlaif.runs.status import LOW_MASS, low_mass_notice
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress, unseen
@@ -266,4 +267,7 @@ def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
             against = measured.accuracy.against_chance
             if against != "above chance":
                 notices.append(f"{judge} on {gold}: {against}")
+            mass = measured.mass
+            if mass is not None and mass.median < LOW_MASS:
+                notices.append(low_mass_notice(f"{judge} on {gold}", mass.median))
     return notices

@@ -210,6 +210,7 @@ _ROWS = {
     "expected calibration error": lambda r: show(r.reliability and r.reliability.ece),
     "Brier score (always ½: 0.25)": lambda r: show(r.reliability and r.reliability.brier),
     "label mass, mean": lambda r: show(r.mass and r.mass.mean),
+    "label mass, median": lambda r: "–" if r.mass is None else f"{r.mass.median:.2g}",
     "same choice when asked again": lambda r: show(r.stability),
     "cyclic triads (coin: 0.25)": lambda r: show(r.triads and r.triads.cyclic),
     "cost of a pair": _cost,

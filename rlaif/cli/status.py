@@ -83,6 +83,7 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     )
     if status.abstained:
         say(f"  abstained   {status.abstained}{_reasons(status.abstentions)}")
+    _print_masses(status)
     say(f"  pairs       {status.pairs}")
     if caught is not None:
         say(
@@ -96,10 +97,15 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     _print_calls(status)
     if status.stopped:
         print(f"  stopped     {status.stopped}")
-    for notice in status.notices:
+    for notice in (*status.notices, *status.low_masses):
         say(f"  notice      {notice}")
     for path, problem in status.damaged.items():
         print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
+
+
+def _print_masses(status: RunStatus) -> None:
+    for judge, mass in status.label_mass.items():
+        say(f"  label mass  {judge}: {mass:.3f} (median)")
 
 
 def _print_calls(status: RunStatus) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig, check_names, check_reading
+from rlaif.config.judge import MIN_MASS, JudgeConfig, MinMass, check_names, check_reading
 from rlaif.config.load import FilePath, GiveUpAfter, NameOrFile, Settings, ShortName
 from rlaif.config.run import EngineConfig, PrinciplesConfig, PromptsConfig, SamplingConfig
 
@@ -34,9 +34,7 @@ class AuditConfig(Settings):
     )
     seed: int = Field(0, ge=0)
     orders: Literal["both", "one"] = "both"
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
     repeats: int = Field(
         3, ge=1, description="How often a sampling judge gets the same question; 1 turns it off."
     )
@@ -73,9 +71,7 @@ class MatchesConfig(Settings):
 
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
 
 
 class EvaluateConfig(Settings):

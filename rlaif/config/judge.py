@@ -4,7 +4,7 @@ The records of settings are what the flows of `rlaif.judging.methods` take.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,20 @@ Method = Literal["contrast", "pairwise", "pointwise", "reward", "rubric", "salmo
 
 _Factor = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+MIN_MASS = 0.05
+"""Default of ``min_mass``. SmolLM2-135M, which hardly follows instructions, puts 0.10 to 0.34 on A
+and B or Yes and No, and 0.02 to 0.04 on the scores 1 to 9, which it would rather not give; a model
+that begins with something else, such as ``<think>``, leaves 0.00001."""
+
+MinMass = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Label mass below this makes a verdict an abstention; 0 turns it off.",
+    ),
+]
 
 COT_CLAMP = 0.4
 """Default bound of labels made with chain of thought: they are kept within 40–60 %."""
@@ -95,8 +109,14 @@ class Reward(Settings):
 class Rubric(Settings):
     """Rubric (RBR): how answers to yes/no propositions become log-odds."""
 
+    IMPLIED: ClassVar = {"combine": "mean"}
+
     scale: float = Field(
         4.0, gt=0, allow_inf_nan=False, description="Log-odds per unit of probability."
+    )
+    combine: Literal["sum", "mean"] = Field(
+        "sum",
+        description="Log-odds of the propositions asked are summed, as in the paper, or averaged.",
     )
     both_polarities: bool = Field(
         True, description="Ask whether it is kept and whether it is broken; else only the first."
@@ -177,7 +197,7 @@ class JudgeConfig(Settings):
         plan: dict[str, Any] = {
             "method": self.method,
             "weight": self.weight,
-            self.method: self.method_settings.model_dump(mode="json"),
+            self.method: self.method_settings.planned(),
         }
         if self.calibration is not None:
             plan["calibration"] = content_id("file", self.calibration.read_text("utf-8"))
@@ -215,5 +235,5 @@ def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: flo
                 )
         if not any(judge.shows_both for judge in judges):
             raise ValueError("orders: one has no effect: no judge is shown two responses")
-    if min_mass > 0 and not any(judge.reads_labels for judge in judges):
+    if min_mass not in (0.0, MIN_MASS) and not any(judge.reads_labels for judge in judges):
         raise ValueError("min_mass has no effect: no judge reads the probabilities of labels")

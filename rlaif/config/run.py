@@ -4,7 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
+from rlaif.config.judge import (
+    MIN_MASS,
+    JudgeConfig as JudgeConfig,
+    MinMass,
+    check_names,
+    check_reading,
+)
 from rlaif.config.load import (
     FilePath,
     FolderOrUrl,
@@ -118,9 +124,7 @@ class JudgingConfig(Settings):
     )
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
     max_disagreement: float | None = Field(
         None, gt=0, lt=1, description="Largest spread between the judges' preferences."
     )

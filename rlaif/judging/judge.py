@@ -80,6 +80,11 @@ class FlowJudge:
         about_one, _ = self._rehearsed(TWICE) if self.row.orders == "none" else ([], None)
         return cost_of(about_two, about_one, every_principle=self.row.principle is None)
 
+    @property
+    def sums(self) -> bool:
+        """Whether principles are parts of one opinion of it, and are summed, not averaged."""
+        return self.row.additive and self.row.summed(self.settings)
+
     def transforms(self, principle: str) -> tuple[Transform, ...]:
         """Those of its method, then its calibration."""
         done = self.row.transforms(self.settings, principle)
@@ -206,12 +211,20 @@ class FlowJudge:
             calls=() if problem else tuple(calls),
         )
 
+    def asks(self, principle: Principle) -> list[Request]:
+        """Return all that it would ask under a principle, about a stand-in for a comparison.
+
+        What differs between two versions of a principle and is the same here reaches no prompt.
+        """
+        start = partial(self._rehearsal, TWO, principle, rehearsed=False)
+        return rehearse(start, text=self.row.stand_in)[0]
+
     def _rehearsed(self, comparison: Comparison) -> tuple[list[Request], Capability]:
         return rehearse(partial(self._rehearsal, comparison), text=self.row.stand_in)
 
-    def _rehearsal(self, comparison: Comparison) -> list[Flow]:
-        questions = self._questions(PROMPT, comparison, [PRINCIPLE])
-        return [
-            self.row.flow(one._replace(min_mass=0.0, capabilities=frozenset(), rehearsed=True))
-            for one in questions
-        ]
+    def _rehearsal(
+        self, comparison: Comparison, principle: Principle = PRINCIPLE, *, rehearsed: bool = True
+    ) -> list[Flow]:
+        changed = {"min_mass": 0.0, "capabilities": frozenset(), "rehearsed": rehearsed}
+        questions = self._questions(PROMPT, comparison, [principle])
+        return [self.row.flow(one._replace(**changed)) for one in questions]

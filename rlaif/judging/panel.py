@@ -7,7 +7,7 @@ from rlaif.constitution import Principle
 from rlaif.engines.ask import run_together
 from rlaif.judging.aggregate import Source, aggregate_verdicts, opinion_sources
 from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.protocol import Judge
+from rlaif.judging.protocol import Judge, sums_up
 from rlaif.judging.reading import FAILED_REASON
 from rlaif.judging.transforms import Soften, Transform, apply_transforms
 from rlaif.judging.weights import weigh_principles
@@ -51,7 +51,10 @@ async def judge_comparison(
             transforms[source] = judge.transforms(principle.id)
         for verdict in some:  # a judge that reads no principles speaks once for all of them
             weights.setdefault((judge.name, verdict.principle), weight * sum(own.values()))
-    return aggregate_verdicts(comparison, verdicts, weights=weights, transforms=transforms)
+    summed = [judge.name for judge, _ in speaking if sums_up(judge)]
+    return aggregate_verdicts(
+        comparison, verdicts, weights=weights, summed=summed, transforms=transforms
+    )
 
 
 def soften_disagreement(judgment: Judgment, *, above: float) -> Judgment:

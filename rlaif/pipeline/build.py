@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.config import RunConfig
+from rlaif.config.judge import Rubric
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.errors import ConfigError
@@ -87,11 +88,20 @@ def run_settings(run: Run) -> RunConfig:
         ConfigError: They were written by another version and can no longer be read.
     """
     try:
-        return RunConfig.model_validate(run.manifest.config)
+        return RunConfig.model_validate(_with_implied(run.manifest.config))
     except ValueError as problem:
         raise ConfigError(
             f"{run.path}: its settings cannot be read by this version: {problem}"
         ) from None
+
+
+def _with_implied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were meant when they were written: rubrics were averaged first."""
+    judges = [dict(judge) for judge in config.get("judges") or ()]
+    for judge in judges:
+        if judge.get("method") == "rubric":
+            judge["rubric"] = {**Rubric.IMPLIED, **(judge.get("rubric") or {})}
+    return {**config, "judges": judges}
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:
@@ -195,7 +205,7 @@ def _plan(
             "system": settings.student.system,
         },
         "judges": {judge.config.name: judge.plan() for judge in judges},
-        "judging": settings.judging.model_dump(mode="json"),
+        "judging": settings.judging.planned(),
         "pairing": settings.pairing.model_dump(mode="json"),
     }
     if filters := settings.prompts.filters():

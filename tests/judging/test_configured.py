@@ -125,3 +125,9 @@ def test_settings_that_no_judge_uses_are_refused(
 def test_a_config_that_was_written_out_can_be_read_again() -> None:
     settings = run({"pairwise": {"chain_of_thought": True, "clamp": 0.2}}, {"orders": "one"})
     assert load_config(RunConfig, settings.model_dump(mode="json")) == settings
+
+
+def test_a_setting_that_means_what_a_plan_without_it_did_is_left_out_of_the_plan() -> None:
+    averaged = config(method="rubric", rubric={"combine": "mean"}).plan()
+    assert "combine" not in averaged["rubric"]
+    assert config(method="rubric").plan()["rubric"]["combine"] == "sum"

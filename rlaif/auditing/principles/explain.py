@@ -9,7 +9,7 @@ Opinions and preferences are taken before transforms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -39,11 +39,16 @@ class OpinionWeights:
 
     constitution: Constitution
     judge_weights: Mapping[str, float]
+    summed: frozenset[str] = frozenset()
+    """Judges whose propositions are summed, not averaged."""
 
     @classmethod
     def build(cls, constitution: Constitution, judges: Sequence[JudgeConfig]) -> "OpinionWeights":
         """Take the weights of judges from their settings."""
-        return cls(constitution, {judge.name: judge.weight for judge in judges})
+        summed = frozenset(
+            one.name for one in judges if one.method == "rubric" and one.rubric.combine == "sum"
+        )
+        return cls(constitution, {judge.name: judge.weight for judge in judges}, summed)
 
     def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
         """Return the weight of every opinion in these verdicts, as when they were combined."""
@@ -95,11 +100,15 @@ def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[s
 
 
 def leave_one_out(
-    comparison: Comparison, judgment: Judgment, principle: str, weights: Mapping[Source, float]
+    comparison: Comparison,
+    judgment: Judgment,
+    principle: str,
+    weights: Mapping[Source, float],
+    summed: Collection[str] = (),
 ) -> float | None:
     """Return the raw preference without this principle; None if no other contributed."""
     others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
-    return aggregate_verdicts(comparison, others, weights=weights).raw_preference
+    return aggregate_verdicts(comparison, others, weights=weights, summed=summed).raw_preference
 
 
 def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
@@ -219,7 +228,8 @@ def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
             own = weights.of(judgment.verdicts, row.prompt.tags)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
-            _count(explanation, Comparison(first, second), judgment, own, behind)
+            compared = Comparison(first, second)
+            _count(explanation, compared, judgment, own, behind, weights.summed)
     return explanation
 
 
@@ -229,6 +239,7 @@ def _count(
     judgment: Judgment,
     weights: Mapping[tuple[str, str], float],
     pairs: int,
+    summed: Collection[str],
 ) -> None:
     explanation.judgments += 1
     parts = contributions(judgment, weights)
@@ -252,6 +263,6 @@ def _count(
         explanation.principles[decider].decided += 1
         explanation.principles[decider].pairs += pairs
     for name in parts:
-        left = side(leave_one_out(comparison, judgment, name, weights))
+        left = side(leave_one_out(comparison, judgment, name, weights, summed))
         explanation.principles[name].only += left is None
         explanation.principles[name].flips += left is not None and left != direction

@@ -113,6 +113,10 @@ def _no_transforms(_: Any, __: str) -> tuple[Transform, ...]:
     return ()
 
 
+def _no(_: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Method(Generic[S]):
     """One row of the table of methods: everything about one besides what its flow does."""
@@ -138,6 +142,9 @@ class Method(Generic[S]):
 
     additive: bool = False
     """Whether its principles are parts of one opinion: averaged in log-odds, before the pool."""
+
+    summed: Callable[[S], bool] = _no
+    """``additive``: from settings to whether they are summed in place of averaged."""
 
     principle: Principle | None = None
     """For a method that reads no principle: stands for all of them, in one verdict."""

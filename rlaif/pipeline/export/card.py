@@ -65,7 +65,8 @@ def data_card(
         "",
     ]
     lines += [f"- {role}: `{identity}`" for role, identity in manifest.engines.items()]
-    lines += [f"- **notice:** {notice}" for notice in manifest.notices]
+    notices = (*manifest.notices, *status.low_masses)
+    lines += [f"- **notice:** {notice}" for notice in notices]
     lines += [
         "",
         "## What came of it",
@@ -76,6 +77,7 @@ def data_card(
         f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
     ]
     lines += [f"- prefix cache: {status.cache_words}"] if status.cache_words else []
+    lines += [f"- label mass of {name}: {m:.3f} (median)" for name, m in status.label_mass.items()]
     lines += [f"- dropped {what_} ({reason}): {n}" for (what_, reason), n in status.drops.items()]
     lines += ["", "## What it cost", "", *_costs(status)]
     lines += [
