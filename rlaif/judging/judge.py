@@ -76,8 +76,9 @@ class FlowJudge:
     @property
     def cost(self) -> Cost:
         """What its flow asks for, found by rehearsal."""
-        about_two, _ = self._rehearsed(TWO)
-        about_one, _ = self._rehearsed(TWICE) if self.row.orders == "none" else ([], None)
+        can = self.engine.capabilities
+        about_two, _ = self._rehearsed(TWO, can)
+        about_one, _ = self._rehearsed(TWICE, can) if self.row.orders == "none" else ([], None)
         return cost_of(about_two, about_one, every_principle=self.row.principle is None)
 
     @property
@@ -187,7 +188,10 @@ class FlowJudge:
         reason: str,
         problem: str,
     ) -> Verdict:
-        if reason and not outcome.reason:  # no verdict rests on what did not come back
+        spared = outcome.partial and reason == REFUSED_REASON
+        if (
+            reason and not outcome.reason and not spared
+        ):  # no verdict rests on what did not come back
             outcome = Outcome(reason=reason, raw=outcome.raw)
         principle = question.principle.id
         logit, choice, scores = outcome.logit, outcome.choice, outcome.scores
@@ -219,12 +223,21 @@ class FlowJudge:
         start = partial(self._rehearsal, TWO, principle, rehearsed=False)
         return rehearse(start, text=self.row.stand_in)[0]
 
-    def _rehearsed(self, comparison: Comparison) -> tuple[list[Request], Capability]:
-        return rehearse(partial(self._rehearsal, comparison), text=self.row.stand_in)
+    def _rehearsed(
+        self, comparison: Comparison, can: frozenset[Capability] = frozenset()
+    ) -> tuple[list[Request], Capability]:
+        return rehearse(partial(self._rehearsal, comparison, can=can), text=self.row.stand_in)
 
     def _rehearsal(
-        self, comparison: Comparison, principle: Principle = PRINCIPLE, *, rehearsed: bool = True
+        self,
+        comparison: Comparison,
+        principle: Principle = PRINCIPLE,
+        *,
+        can: frozenset[Capability] = frozenset(),
+        rehearsed: bool = True,
     ) -> list[Flow]:
-        changed = {"min_mass": 0.0, "capabilities": frozenset(), "rehearsed": rehearsed}
         questions = self._questions(PROMPT, comparison, [principle])
-        return [self.row.flow(one._replace(**changed)) for one in questions]
+        return [
+            self.row.flow(one._replace(min_mass=0.0, capabilities=can, rehearsed=rehearsed))
+            for one in questions
+        ]

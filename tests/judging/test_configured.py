@@ -71,6 +71,10 @@ def test_settings_reach_the_judge() -> None:
         ({"pairwise": {"clamp": 0.4}}, "clamp is for labels made with chain_of_thought"),
         ({"pairwise": {"temperature": 1.0}}, "temperature is for reasoning"),
         ({"pairwise": {"max_tokens": 9}}, "max_tokens is for"),
+        ({"pairwise": {"samples": 8, "temperature": 1.0}}, "samples has no effect"),
+        ({"pairwise": {"samples": 8, "words": True}}, "samples at temperature 0"),
+        ({"pairwise": {"thinking": 99, "chain_of_thought": True}}, "leave one of them out"),
+        ({"pairwise": {"think_tags": ["[T]", "[/T]"]}}, "think_tags has no effect"),
         ({"pairwise": {"chain_of_thought": True, "clamp": 0.5}}, "less than 0.5"),
     ],
 )
