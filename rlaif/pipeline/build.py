@@ -12,6 +12,7 @@ from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
+from rlaif.judging.relevance import TEMPLATE as RELEVANCE_TEMPLATE, Relevance
 from rlaif.pipeline.checks import check_judging, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
 from rlaif.runs import Manifest, Run
@@ -73,7 +74,7 @@ def open_judges(
 ) -> tuple[OpenedJudge, ...]:
     """Build the judges of a run for the judged principles of a constitution."""
     return session.judges(
-        settings.judges,
+        settings.asked_judges,
         orders=settings.judging.orders,
         min_mass=settings.judging.min_mass,
         principles=[principle.id for principle in constitution.judged()],
@@ -156,6 +157,9 @@ def build_work(
         ),
         judges=((ConstructionJudge(), 1.0),) if constructed else tuple(j.weighted for j in judges),
         choices=_choices(settings),
+        relevance=_relevance(settings, judges, session.templates)
+        if settings.judging.relevance == "model"
+        else None,
         reviser=_reviser(settings, constitution, session.templates, engines["critic"])
         if settings.revise.rounds
         else None,
@@ -165,11 +169,15 @@ def build_work(
     )
 
 
-def templates_shown(judges: Sequence[OpenedJudge]) -> dict[str, str]:
+def templates_shown(
+    session: Session, settings: RunConfig, judges: Sequence[OpenedJudge]
+) -> dict[str, str]:
     """Name to fingerprint of the templates that judges show; the others can change meanwhile."""
     shown: dict[str, str] = {}
     for judge in judges:
         shown |= judge.judge.template_fingerprints
+    if settings.judging.relevance == "model":
+        shown[RELEVANCE_TEMPLATE] = session.templates.get(RELEVANCE_TEMPLATE).fingerprint
     return dict(sorted(shown.items()))
 
 
@@ -189,7 +197,7 @@ def _plan(
 ) -> dict[str, Any]:
     """What determines the rows; where prompts lie, folders and speed are not part of it."""
     engines = session.engines
-    shown = templates_shown(judges)
+    shown = templates_shown(session, settings, judges)
     if settings.revise.rounds > 0:
         for name in ("critique/critique", "revise/revise"):
             shown[name] = session.templates.get(name).fingerprint
@@ -232,6 +240,19 @@ def _choices(settings: RunConfig) -> Choices:
         length_tiers=pairing.length_tiers,
         refit=judging.fit is not None,
         canary_share=judging.canary.share if judging.canary else 0.0,
+    )
+
+
+def _relevance(
+    settings: RunConfig, judges: Sequence[OpenedJudge], templates: TemplateSet
+) -> Relevance:
+    """The first judge is asked; with several, what speaks must be the same for all of them."""
+    first = judges[0]
+    return Relevance.build(
+        name=first.config.name,
+        engine=first.engine,
+        templates=templates,
+        min_mass=settings.judging.min_mass,
     )
 
 

@@ -180,16 +180,21 @@ def edited(tmp_path: Path, field: str) -> str:
     shown = run("diff", *paths).stdout.splitlines()
     (change,) = lines(run("diff", *paths, "--json"))
     note = next(line.strip() for line in shown if line.startswith("    reaches"))
-    assert all((name in note.partition("; not ")[0]) for name in change["reaches"])
+    reached = change["reaches"]
+    assert isinstance(reached, list)
+    assert note.startswith(f"reaches {', '.join(reached)}; not ")
     return note
 
 
 def test_diff_says_which_prompts_show_an_edit(tmp_path: Path):
     statement = edited(tmp_path, "statement")
-    assert statement.endswith("; not judge/pairwise, judge/pairwise_cot")
+    assert statement.endswith(
+        "; not judge/pairwise, judge/pairwise_cot, judge/pairwise_or_neither, judge/relevance"
+    )
     assert "judge/rubric" in statement.partition("; not ")[0]
     assert edited(tmp_path, "comparison").startswith(
-        "reaches judge/pairwise, judge/pairwise_cot; not judge/contrast"
+        "reaches judge/pairwise, judge/pairwise_cot, judge/pairwise_or_neither, judge/relevance; "
+        "not judge/contrast"
     )
     assert edited(tmp_path, "opposite").startswith(
         "reaches judge/contrast, judge/salmon, sample/contrast; not"

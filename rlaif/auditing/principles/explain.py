@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.auditing.gold import side
-from rlaif.config.judge import JudgeConfig
+from rlaif.config.judge import JudgeConfig, Relevance
 from rlaif.constitution import Constitution, constitution_from_mapping
 from rlaif.evaluation.intervals import wilson
 from rlaif.judging import (
@@ -27,6 +27,7 @@ from rlaif.judging import (
     weigh_principles,
 )
 from rlaif.judging.aggregate import Source
+from rlaif.judging.reading import IRRELEVANT_REASON
 from rlaif.pipeline.build import run_settings
 from rlaif.records import Comparison, Judgment, Row, Verdict
 from rlaif.records.plain import plain_fields
@@ -142,6 +143,14 @@ class Influence:
     ties: int = 0
     """In which its opinion was exactly ½."""
 
+    relevant: int = 0
+    """Where it was asked whether the principle has a bearing on the prompt: with ``relevance:
+    model`` prompts (also those of which the reply could not be read: it may be drawn there), with
+    ``label`` verdicts that say that it has."""
+
+    irrelevant: int = 0
+    """Of the same, that it has not."""
+
     @property
     def mattered(self) -> bool:
         """Whether any label would be another, or missing, without it."""
@@ -213,17 +222,28 @@ def explain_run(run: str | Path | Run) -> Explanation:
         InputError: The run was not found.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    return explain_rows(opened.rows(), weights_of(opened))
+    relevance = run_settings(opened).judging.relevance
+    return explain_rows(opened.rows(), weights_of(opened), relevance=relevance)
 
 
-def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
-    """Count what principles did, row by row; memory grows with the principles only."""
+def explain_rows(
+    rows: Iterable[Row], weights: OpinionWeights, *, relevance: Relevance = "off"
+) -> Explanation:
+    """Count what principles did, row by row; memory grows with the principles only.
+
+    Args:
+        rows: Of a run.
+        weights: Of its opinions.
+        relevance: As in the run's settings.
+    """
     explanation = Explanation(
         principles={principle.id: Influence() for principle in weights.constitution.principles}
     )
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
         explanation.pairs += len(row.pairs)
+        if relevance != "off":
+            _count_relevance(explanation, row, weights.constitution, relevance)
         for judgment in row.judgments:
             own = weights.of(judgment.verdicts, row.prompt.tags)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
@@ -231,6 +251,32 @@ def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
             compared = Comparison(first, second)
             _count(explanation, compared, judgment, own, behind, weights.summed)
     return explanation
+
+
+def _count_relevance(
+    explanation: Explanation, row: Row, constitution: Constitution, relevance: Relevance
+) -> None:
+    if relevance == "model":
+        if not row.judgments:
+            return  # nothing was asked
+        left_out = {drop.ids for drop in row.drops if drop.reason == IRRELEVANT_REASON}
+        said = [
+            (one.id, (one.id,) not in left_out)
+            for one in constitution.judged()
+            if one.weight > 0.0 and one.applies(row.prompt.tags)
+        ]
+    else:
+        said = [
+            (verdict.principle, verdict.reason != IRRELEVANT_REASON)
+            for judgment in row.judgments
+            for verdict in judgment.verdicts
+            if verdict.judge != RULES_JUDGE
+            and (not verdict.reason or verdict.reason == IRRELEVANT_REASON)
+        ]
+    for name, applies in said:
+        influence = explanation.principles.setdefault(name, Influence())
+        influence.relevant += applies
+        influence.irrelevant += not applies
 
 
 def _count(

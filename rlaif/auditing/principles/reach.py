@@ -16,6 +16,7 @@ from rlaif.engines import Sampling
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.judging import METHODS, FlowJudge, build_judge
 from rlaif.judging.methods.flow import PROMPT, TWO
+from rlaif.judging.relevance import TEMPLATE, Relevance
 from rlaif.templates import TemplateSet
 
 Prompts = Mapping[str, Callable[[Principle], Any]]
@@ -27,6 +28,7 @@ JUDGE = "judge/"
 _EXEMPLARS = " with exemplars"
 _VARIANTS: Mapping[str, Pairwise] = {
     "judge/pairwise_cot": Pairwise(chain_of_thought=True),
+    "judge/pairwise_or_neither": Pairwise(neither=True),
     f"judge/pairwise{_EXEMPLARS}": Pairwise(exemplars=16),
 }
 _NOBODY = ReplayOnlyEngine({})
@@ -55,6 +57,7 @@ def all_prompts(templates: TemplateSet) -> Prompts:
     return {
         **judges,
         **variants,
+        TEMPLATE: _relevance(templates),
         "critique/critique": lambda p: reviser.critique_messages(PROMPT, response, p),
         "revise/revise": lambda p: reviser.revision_messages(PROMPT, response, p, "A fault."),
         contrast.TEMPLATE: lambda p: [
@@ -63,11 +66,25 @@ def all_prompts(templates: TemplateSet) -> Prompts:
     }
 
 
-def prompts_of(judges: Sequence[JudgeConfig], templates: TemplateSet) -> Prompts:
-    """Return the prompts of a run's judges, by the judges' names."""
-    return {
+def prompts_of(
+    judges: Sequence[JudgeConfig], templates: TemplateSet, *, relevance: bool
+) -> Prompts:
+    """Return the prompts of a run's judges, by the judges' names.
+
+    Args:
+        judges: As they are asked.
+        templates: Of the run.
+        relevance: Whether it is asked which principles apply, too.
+    """
+    prompts: dict[str, Callable[[Principle], Any]] = {
         judge.name: _judge(judge.method, judge.method_settings, templates).asks for judge in judges
     }
+    return prompts | ({TEMPLATE: _relevance(templates)} if relevance else {})
+
+
+def _relevance(templates: TemplateSet) -> Callable[[Principle], Any]:
+    asker = Relevance.build(name="judge", engine=_NOBODY, templates=templates, min_mass=0.0)
+    return lambda principle: asker.messages(PROMPT, principle)
 
 
 def find_reached(

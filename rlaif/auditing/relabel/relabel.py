@@ -145,7 +145,9 @@ async def arelabel(
         OpinionWeights.build(new, settings.judges),
     )
     difference = diff_constitutions(before, new)
-    prompts = prompts_of(settings.judges, TemplateSet.open(settings.templates))
+    templates = TemplateSet.open(settings.templates)
+    relevance = settings.judging.relevance == "model"
+    prompts = prompts_of(settings.asked_judges, templates, relevance=relevance)
     reached = [(one, find_reached(one, before, new, prompts)) for one in difference.changes]
     edits = [
         Edit(one.principle, one.field, tuple(names)) for one, names in reached if names is not None
