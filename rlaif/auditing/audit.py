@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold
-from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
+from rlaif.auditing.measuring import (
+    Asker,
+    Audited,
+    Estimate,
+    ask_relevance,
+    build_judges,
+    count_applied,
+)
 from rlaif.auditing.question import Question, build_question
 from rlaif.auditing.render import (
     AUDIT,
@@ -22,6 +29,7 @@ from rlaif.auditing.statistics.consistency import measure_stability
 from rlaif.auditing.statistics.reliability import fit_calibration
 from rlaif.config import load_config
 from rlaif.config.evaluate import PANEL, AuditConfig
+from rlaif.config.judge import offering_neither
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
@@ -109,7 +117,7 @@ async def aaudit(
     async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
         judges = build_judges(
             session,
-            settings.judges,
+            offering_neither(settings.judges, settings.relevance),
             question,
             orders=settings.orders,
             min_mass=settings.min_mass,
@@ -123,6 +131,9 @@ async def aaudit(
             ledger,
             concurrency=settings.concurrency,
             on_progress=on_progress or unseen,
+            relevance={judge.name: ask_relevance(session, judge, settings) for judge in judges}
+            if settings.relevance == "model"
+            else {},
         )
         work = _AuditRun(settings, sets, question, limit, asker, judges)
         if on_estimate is not None:
@@ -168,6 +179,7 @@ class _AuditRun:
         for judge in self.judges:
             sets: dict[str, SetResult] = {}
             judged: list[tuple[GoldPair, Judgment]] = []
+            before = len(verdicts)
             for gold in self.sets:
                 what = f"{judge.name} on {gold.name}"
                 judgments = await self.asker.judge([judge], gold.pairs, what)
@@ -186,6 +198,7 @@ class _AuditRun:
                 engine=judge.engine.identity,
                 templates=judge.judge.template_fingerprints,
                 sets=sets,
+                applied=self._applied(judge, verdicts[before:]),
                 calibration=calibration
                 if isinstance(calibration, str)
                 else {**calibration.to_json(), "file": calibration_file(judge.name)},
@@ -240,6 +253,14 @@ class _AuditRun:
             sets=sets,
             calibration="no calibration: each judge of a panel has its own",
         )
+
+    def _applied(
+        self, judge: Audited, verdicts: Sequence[Verdict]
+    ) -> Mapping[str, Mapping[str, int]]:
+        """How often each principle had a bearing; empty where that was not asked."""
+        if self.settings.relevance == "label":
+            return count_applied(verdicts)
+        return self.asker.applied(judge.name)
 
     def _calibration(
         self, judge: Audited, judged: Sequence[tuple[GoldPair, Judgment]]

@@ -157,6 +157,7 @@ def _judges(audit: Audit) -> Iterator[str]:
         ]
         yield from _table(["", *sets], rows)
         yield from _calibration(result)
+        yield from _applied(result)
         for gold in sets:
             categories = result.sets[gold].categories
             if categories:
@@ -164,6 +165,14 @@ def _judges(audit: Audit) -> Iterator[str]:
                 yield ""
                 shown = [[kind, *_accuracy(one)] for kind, one in categories.items()]
                 yield from _table(["category", "accuracy", "answered", "against chance"], shown)
+
+
+def _applied(result: JudgeResult) -> Iterator[str]:
+    if result.applied:
+        yield "How often each principle had a bearing, as the judge says:"
+        yield ""
+        rows = [[name, own["relevant"], own["irrelevant"]] for name, own in result.applied.items()]
+        yield from _table(["principle", "it had", "it had not"], rows)
 
 
 def _calibration(result: JudgeResult) -> Iterator[str]:

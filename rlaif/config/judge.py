@@ -35,7 +35,7 @@ COT_CLAMP = 0.4
 
 
 class Contrast(Settings):
-    """Contrastive likelihood (DLMA): how summed log-probability differences become log-odds."""
+    """Contrastive likelihood (DLMA's reward): how log-probability differences become log-odds."""
 
     scale: float = Field(0.2, gt=0, allow_inf_nan=False, description="Factor on the difference.")
     clamp: float = Field(40.0, gt=0, description="The difference is cut to ± this first.")
@@ -186,7 +186,7 @@ class Rubric(Settings):
 
 
 class Salmon(Settings):
-    """Principle-wise scores (SALMON)."""
+    """Principle-wise scores (SALMON's labels, without its reward model)."""
 
     variances: dict[str, _Positive] = Field(
         default_factory=dict,

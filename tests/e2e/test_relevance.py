@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 import rlaif
-from rlaif.engines import Generate, Reply, Request, open as opening
+from rlaif.engines import Generate, Label, Reply, Request, open as opening
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import ConfigError
 
@@ -25,6 +25,7 @@ def planted(request: Request, seed: int | None) -> Reply | str:
     shown = request.messages[-1]["content"]
     prompt = next(one for one in PROMPTS if one in shown)
     topic = next(one for one in TOPICS if f"about {one} only" in shown)
+    assert isinstance(request, Label)
     applies = topic in prompt
     if request.labels == ("Yes", "No"):
         shares: tuple[float, ...] = (0.9, 0.1) if applies else (0.1, 0.9)
@@ -143,3 +144,24 @@ def test_a_setting_that_could_have_no_effect_is_an_error(
     given["judges"][0] |= judge
     with pytest.raises(ConfigError, match=message):
         rlaif.generate(given)
+
+
+@pytest.mark.parametrize(("relevance", "each"), [("model", 4), ("label", 4 * 2)])
+def test_an_audit_says_for_every_judge_how_often_each_principle_applied(
+    relevance: str, each: int, tmp_path: Path
+) -> None:
+    given = settings(tmp_path)
+    gold = tmp_path / "gold.jsonl"
+    pairs = [
+        {"id": f"g{n}", "prompt": one, "response_a": "Yes.", "response_b": "No.", "label": "a"}
+        for n, one in enumerate(PROMPTS)
+    ]
+    gold.write_text("\n".join(map(json.dumps, pairs)))
+    audit = {key: given[key] for key in ("judges", "constitution")}
+    out = tmp_path / "audit"
+    result = rlaif.audit({**audit, "relevance": relevance, "repeats": 1}, [gold], out=out)
+    counts = {"relevant": each, "irrelevant": each}
+    assert result.judges["main"].applied == dict.fromkeys(TOPICS, counts)
+    assert f"| apples | {each} | {each} |" in (out / "table.md").read_text()
+    silence = result.judges["main"].sets["gold"].silence
+    assert silence.reasons == ({} if relevance == "model" else {"not-relevant": 8 * 2 * 2})
