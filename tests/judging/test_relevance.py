@@ -92,7 +92,7 @@ def judge(engine: FakeEngine, **settings: object) -> FlowJudge:
         method="pairwise",
         engine=engine,
         templates=TemplateSet.open(),
-        settings=Pairwise(neither=True, **settings),  # type: ignore[arg-type]
+        settings=Pairwise(neither=True, **settings),
     )
 
 
