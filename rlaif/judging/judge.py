@@ -188,10 +188,9 @@ class FlowJudge:
         reason: str,
         problem: str,
     ) -> Verdict:
+        # No verdict rests on what did not come back, unless it can do without what was refused.
         spared = outcome.partial and reason == REFUSED_REASON
-        if (
-            reason and not outcome.reason and not spared
-        ):  # no verdict rests on what did not come back
+        if reason and not outcome.reason and not spared:
             outcome = Outcome(reason=reason, raw=outcome.raw)
         principle = question.principle.id
         logit, choice, scores = outcome.logit, outcome.choice, outcome.scores

@@ -203,6 +203,11 @@ def _plan(
             shown[name] = session.templates.get(name).fingerprint
     if settings.student.sampling.strategy == "contrast":
         shown[contrast.TEMPLATE] = session.templates.get(contrast.TEMPLATE).fingerprint
+    judging = settings.judging.planned()
+    if settings.judging.relevance != "model" and not any(j.reads_labels for j in settings.judges):
+        judging["min_mass"] = 0.0  # it decides nothing, so its default does not matter
+    if not isinstance(settings.judging.principles.how_many, str) and _uneven(constitution):
+        judging["weights"] = "unbiased"  # the labels of earlier versions were not
     plan: dict[str, Any] = {
         "seed": settings.seed,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
@@ -213,7 +218,7 @@ def _plan(
             "system": settings.student.system,
         },
         "judges": {judge.config.name: judge.plan() for judge in judges},
-        "judging": settings.judging.planned(),
+        "judging": judging,
         "pairing": settings.pairing.model_dump(mode="json"),
     }
     if filters := settings.prompts.filters():
@@ -224,6 +229,11 @@ def _plan(
             "critic": dict(engines["critic"].identity),
         }
     return plan
+
+
+def _uneven(constitution: Constitution) -> bool:
+    """Whether drawn principles weigh unequally."""
+    return len({one.weight for one in constitution.judged() if one.weight > 0.0}) > 1
 
 
 def _choices(settings: RunConfig) -> Choices:

@@ -51,13 +51,27 @@ class OpinionWeights:
         )
         return cls(constitution, {judge.name: judge.weight for judge in judges}, summed)
 
-    def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
-        """Return the weight of every opinion in these verdicts, as when they were combined."""
+    def of(
+        self,
+        verdicts: Sequence[Verdict],
+        prompt_tags: tuple[str, ...],
+        *,
+        without: Collection[str] = (),
+    ) -> dict[Source, float]:
+        """Return the weight of every opinion in these verdicts, as when they were combined.
+
+        Args:
+            verdicts: All of one judgment.
+            prompt_tags: Of its prompt.
+            without: Ids of principles that were found not to apply to the prompt.
+        """
         known = {principle.id: principle for principle in self.constitution.principles}
         judged = [v for v in verdicts if v.judge != RULES_JUDGE]
         spoken = dict.fromkeys(v.principle for v in judged)
         drawn = [known[name] for name in spoken if name in known]
-        candidates = [p for p in self.constitution.judged() if p.applies(prompt_tags)]
+        candidates = [
+            p for p in self.constitution.judged() if p.applies(prompt_tags) and p.id not in without
+        ]
         weights = {
             (RULES_JUDGE, rule.id): rule.weight
             for rule in self.constitution.rules()
@@ -242,10 +256,11 @@ def explain_rows(
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
         explanation.pairs += len(row.pairs)
+        left_out = {d.ids[0] for d in row.drops if d.reason == IRRELEVANT_REASON}
         if relevance != "off":
-            _count_relevance(explanation, row, weights.constitution, relevance)
+            _count_relevance(explanation, row, weights.constitution, relevance, left_out)
         for judgment in row.judgments:
-            own = weights.of(judgment.verdicts, row.prompt.tags)
+            own = weights.of(judgment.verdicts, row.prompt.tags, without=left_out)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
             compared = Comparison(first, second)
@@ -254,14 +269,17 @@ def explain_rows(
 
 
 def _count_relevance(
-    explanation: Explanation, row: Row, constitution: Constitution, relevance: Relevance
+    explanation: Explanation,
+    row: Row,
+    constitution: Constitution,
+    relevance: Relevance,
+    left_out: Collection[str],
 ) -> None:
     if relevance == "model":
         if not row.judgments:
             return  # nothing was asked
-        left_out = {drop.ids for drop in row.drops if drop.reason == IRRELEVANT_REASON}
         said = [
-            (one.id, (one.id,) not in left_out)
+            (one.id, one.id not in left_out)
             for one in constitution.judged()
             if one.weight > 0.0 and one.applies(row.prompt.tags)
         ]
