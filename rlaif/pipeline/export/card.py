@@ -65,6 +65,7 @@ def data_card(
         "",
     ]
     lines += [f"- {role}: `{identity}`" for role, identity in manifest.engines.items()]
+    lines += _sampled(manifest)
     notices = (*manifest.notices, *status.low_masses)
     lines += [f"- **notice:** {notice}" for notice in notices]
     lines += [
@@ -95,6 +96,19 @@ def data_card(
         for principle in manifest.constitution.get("principles", [])
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sampled(manifest: Manifest) -> list[str]:
+    """What labels that are shares of sampled verdicts are made of."""
+    lines = []
+    for judge in manifest.config.get("judges") or ():
+        asked = judge.get("pairwise") or {}
+        if asked.get("samples", 1) > 1:
+            lines.append(
+                f"- labels of the judge {judge['name']}: shares of {asked['samples']} verdicts per "
+                f"order, sampled at temperature {asked['temperature']:g}"
+            )
+    return lines
 
 
 def _explained(what: str, columns: Sequence[str]) -> list[str]:
