@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.auditing.gold import GoldPair, GoldSet, Outcome, read_all_gold
-from rlaif.auditing.measuring import Asker, Audited, Estimate, build_judges
+from rlaif.auditing.measuring import (
+    Asker,
+    Audited,
+    Estimate,
+    ask_relevance,
+    build_judges,
+    count_applied,
+)
 from rlaif.auditing.question import Question, build_question
 from rlaif.auditing.render import (
     AUDIT,
@@ -22,13 +29,15 @@ from rlaif.auditing.statistics.consistency import measure_stability
 from rlaif.auditing.statistics.reliability import fit_calibration
 from rlaif.config import load_config
 from rlaif.config.evaluate import PANEL, AuditConfig
+from rlaif.config.judge import offering_neither
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
 from rlaif.judging.calibration import Calibration
 from rlaif.judging.panel import why_unread
 from rlaif.pipeline.achieved import check_verdicts
-from rlaif.records import Judgment, content_id
+from rlaif.records import Judgment, Verdict, content_id
 from rlaif.runs import Ledger
+from rlaif.runs.status import LOW_MASS, low_mass_notice
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress, unseen
@@ -111,7 +120,7 @@ async def aaudit(
     async with Session.of(settings) as session:
         judges = build_judges(
             session,
-            settings.judges,
+            offering_neither(settings.judges, settings.relevance),
             question,
             orders=settings.orders,
             min_mass=settings.min_mass,
@@ -126,6 +135,9 @@ async def aaudit(
             ledger,
             concurrency=settings.concurrency,
             on_progress=on_progress or unseen,
+            relevance={judge.name: ask_relevance(session, judge, settings) for judge in judges}
+            if settings.relevance == "model"
+            else {},
         )
         work = _AuditRun(settings, sets, question, limit, asker, judges)
         if on_estimate is not None:
@@ -189,6 +201,9 @@ class _AuditRun:
                 engine=judge.engine.identity,
                 templates=judge.judge.template_fingerprints,
                 sets=sets,
+                applied=self._applied(
+                    judge, [verdict for _, one in judged for verdict in one.verdicts]
+                ),
                 calibration=calibration
                 if isinstance(calibration, str)
                 else {**calibration.to_json(), "file": calibration_file(judge.name)},
@@ -247,6 +262,14 @@ class _AuditRun:
             calibration="no calibration: each judge of a panel has its own",
         )
 
+    def _applied(
+        self, judge: Audited, verdicts: Sequence[Verdict]
+    ) -> Mapping[str, Mapping[str, int]]:
+        """How often each principle had a bearing; empty where that was not asked."""
+        if self.settings.relevance == "label":
+            return count_applied(verdicts)
+        return self.asker.applied(judge.name)
+
     def _calibration(
         self, judge: Audited, judged: Sequence[tuple[GoldPair, Judgment]]
     ) -> Calibration | str:
@@ -273,4 +296,7 @@ def _notices(results: Mapping[str, JudgeResult]) -> list[str]:
             against = measured.accuracy.against_chance
             if against != "above chance":
                 notices.append(f"{judge} on {gold}: {against}")
+            mass = measured.mass
+            if mass is not None and mass.median < LOW_MASS:
+                notices.append(low_mass_notice(f"{judge} on {gold}", mass.median))
     return notices

@@ -157,6 +157,7 @@ def _judges(audit: Audit) -> Iterator[str]:
         ]
         yield from _table(["", *sets], rows)
         yield from _calibration(result)
+        yield from _applied(result)
         for gold in sets:
             categories = result.sets[gold].categories
             if categories:
@@ -164,6 +165,14 @@ def _judges(audit: Audit) -> Iterator[str]:
                 yield ""
                 shown = [[kind, *_accuracy(one)] for kind, one in categories.items()]
                 yield from _table(["category", "accuracy", "answered", "against chance"], shown)
+
+
+def _applied(result: JudgeResult) -> Iterator[str]:
+    if result.applied:
+        yield "How often each principle had a bearing, as the judge says:"
+        yield ""
+        rows = [[name, own["relevant"], own["irrelevant"]] for name, own in result.applied.items()]
+        yield from _table(["principle", "it had", "it had not"], rows)
 
 
 def _calibration(result: JudgeResult) -> Iterator[str]:
@@ -210,6 +219,7 @@ _ROWS = {
     "expected calibration error": lambda r: show(r.reliability and r.reliability.ece),
     "Brier score (always ½: 0.25)": lambda r: show(r.reliability and r.reliability.brier),
     "label mass, mean": lambda r: show(r.mass and r.mass.mean),
+    "label mass, median": lambda r: "–" if r.mass is None else f"{r.mass.median:.2g}",
     "same choice when asked again": lambda r: show(r.stability),
     "cyclic triads (coin: 0.25)": lambda r: show(r.triads and r.triads.cyclic),
     "cost of a pair": _cost,

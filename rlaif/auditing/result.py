@@ -1,7 +1,7 @@
 """Results of an audit as values: what a judge showed on each gold set, and what it cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.auditing.gold import Outcome
@@ -136,6 +136,10 @@ class JudgeResult(Plain):
     sets: Mapping[str, SetResult]
     calibration: Mapping[str, Any] | str
     """What was fitted, or why nothing was."""
+
+    applied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """With ``relevance``: principle to how often it was found to apply (``relevant``) and not to
+    (``irrelevant``), over prompts (model) or verdicts (label)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def relabel(
             "asked": done.rejudged.asked,
             "remembered": done.rejudged.remembered,
             **done.flips.to_json(),
+            "edits": [edit.to_json() for edit in done.edits],
         }
         print_json(data)
     else:
@@ -123,6 +124,9 @@ def _show(done: "Relabelled") -> None:
     _say_changed(done.rejudged)
     _say_failed(done.rejudged)
     print(f"principles unchanged: {done.unchanged_principles} of {done.principles}")
+    for edit in done.edits:
+        reached = ", ".join(edit.reaches) or "no judge prompt"
+        print(f"edited: {edit.principle} {edit.field}, which reaches {reached}")
     print(
         f"{flips.compared} labels compared: {flips.same} same, {flips.flipped} flipped, "
         f"{flips.gained} new, {flips.lost} lost"

@@ -63,6 +63,7 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     )
     if status.abstained:
         say(f"  abstained   {status.abstained}{_reasons(status.abstentions)}")
+    _print_masses(status)
     say(f"  pairs       {status.pairs}")
     if caught is not None:
         say(
@@ -78,7 +79,7 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
         print(f"  stopped     {status.stopped}")
     for warning in status.warnings:
         say(f"  warning     {warning}")
-    for notice in status.notices:
+    for notice in (*status.notices, *status.low_masses):
         say(f"  notice      {notice}")
     for path, problem in status.damaged.items():
         print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
@@ -101,6 +102,11 @@ def _print_rows(status: RunStatus) -> None:
             f"  orphans     {status.orphans} more rows, of prompts no longer in the input; "
             "not in any count (export --keep-orphans keeps them)"
         )
+
+
+def _print_masses(status: RunStatus) -> None:
+    for judge, mass in status.label_mass.items():
+        say(f"  label mass  {judge}: {mass:.3f} (median)")
 
 
 def _print_calls(status: RunStatus) -> None:

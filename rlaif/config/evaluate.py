@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig, check_names, check_reading
+from rlaif.config.judge import (
+    MIN_MASS,
+    JudgeConfig,
+    MinMass,
+    Relevance,
+    check_names,
+    check_reading,
+    offering_neither,
+)
 from rlaif.config.load import (
     AskFirst,
     FilePath,
@@ -42,8 +50,9 @@ class AuditConfig(Settings):
     )
     seed: int = Field(0, ge=0)
     orders: Literal["both", "one"] = "both"
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
+    min_mass: MinMass = MIN_MASS
+    relevance: Relevance = Field(
+        "off", description="As judging.relevance of a run; each judge is asked by itself."
     )
     repeats: int = Field(
         3, ge=1, description="How often a sampling judge gets the same question; 1 turns it off."
@@ -69,6 +78,7 @@ class AuditConfig(Settings):
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an audit has no student: give each judge an engine and a model")
         check_reading(self.judges, orders=self.orders, min_mass=self.min_mass)
+        offering_neither(self.judges, self.relevance)
         return self
 
 
@@ -83,9 +93,7 @@ class MatchesConfig(Settings):
 
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
 
 
 class EvaluateConfig(Settings):

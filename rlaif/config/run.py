@@ -1,10 +1,18 @@
 """Schema of the run file read by `rlaif generate`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
+from rlaif.config.judge import (
+    MIN_MASS,
+    JudgeConfig as JudgeConfig,
+    MinMass,
+    Relevance,
+    check_names,
+    check_reading,
+    offering_neither,
+)
 from rlaif.config.load import (
     AskFirst,
     FilePath,
@@ -120,8 +128,12 @@ class JudgingConfig(Settings):
     )
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
+    min_mass: MinMass = MIN_MASS
+    relevance: Relevance = Field(
+        "off",
+        description="Whether a principle must have something to say about a prompt. label: "
+        "pairwise judges may reply that it has not; model: the first judge is asked for every "
+        "prompt and principle, and principles are drawn among those that apply.",
     )
     max_disagreement: float | None = Field(
         None, gt=0, lt=1, description="Largest spread between the judges' preferences."
@@ -134,6 +146,8 @@ class JudgingConfig(Settings):
     )
     canary: CanaryConfig | None = None
 
+    IMPLIED: ClassVar = {"relevance": "off"}
+
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "JudgingConfig":
         if self.on_disagreement != "drop" and self.max_disagreement is None:
@@ -142,6 +156,11 @@ class JudgingConfig(Settings):
             raise ValueError("fit needs comparisons: all-pairs; otherwise there is nothing to fit")
         if self.label == "construction" and self.comparisons != "contrast":
             raise ValueError("label: construction needs comparisons: contrast")
+        if self.comparisons == "contrast" and self.relevance == "model":
+            raise ValueError(
+                "relevance: model has no effect: with comparisons: contrast two responses are "
+                "judged under the principle they were sampled for and against"
+            )
         if self.comparisons == "contrast" and self.principles.choose != "one":
             raise ValueError(
                 "principles has no effect: with comparisons: contrast two responses are judged "
@@ -256,6 +275,11 @@ class RunConfig(Settings):
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")
 
+    @property
+    def asked_judges(self) -> tuple[JudgeConfig, ...]:
+        """The judges as they are asked, with what ``judging.relevance`` changes."""
+        return offering_neither(self.judges, self.judging.relevance)
+
     @model_validator(mode="after")
     def _names_differ(self) -> "RunConfig":
         check_names([judge.name for judge in self.judges])
@@ -271,6 +295,9 @@ class RunConfig(Settings):
     def _judging_reaches_judges(self) -> "RunConfig":
         judging = self.judging
         check_reading(self.judges, orders=judging.orders, min_mass=judging.min_mass)
+        if judging.relevance != "off" and not self.judges:
+            raise ValueError("judging.relevance has no effect without judges")
+        offering_neither(self.judges, judging.relevance)
         if judging.max_disagreement is not None and len(self.judges) < 2:
             raise ValueError("judging.max_disagreement has no effect with fewer than two judges")
         if judging.canary is not None and not self.judges:

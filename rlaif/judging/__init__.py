@@ -6,7 +6,6 @@ from rlaif.judging.aggregate import (
     aggregate_verdicts,
     opinion_sources,
     read_opinions,
-    weigh_principles,
 )
 from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
@@ -45,6 +44,7 @@ from rlaif.judging.transforms import (
     preference_of,
     refit_judgments,
 )
+from rlaif.judging.weights import weigh_principles
 
 __all__ = [
     "CONSTRUCTION_JUDGE",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlaif.config import nearest
-from rlaif.config.judge import JudgeConfig
+from rlaif.config.judge import MIN_MASS, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import check_calibration, read_calibration
@@ -61,7 +61,7 @@ def build_judge(
     engine: Engine,
     templates: TemplateSet,
     orders: Orders = "both",
-    min_mass: float = 0.0,
+    min_mass: float = MIN_MASS,
     settings: Any = None,
 ) -> FlowJudge:
     """Build a judge and check that its engine can do what it needs.

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from rlaif.constitution import Principle
 from rlaif.engines.ask import run_together
-from rlaif.judging.aggregate import Source, aggregate_verdicts, weigh_principles
+from rlaif.judging.aggregate import Source, aggregate_verdicts, opinion_sources
 from rlaif.judging.methods.rules import RULES_JUDGE, judge_rules
-from rlaif.judging.protocol import Judge
+from rlaif.judging.protocol import Judge, sums_up
 from rlaif.judging.reading import FAILED_REASON
 from rlaif.judging.transforms import Soften, Transform, apply_transforms
+from rlaif.judging.weights import weigh_principles
 from rlaif.records import Choice, Comparison, Judgment, Prompt, Verdict
 from rlaif.runs.text import one_line
 
@@ -41,16 +42,19 @@ async def judge_comparison(
     transforms: dict[Source, Sequence[Transform]] = {}
     speaking = tuple(judges) if drawn else ()
     said = await run_together([judge.judge(prompt, comparison, drawn) for judge, _ in speaking])
-    own = weigh_principles(drawn, candidates)
     for some, (judge, weight) in zip(said, speaking, strict=True):
         verdicts.extend(some)
+        own = weigh_principles(drawn, candidates, {name for _, name in opinion_sources(some)})
         for principle in drawn:
             source = judge.name, principle.id
             weights[source] = weight * own[principle.id]
             transforms[source] = judge.transforms(principle.id)
         for verdict in some:  # a judge that reads no principles speaks once for all of them
             weights.setdefault((judge.name, verdict.principle), weight * sum(own.values()))
-    return aggregate_verdicts(comparison, verdicts, weights=weights, transforms=transforms)
+    summed = [judge.name for judge, _ in speaking if sums_up(judge)]
+    return aggregate_verdicts(
+        comparison, verdicts, weights=weights, summed=summed, transforms=transforms
+    )
 
 
 def soften_disagreement(judgment: Judgment, *, above: float) -> Judgment:

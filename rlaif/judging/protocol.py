@@ -127,6 +127,21 @@ class ScoresAlone(Protocol):
         ...
 
 
+@runtime_checkable
+class SumsUp(Protocol):
+    """A judge whose principles may be parts of one opinion."""
+
+    @property
+    def sums(self) -> bool:
+        """Whether they are, and are summed, not averaged."""
+        ...
+
+
+def sums_up(judge: Judge) -> bool:
+    """Return whether principles are parts of one opinion of a judge, and are summed."""
+    return isinstance(judge, SumsUp) and judge.sums
+
+
 def check_needs(needs: Needs, engine: Engine, *, who: str) -> None:
     """Check that an engine can do what a judge asks of it.
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.config import RunConfig
+from rlaif.config.judge import Rubric
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
+from rlaif.judging.relevance import TEMPLATE as RELEVANCE_TEMPLATE, Relevance
 from rlaif.pipeline.checks import check_judging, comparison_warnings, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
 from rlaif.runs import Manifest, Run
@@ -94,7 +96,7 @@ def open_judges(
 ) -> tuple[OpenedJudge, ...]:
     """Build the judges of a run for the judged principles of a constitution."""
     return session.judges(
-        settings.judges,
+        settings.asked_judges,
         orders=settings.judging.orders,
         min_mass=settings.judging.min_mass,
         principles=[principle.id for principle in constitution.judged()],
@@ -109,11 +111,20 @@ def run_settings(run: Run) -> RunConfig:
         ConfigError: They were written by another version and can no longer be read.
     """
     try:
-        return RunConfig.model_validate(run.manifest.config)
+        return RunConfig.model_validate(_with_implied(run.manifest.config))
     except ValueError as problem:
         raise ConfigError(
             f"{run.path}: its settings cannot be read by this version: {problem}"
         ) from None
+
+
+def _with_implied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were meant when they were written: rubrics were averaged first."""
+    judges = [dict(judge) for judge in config.get("judges") or ()]
+    for judge in judges:
+        if judge.get("method") == "rubric":
+            judge["rubric"] = {**Rubric.IMPLIED, **(judge.get("rubric") or {})}
+    return {**config, "judges": judges}
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:
@@ -168,6 +179,9 @@ def build_work(
         ),
         judges=((ConstructionJudge(), 1.0),) if constructed else tuple(j.weighted for j in judges),
         choices=_choices(settings),
+        relevance=_relevance(settings, judges, session.templates)
+        if settings.judging.relevance == "model"
+        else None,
         reviser=_reviser(settings, constitution, session.templates, engines["critic"])
         if settings.revise.rounds
         else None,
@@ -177,11 +191,15 @@ def build_work(
     )
 
 
-def templates_shown(judges: Sequence[OpenedJudge]) -> dict[str, str]:
+def templates_shown(
+    session: Session, settings: RunConfig, judges: Sequence[OpenedJudge]
+) -> dict[str, str]:
     """Name to fingerprint of the templates that judges show; the others can change meanwhile."""
     shown: dict[str, str] = {}
     for judge in judges:
         shown |= judge.judge.template_fingerprints
+    if settings.judging.relevance == "model":
+        shown[RELEVANCE_TEMPLATE] = session.templates.get(RELEVANCE_TEMPLATE).fingerprint
     return dict(sorted(shown.items()))
 
 
@@ -201,12 +219,17 @@ def _plan(
 ) -> dict[str, Any]:
     """What determines the rows; where prompts lie, folders and speed are not part of it."""
     engines = session.engines
-    shown = templates_shown(judges)
+    shown = templates_shown(session, settings, judges)
     if settings.revise.rounds > 0:
         for name in ("critique/critique", "revise/revise"):
             shown[name] = session.templates.get(name).fingerprint
     if settings.student.sampling.strategy == "contrast":
         shown[contrast.TEMPLATE] = session.templates.get(contrast.TEMPLATE).fingerprint
+    judging = settings.judging.planned()
+    if settings.judging.relevance != "model" and not any(j.reads_labels for j in settings.judges):
+        judging["min_mass"] = 0.0  # it decides nothing, so its default does not matter
+    if not isinstance(settings.judging.principles.how_many, str) and _uneven(constitution):
+        judging["weights"] = "unbiased"  # the labels of earlier versions were not
     plan: dict[str, Any] = {
         "seed": settings.seed,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
@@ -217,7 +240,7 @@ def _plan(
             "system": settings.student.system,
         },
         "judges": {judge.config.name: judge.plan() for judge in judges},
-        "judging": settings.judging.model_dump(mode="json"),
+        "judging": judging,
         "pairing": settings.pairing.model_dump(mode="json"),
     }
     if filters := settings.prompts.filters():
@@ -228,6 +251,11 @@ def _plan(
             "critic": dict(engines["critic"].identity),
         }
     return plan
+
+
+def _uneven(constitution: Constitution) -> bool:
+    """Whether drawn principles weigh unequally."""
+    return len({one.weight for one in constitution.judged() if one.weight > 0.0}) > 1
 
 
 def _choices(settings: RunConfig) -> Choices:
@@ -244,6 +272,19 @@ def _choices(settings: RunConfig) -> Choices:
         length_tiers=pairing.length_tiers,
         refit=judging.fit is not None,
         canary_share=judging.canary.share if judging.canary else 0.0,
+    )
+
+
+def _relevance(
+    settings: RunConfig, judges: Sequence[OpenedJudge], templates: TemplateSet
+) -> Relevance:
+    """The first judge is asked; with several, what speaks must be the same for all of them."""
+    first = judges[0]
+    return Relevance.build(
+        name=first.config.name,
+        engine=first.engine,
+        templates=templates,
+        min_mass=settings.judging.min_mass,
     )
 
 

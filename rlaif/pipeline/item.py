@@ -26,6 +26,7 @@ from rlaif.judging import (
     refit_judgments,
     soften_disagreement,
 )
+from rlaif.judging.relevance import Relevance, Relevant
 from rlaif.pipeline.comparisons import choose_comparisons
 from rlaif.pipeline.pairing import pair_judgments
 from rlaif.records import (
@@ -90,6 +91,9 @@ class PromptWork:
     """Each with its weight."""
 
     choices: Choices
+    relevance: Relevance | None = None
+    """Finds out which principles apply to a prompt, before any is drawn."""
+
     reviser: Reviser | None = None
     contrast: ContrastSampler | None = None
     """Samples the student for and against principles, in place of plainly."""
@@ -136,7 +140,7 @@ class PromptWork:
             return _unrendered(row.prompt, problem)
 
     async def _rejudge(self, row: Row) -> Row:
-        judgments, canaries, dropped = await self._judge(row.prompt, row.responses)
+        judgments, canaries, dropped, failures = await self._judge(row.prompt, row.responses)
         choices = self.choices
         pairs, unpaired = pair_judgments(
             row.responses,
@@ -157,7 +161,7 @@ class PromptWork:
             judgments=judgments,
             pairs=tuple(pairs),
             drops=(*dropped, *unpaired),
-            failures=(*kept, *judge_failures((*judgments, *canaries))),
+            failures=(*kept, *failures, *judge_failures((*judgments, *canaries))),
             canaries=canaries,
         )
 
@@ -191,8 +195,8 @@ class PromptWork:
 
     async def _judge(
         self, prompt: Prompt, responses: Sequence[Response]
-    ) -> tuple[tuple[Judgment, ...], tuple[Judgment, ...], tuple[Drop, ...]]:
-        """Return judgments, judgments on canaries, and what was not judged."""
+    ) -> tuple[tuple[Judgment, ...], tuple[Judgment, ...], tuple[Drop, ...], tuple[Failure, ...]]:
+        """Return judgments, judgments on canaries, what was not judged, and what failed before."""
         choices = self.choices
         comparisons, dropped = choose_comparisons(
             responses,
@@ -206,9 +210,12 @@ class PromptWork:
         )
         judged = [p for p in constitution.judged() if p.applies(prompt.tags)]
         rules = [p for p in constitution.rules() if p.applies(prompt.tags)]
+        relevant = Relevant(tuple(judged))
+        if self.relevance is not None and comparisons:
+            relevant = await self.relevance.choose(prompt, [p for p in judged if p.weight > 0.0])
         done = await run_together(
             [
-                *(self._judgment(prompt, one, judged, rules) for one in comparisons),
+                *(self._judgment(prompt, one, relevant.principles, rules) for one in comparisons),
                 *(self._known(canary) for canary in canaries),
             ]
         )
@@ -218,7 +225,8 @@ class PromptWork:
             judgments = [soften_disagreement(one, above=above) for one in judgments]
         if choices.refit:
             judgments = list(refit_judgments(judgments))
-        return tuple(judgments), tuple(done[len(comparisons) :]), tuple(dropped)
+        known = tuple(done[len(comparisons) :])
+        return tuple(judgments), known, (*dropped, *relevant.dropped), relevant.failures
 
     async def _judgment(
         self,

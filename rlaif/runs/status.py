@@ -24,6 +24,18 @@ from rlaif.runs.shards import Shards
 
 State = Literal["running", "finished", "interrupted"]
 
+LOW_MASS = 0.5
+"""A median label mass below this is low: the labels are less likely than everything else."""
+
+
+def low_mass_notice(who: str, median: float) -> str:
+    """Return what readers of a judge's labels must know when their mass is low."""
+    return (
+        f"{who}: low label mass, {median:.3f} (median): it would rather reply something other than "
+        "a label"
+    )
+
+
 _ABSTAIN = Choice.ABSTAIN.value
 _COLUMNS = (
     "prompt.id",
@@ -38,6 +50,7 @@ _COLUMNS = (
     "judgments.list.element.verdicts.list.element.choice",
     "judgments.list.element.verdicts.list.element.judge",
     "judgments.list.element.verdicts.list.element.reason",
+    "judgments.list.element.verdicts.list.element.mass",
     "canaries.list.element.verdicts.list.element.choice",
     "canaries.list.element.verdicts.list.element.judge",
 )
@@ -100,6 +113,10 @@ class RunStatus:
     abstentions: Counter[str] = field(default_factory=Counter)
     """Verdicts that abstained, by reason."""
 
+    label_mass: dict[str, float] = field(default_factory=dict)
+    """Judge to the median probability of its labels together, to three digits, over the verdicts
+    that report one; abstentions included."""
+
     pairs: int = 0
     drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By what was dropped and why."""
@@ -123,6 +140,15 @@ class RunStatus:
     def abstained(self) -> int:
         """Verdicts that abstained."""
         return self.abstentions.total()
+
+    @property
+    def low_masses(self) -> tuple[str, ...]:
+        """A line for every judge that would mostly reply something other than a label."""
+        return tuple(
+            low_mass_notice(judge, mass)
+            for judge, mass in self.label_mass.items()
+            if mass < LOW_MASS
+        )
 
     @property
     def price(self) -> float | None:
@@ -197,11 +223,13 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     at_end = _read_log(layout.log, status)
     failures = _read_failures(layout, status)
     said, made = MessageCounter(), Counter[str]()
+    masses: dict[str, Counter[float]] = {}
     shards = Shards(layout.shards, without=_read_orphans(layout, status))
     for path in shards.paths:
         try:
             for batch in shards.read(path, None if verify else _COLUMNS):
                 _count(status, batch, said, made)
+                _count_masses(masses, batch)
                 if failures:
                     for prompt_id in batch.column("prompt").field("id").to_pylist():
                         failures.pop(prompt_id, None)
@@ -210,6 +238,7 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     for failure in failures.values():
         said.add(failure)
     status.orphans = shards.left_out
+    status.label_mass = {judge: _median(masses[judge]) for judge in sorted(masses)}
     status.messages = tuple(said.most_common())
     status.failed_shares = said.shares(made)
     status.failed = len(failures)
@@ -257,6 +286,26 @@ def _count_verdicts(made: Counter[str], verdicts: pa.Array) -> None:
     decided = pc.not_equal(verdicts.field("choice"), _ABSTAIN)
     for judge, count in _counted(verdicts.field("judge").filter(decided)):
         made[f"judge:{judge}"] += count
+
+
+def _count_masses(masses: dict[str, Counter[float]], batch: pa.RecordBatch) -> None:
+    """Count rounded masses by judge: few different ones, however many verdicts there are."""
+    verdicts = _items(_items(batch.column("judgments")).field("verdicts"))
+    table = pa.table(
+        {"judge": verdicts.field("judge"), "mass": pc.round(verdicts.field("mass"), 3)}
+    ).filter(pc.field("mass").is_valid())
+    for row in table.group_by(["judge", "mass"]).aggregate([([], "count_all")]).to_pylist():
+        masses.setdefault(row["judge"], Counter())[row["mass"]] += row["count_all"]
+
+
+def _median(counts: Counter[float]) -> float:
+    """The median of counted values; of an even number the mean of the two in the middle."""
+    total, passed = counts.total(), 0
+    middle = []
+    for value in sorted(counts):
+        here = range(passed, passed := passed + counts[value])
+        middle += [value] * ((total - 1) // 2 in here) + [value] * (total // 2 in here)
+    return sum(middle) / 2.0
 
 
 def _items(lists: pa.Array) -> pa.Array:

@@ -187,7 +187,7 @@ def _build(
         **why,
         "responses": old.label,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
-        "templates": templates_shown(judges),
+        "templates": templates_shown(session, settings, judges),
         "judges": {judge.config.name: judge.plan() for judge in judges},
     }
     notices = (*old.notices, notice)

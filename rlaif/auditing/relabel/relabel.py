@@ -11,14 +11,16 @@ from typing import Any
 
 from rlaif.auditing.gold import side
 from rlaif.auditing.principles.explain import OpinionWeights, contributions
+from rlaif.auditing.principles.reach import find_reached, prompts_of
 from rlaif.auditing.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
 from rlaif.pipeline.build import run_settings
 from rlaif.records import Judgment
-from rlaif.records.plain import plain_fields
+from rlaif.records.plain import Plain, plain_fields
 from rlaif.runs import JudgmentView, Run, open_run
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.shown import OnProgress
+from rlaif.templates import TemplateSet
 
 EXAMPLES = 3
 """Flips kept per principle, to be shown."""
@@ -69,6 +71,16 @@ class Flips:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit(Plain):
+    """One edit of a judged principle."""
+
+    principle: str
+    field: str
+    reaches: tuple[str, ...]
+    """Judges that are shown it; without any, no label changes because of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Relabelled:
     """A new run, and how its labels differ from the old one's."""
 
@@ -76,6 +88,8 @@ class Relabelled:
     flips: Flips
     unchanged_principles: int
     principles: int
+    edits: tuple["Edit", ...] = ()
+    """Edits of words, and the judges that are shown them."""
 
 
 def relabel(
@@ -146,11 +160,20 @@ async def arelabel(
         OpinionWeights.build(before, settings.judges),
         OpinionWeights.build(new, settings.judges),
     )
+    difference = diff_constitutions(before, new)
+    templates = TemplateSet.open(settings.templates)
+    relevance = settings.judging.relevance == "model"
+    prompts = prompts_of(settings.asked_judges, templates, relevance=relevance)
+    reached = [(one, find_reached(one, before, new, prompts)) for one in difference.changes]
+    edits = [
+        Edit(one.principle, one.field, tuple(names)) for one, names in reached if names is not None
+    ]
     return Relabelled(
         done,
         compare_labels(old, done.run, *weights),
-        diff_constitutions(before, new).unchanged,
+        difference.unchanged,
         len(new.principles),
+        tuple(edits),
     )
 
 

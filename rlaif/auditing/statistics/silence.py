@@ -38,6 +38,7 @@ class Mass(Plain):
     """Probability that fell on the allowed labels, over the verdicts that report it."""
 
     mean: Figure
+    median: float
     least: float
     tenth: float
     """One verdict in ten has less."""
@@ -79,6 +80,7 @@ def measure_mass(outcomes: Sequence[Outcome], *, seed: int) -> Mass | None:
         return None
     return Mass(
         mean=mean,
+        median=float(np.median(masses)),
         least=min(masses),
         tenth=float(np.quantile(masses, 0.1)),
         below_half=sum(mass < 0.5 for mass in masses) / len(masses),

@@ -90,7 +90,7 @@ def _first_token(payload: Mapping[str, Any], labels: int) -> tuple[Reply, list[_
     if reasoning or text.lstrip().startswith("<think") or _thinks(choice, candidates):
         raise BadReply(
             "the judge thinks before it answers, so its first token is not a label: turn that off "
-            "(options.extra_body), or set words: true under the judge's pairwise",
+            "(options.extra_body), or set thinking: 1024 or words: true under the judge's pairwise",
             kind="thinking-judge",
             final=True,
         )
