@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
+from rlaif.evaluation.catalogue import list_measures
 from rlaif.evaluation.diversity import measure_diversity, measure_lengths, measure_likelihood
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
@@ -84,7 +85,7 @@ async def evaluate_models(
         EngineUnavailable: A model or server is down; recorded engines keep what was done.
         Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
-    checked = _check(plan, prompts, models)
+    checked = check_models(plan, prompts, models)
     work = _EvaluationRun(plan, checked, on_progress or unseen)
     by_model = {model: await work.sample(model, engine) for model, engine in models.items()}
     for model, findings in by_model.items():
@@ -101,7 +102,14 @@ async def evaluate_models(
     )
 
 
-def _check(plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]) -> list[Prompt]:
+def check_models(
+    plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]
+) -> list[Prompt]:
+    """Check that models and prompts are what the plan needs, asking nothing; return the prompts.
+
+    Raises:
+        ConfigError, RecordError, EngineMissing: As `evaluate_models` says.
+    """
     for role, model in (("baseline", plan.baseline), ("likelihood_under", plan.likelihood_under)):
         if model is not None and model not in models:
             raise ConfigError(f"{role}: {model!r} is not one of the models ({', '.join(models)})")
@@ -215,18 +223,15 @@ def _scorecard(
     baseline = by_model[plan.baseline]
     estimates: list[Estimate] = []
     changes: list[Estimate] = []
-    measures = {item.measure.name: item.measure for item in baseline.measured}
     for model, findings in by_model.items():
         estimates += estimate_all(
             model, [*findings.measured, *findings.wins], slices, seed=plan.seed
         )
-        measures |= {item.measure.name: item.measure for item in findings.wins}
         if model == plan.baseline:
             continue
         changes += change_all(model, baseline.measured, findings.measured, slices, seed=plan.seed)
         if plan.panel is not None:
             estimates.append(_at_equal_length(model, findings, plan.seed))
-            measures[AT_EQUAL_LENGTH.name] = AT_EQUAL_LENGTH
     return Scorecard(
         name=name,
         fingerprint=plan.fingerprint(prompts, models),
@@ -235,7 +240,7 @@ def _scorecard(
         models=tuple(models),
         slices={slice: len(prompt_ids) for slice, prompt_ids in slices.items()},
         draws=plan.draws(),
-        measures=tuple(measures.values()),
+        measures=list_measures(plan, prompts, models=len(models)),
         estimates=tuple(estimates),
         changes=tuple(changes),
         failures=_count_failures(by_model),

@@ -11,8 +11,10 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError, RunMismatch
-from rlaif.evaluation.compare import evaluate_models
+from rlaif.evaluation.catalogue import list_measures
+from rlaif.evaluation.compare import check_models, evaluate_models
 from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
@@ -89,6 +91,24 @@ async def aevaluate(
         write_results(replace(evaluation, scorecard=card), settings.out)
         session.settle()
         return card
+
+
+async def check_evaluation(
+    config: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> tuple[int, tuple[Measure, ...]]:
+    """Check an evaluation as `evaluate` does, asking no model and writing nothing.
+
+    Returns:
+        The number of prompts, and the measures that the scorecard will name.
+
+    Raises:
+        InputError, EngineMissing: As for `evaluate`.
+    """
+    settings = load_config(EvaluateConfig, config, overrides)
+    async with Session(settings.templates, give_up_after=settings.give_up_after) as session:
+        parts = _build_parts(session, settings)
+        prompts = check_models(parts.plan, parts.prompts, parts.models)
+        return len(prompts), list_measures(parts.plan, prompts, models=len(parts.models))
 
 
 def _finished(out: Path, parts: _Parts) -> Scorecard | None:

@@ -4,7 +4,7 @@ Also the way there: from the values of every model to estimates, overall and by 
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,25 @@ class Scorecard(Plain):
             KeyError: As for `estimate`; the baseline itself has no change.
         """
         return _existing(self.changes, model, measure, slice)
+
+    def gain(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate | None:
+        """Return how far a model is from its baseline; 0 means that neither is better.
+
+        The change for measures of one model; for comparisons such as ``wins/judges`` the estimate
+        minus the value that means equal. None when it was not measured.
+        """
+        even = next((each.even for each in self.measures if each.name == measure), None)
+        if even is None:
+            return find_estimate(self.changes, model, measure, slice)
+        rate = find_estimate(self.estimates, model, measure, slice)
+        if rate is None or rate.estimate is None:
+            return rate
+        return replace(
+            rate,
+            estimate=rate.estimate - even,
+            low=None if rate.low is None else rate.low - even,
+            high=None if rate.high is None else rate.high - even,
+        )
 
     def measure(self, name: str) -> Measure:
         """Return what is known about a measure.

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import orjson
 
 from rlaif.config import RunConfig, load_config
-from rlaif.config.evaluate import EvaluateConfig, LoopConfig
+from rlaif.config.evaluate import LoopConfig
 from rlaif.config.train import DpoConfig
-from rlaif.errors import ConfigError, RunMismatch
+from rlaif.errors import RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
+from rlaif.loop.checks import ROUND, check_files, check_rounds, evaluation_overrides
 from rlaif.loop.round import Round, decide, read_round
 from rlaif.pipeline import export, generate
 from rlaif.pipeline.tally import OnProgress as OnGenerated
@@ -92,20 +93,19 @@ def run_loop(
         shown: How the progress of each stage is displayed.
 
     Raises:
-        InputError: One of the files is invalid; nothing was started.
+        InputError: One of the files is invalid, or the measure cannot decide; nothing was started.
         RunMismatch: ``out`` contains a loop with other settings.
     """
     settings = load_config(LoopConfig, config, overrides)
-    first = _check(settings)
-    _record_settings(settings)
+    model = check_files(settings)
+    settings = _settle(settings, model)
     rounds: list[Round] = []
-    model, idle = first, 0
+    idle = 0
     for number in range(1, settings.rounds + 1):
-        folder = settings.out / f"round-{number:02d}"
-        done = read_round(folder / "round.json")
+        done = read_round(_record(settings, number))
         if done is None:
-            done = _round(settings, folder, number, model, shown)
-            write_whole(folder / "round.json", orjson.dumps(done.to_json()) + b"\n")
+            done = _round(settings, _folder(settings, number), number, model, shown)
+            write_whole(_record(settings, number), orjson.dumps(done.to_json()) + b"\n")
         rounds.append(done)
         if on_round is not None:
             on_round(done)
@@ -116,34 +116,40 @@ def run_loop(
     return Outcome(tuple(rounds), model, "all rounds are done")
 
 
-def _check(settings: LoopConfig) -> str:
-    """Check every file before anything starts; return the model the loop starts from."""
-    run = load_config(RunConfig, settings.run)
-    load_config(DpoConfig, settings.train, {"data": "x", "out": "x", "model": "x"})
-    load_config(EvaluateConfig, settings.evaluate)
-    if run.student.engine != "transformers":
-        raise ConfigError(
-            f"{settings.run}: student.engine is {run.student.engine!r}; the loop trains the "
-            "student, so it must be a transformers model",
-            hint="set student.engine: transformers",
-        )
-    return run.student.model
+def _settle(settings: LoopConfig, model: str) -> LoopConfig:
+    """Check everything that the rounds to come will use, and write the settings into ``out``.
 
+    Returns the settings with the direction chosen.
 
-def _record_settings(settings: LoopConfig) -> None:
-    """Write the settings into ``out``; refuse to resume with other ones."""
+    Raises:
+        RunMismatch: ``out`` contains a loop with other settings.
+    """
     path = settings.out / "loop.json"
+    before = orjson.loads(path.read_bytes()) if path.exists() else None
+    if before is not None and settings.direction is None:
+        settings = settings.model_copy(update={"direction": before["direction"]})
     current = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
-    if path.exists():
-        before = orjson.loads(path.read_bytes())
+    if before is not None:
         changed = sorted(key for key in current if before.get(key) != current[key])
         if changed:
             raise RunMismatch(
                 f"{settings.out} contains a loop with other settings: {', '.join(changed)}",
                 hint="choose another out, or restore the earlier settings",
             )
-        return
+    if all(read_round(_record(settings, n)) for n in range(1, settings.rounds + 1)):
+        return settings
+    settings = settings.model_copy(update={"direction": check_rounds(settings, model)})
+    current = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
     write_whole(path, orjson.dumps(current, option=orjson.OPT_INDENT_2) + b"\n")
+    return settings
+
+
+def _folder(settings: LoopConfig, number: int) -> Path:
+    return settings.out / f"round-{number:02d}"
+
+
+def _record(settings: LoopConfig, number: int) -> Path:
+    return _folder(settings, number) / "round.json"
 
 
 def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: Shown) -> Round:
@@ -179,13 +185,10 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
     )
     shown.on_stage(number, "evaluate")
     card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), shown)
-    change = card.change("round", settings.measure)
+    gain = card.gain(ROUND, settings.measure)
+    change, low, high = (None, None, None) if gain is None else (gain.estimate, gain.low, gain.high)
     promoted, why = decide(
-        change.estimate,
-        change.low,
-        change.high,
-        direction=settings.direction,
-        min_gain=settings.min_gain,
+        change, low, high, direction=settings.direction or "up", min_gain=settings.min_gain
     )
     return Round(
         number,
@@ -194,22 +197,18 @@ def _round(settings: LoopConfig, folder: Path, number: int, model: str, shown: S
         promoted,
         f"{settings.measure} {why}",
         exported.records,
-        change.estimate,
-        change.low,
-        change.high,
+        change,
+        low,
+        high,
     )
 
 
 def _evaluate(
     settings: LoopConfig, out: Path, parent: str, checkpoint: str, shown: Shown
 ) -> Scorecard:
-    models = [
-        {"name": "parent", "engine": "transformers", "model": parent},
-        {"name": "round", "engine": "transformers", "model": checkpoint},
-    ]
     with shown.evaluating() as on_evaluated:
         return evaluate(
             settings.evaluate,
-            overrides={"models": models, "baseline": "parent", "out": str(out)},
+            overrides=evaluation_overrides(parent, checkpoint, out),
             on_progress=on_evaluated,
         )
