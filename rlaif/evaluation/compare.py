@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
 from rlaif.evaluation.catalogue import list_measures
+from rlaif.evaluation.differences import compare_models
 from rlaif.evaluation.diversity import measure_diversity, measure_lengths, measure_likelihood
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
@@ -243,6 +244,13 @@ def _scorecard(
         measures=list_measures(plan, prompts, models=len(models)),
         estimates=tuple(estimates),
         changes=tuple(changes),
+        differences=compare_models(
+            {model: findings.measured for model, findings in by_model.items()},
+            {model: findings.wins for model, findings in by_model.items()},
+            slices,
+            baseline=plan.baseline,
+            seed=plan.seed,
+        ),
         failures=_count_failures(by_model),
         notices=_notices(plan, by_model),
         nothing=_why_nothing(estimates, by_model),

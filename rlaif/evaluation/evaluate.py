@@ -1,7 +1,7 @@
 """Evaluate: from an evaluation file to a scorecard on disk; repeating it costs nothing."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError, RunMismatch
 from rlaif.evaluation.catalogue import list_measures
 from rlaif.evaluation.compare import check_models, evaluate_models
+from rlaif.evaluation.differences import explain_power
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
@@ -43,6 +44,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     again: bool = False,
     on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Scorecard:
     """Sample, measure and compare the models of an evaluation file; write the results.
 
@@ -56,6 +58,7 @@ def evaluate(
         again: Measure again and replace what ``out`` holds, also when it was another evaluation.
             Replies that the ledger holds are not asked for again.
         on_progress: Called as work is finished.
+        on_note: Called before the first response is drawn, with what so many prompts can show.
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
@@ -64,7 +67,9 @@ def evaluate(
         KeyboardInterrupt: Stopped by a signal; what was done is kept.
     """
     return run_sync(
-        lambda: aevaluate(config, overrides=overrides, again=again, on_progress=on_progress)
+        lambda: aevaluate(
+            config, overrides=overrides, again=again, on_progress=on_progress, on_note=on_note
+        )
     )
 
 
@@ -74,6 +79,7 @@ async def aevaluate(
     overrides: Mapping[str, Any] | None = None,
     again: bool = False,
     on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Scorecard:
     """The same as `evaluate`, to be awaited."""
     settings = load_config(EvaluateConfig, config, overrides)
@@ -83,6 +89,8 @@ async def aevaluate(
         if done is not None:
             return done
         session.open(settings.out, reuse=settings.reuse, results=RESULTS)
+        if on_note is not None and len(parts.models) > 1 and parts.prompts:
+            on_note(explain_power(len(parts.prompts)))
         evaluation = await evaluate_models(
             parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
         )

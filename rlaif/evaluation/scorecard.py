@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from rlaif.errors import RecordError
+from rlaif.evaluation.differences import Difference
 from rlaif.evaluation.intervals import (
     Figure,
     estimate_difference,
@@ -96,6 +97,9 @@ class Scorecard(Plain):
     nothing: str = ""
     """Why nothing was measured, or by no judge, with the most frequent failure; else empty."""
 
+    differences: tuple[Difference, ...] = ()
+    """Every model against every other, with p adjusted over all of them."""
+
     schema: int = SCHEMA
 
     def estimate(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate:
@@ -158,6 +162,7 @@ class Scorecard(Plain):
         plain["measures"] = tuple(Measure(**measure) for measure in plain["measures"])
         plain["estimates"] = tuple(Estimate(**estimate) for estimate in plain["estimates"])
         plain["changes"] = tuple(Estimate(**estimate) for estimate in plain["changes"])
+        plain["differences"] = tuple(Difference(**each) for each in plain.get("differences", ()))
         return cls(**plain)
 
 
