@@ -16,7 +16,12 @@ from rlaif.evaluation.diversity import (
     WORDS,
     likelihood_measure,
 )
-from rlaif.evaluation.judged import AT_EQUAL_LENGTH, JUDGED_WINS, POSITION_BIAS
+from rlaif.evaluation.judged import (
+    AT_EQUAL_LENGTH,
+    JUDGED_WINS,
+    LENGTH_CONTROLLED,
+    POSITION_BIAS,
+)
 from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import FULL_REFUSALS, REFUSALS
@@ -44,7 +49,7 @@ def list_measures(plan: Plan, prompts: Sequence[Prompt], *, models: int) -> tupl
     """Return what a scorecard of this plan names, in its order.
 
     Rules and judges count only where one of them speaks about one of the prompts; comparisons
-    with the baseline need two ``models``.
+    with the baseline need two ``models``, and the difficulty of prompts a third.
     """
     rules = [
         principle
@@ -56,7 +61,8 @@ def list_measures(plan: Plan, prompts: Sequence[Prompt], *, models: int) -> tupl
         measures.append(likelihood_measure(plan.likelihood_under))
     if models > 1:
         measures += [RULE_WINS] if rules else []
-        measures += BY_JUDGES if _judges_speak(plan, prompts) else ()
+        if _judges_speak(plan, prompts):
+            measures += [*BY_JUDGES, *([LENGTH_CONTROLLED] if models > 2 else [])]
     return tuple(measures)
 
 

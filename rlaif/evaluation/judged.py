@@ -33,6 +33,16 @@ AT_EQUAL_LENGTH = Measure(
     of="prompt",
     even=0.5,
 )
+LENGTH_CONTROLLED = Measure(
+    "wins/judges/length-controlled",
+    "the same in the form of AlpacaEval 2, with the difficulty of each prompt",
+    better="higher",
+    kind="share",
+    cannot_tell="much with few other models, whose wins are all that is known of difficulty; only "
+    "this one compares with published rates, on the same prompts, baseline and judge",
+    of="prompt",
+    even=0.5,
+)
 POSITION_BIAS = Measure(
     "wins/judges/position-bias",
     "log-odds that the judges add to whatever is shown first",

@@ -30,7 +30,7 @@ from rlaif.runs.text import fix_json
 UNKNOWN = "–"
 """Shown in place of a missing number."""
 
-_BY_TAG = ("rules", "refusals", "wins/judges", "wins/rules")
+_BY_TAG = ("rules", "refusals", "wins/judges", "wins/judges/length-controlled", "wins/rules")
 """Measures whose meaning depends on the kind of prompt: shown for each tag."""
 
 
@@ -134,10 +134,10 @@ def _between_models(card: Scorecard) -> list[str]:
         return []
     apart = [each for each in card.differences if each.adjusted < 0.05]
     text = (
-        f"{len(card.differences)} differences were tested together (paired sign flips over prompts, "
-        f"p adjusted after Holm); {len(apart)} have an adjusted p below .05. The rest may be alike "
-        "or too close for so many prompts: `detectable` in scorecard.json says what would have "
-        "been found."
+        f"{len(card.differences)} differences were tested together (paired sign flips over "
+        f"prompts, p adjusted after Holm); {len(apart)} have an adjusted p below .05. The rest may "
+        "be alike or too close for so many prompts: `detectable` in scorecard.json says what would "
+        "have been found."
     )
     rows = [["model", "against", "measure", "tag", "difference", "adjusted p", "prompts"]]
     for each in apart:
