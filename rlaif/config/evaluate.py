@@ -168,7 +168,11 @@ class LoopConfig(Settings):
     measure: str = Field(
         "rules", description="The measure of the scorecard that decides promotion."
     )
-    direction: Literal["up", "down"] = Field("up", description="Which way is better.")
+    direction: Literal["up", "down"] | None = Field(
+        None,
+        description="Which way is better (default: as the measure says; needed where it says "
+        "neither).",
+    )
     min_gain: float = Field(
         0.0, ge=0, description="The interval of the difference must lie beyond this."
     )

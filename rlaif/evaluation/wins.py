@@ -33,6 +33,7 @@ RULE_WINS = Measure(
     better="higher",
     kind="share",
     cannot_tell="by how much; equal ones count half",
+    even=0.5,
 )
 
 _PENALTY = 1e-6  # on a² and b², per unit of weight: keeps the fit finite when one side always wins
