@@ -127,9 +127,8 @@ class DemonstrationTrainer(SFTTrainer):
 
 
 def _read(settings: SftConfig, source: Source) -> Inputs[Rows]:
-    return read_rows(
-        settings, read_demonstrations(source, turns=settings.turns), tokenise_demonstrations
-    )
+    loaded = read_demonstrations(source, turns=settings.turns, splits=(settings.split,))
+    return read_rows(settings, loaded, tokenise_demonstrations)
 
 
 def _load(settings: SftConfig) -> Any:
@@ -160,12 +159,14 @@ SFT = Recipe("sft", _read, _load, _build, curves=("loss", "grad_norm", "learning
 
 
 def _labelled(dataset: Dataset) -> Dataset:
-    """Join prompts and responses; only response tokens are labels."""
+    """Join prompts and responses; only the assistant's tokens of responses are labels."""
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for row in dataset:
         prompt, response = row["prompt_ids"], row["completion_ids"]
+        learned = row.get("completion_learned") or [True] * len(response)
+        labels = [t if keep else -100 for t, keep in zip(response, learned, strict=True)]
         rows["input_ids"].append(prompt + response)
-        rows["labels"].append([-100] * len(prompt) + response)
+        rows["labels"].append([-100] * len(prompt) + labels)
     return Dataset.from_dict(rows)
 
 
