@@ -72,7 +72,7 @@ def choose_split(
         )
     key = chosen if chosen in splits else ""
     others = sorted(split or "files of no split" for split in splits if split != key)
-    note = f"{name}: split {chosen} is read; left out: {', '.join(others)}"
+    note = f"split {chosen} is read; left out: {', '.join(others)}"
     return key, (note,) if others else ()
 
 
@@ -93,7 +93,7 @@ def _check_single(name: str, own: str, wanted: Sequence[str]) -> tuple[str, ...]
         return ()
     if TRAIN not in wanted:
         raise InputError(f"{name}: has no split {wanted[0]}", hint="leave out split")
-    return (f"{name}: it says that it is the split {own}",)
+    return (f"{Path(name).name}: it says that it is the split {own}",)
 
 
 def read_path(path: Path, wanted: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
@@ -125,11 +125,13 @@ def read_path(path: Path, wanted: Sequence[str]) -> tuple[Dataset, tuple[str, ..
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Return the files of the folder and the folders below it, all of one kind."""
+    """Return the files of the folder, of ``data/`` and of folders named for splits, of one kind."""
     kinds: dict[str | None, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not _INFO.fullmatch(path.name):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith((".", "_")) for part in inside.parts)
+        near = len(inside.parts) == 1 or inside.parts[0] == "data" or split_of(f"{inside.parent}/-")
+        if path.is_file() and near and not hidden and not _INFO.fullmatch(path.name):
             kinds.setdefault(kind_of(path.name), []).append(path)
     return next((kinds[kind] for kind in _KINDS if kind in kinds), [])
 
