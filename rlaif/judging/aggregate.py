@@ -18,6 +18,7 @@ single order carries the position bias; without an opinion the preference is Non
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from rlaif.constitution import Principle
 from rlaif.judging.methods import METHODS
@@ -55,13 +56,14 @@ def aggregate_verdicts(
     *,
     weights: Mapping[Source, float] | None = None,
     transforms: Mapping[Source, Sequence[Transform]] | None = None,
+    of_judges: Mapping[str, Sequence[Transform]] | None = None,
+    of_panel: Sequence[Transform] = (),
     logit_cap: float = LOGIT_CAP,
 ) -> Judgment:
-    """Combine all verdicts on one comparison.
+    """Combine all verdicts on one comparison, in the order that `rlaif.judging.panel` defines.
 
-    Log-odds are capped at ± ``logit_cap`` before orders are averaged, and opinions are transformed
-    before they are pooled. Both are recorded as transforms, the cap where it changes anything;
-    ``raw_preference`` is without them.
+    All that is done is recorded as transforms, the cap on log-odds where it changes anything;
+    ``raw_preference`` is without any.
 
     Args:
         comparison: What was judged.
@@ -69,30 +71,37 @@ def aggregate_verdicts(
             one asked-for order abstain, that opinion is missing.
         weights: Of opinions, ≥ 0, relative; 1 where none is given.
         transforms: What is done to opinions, in order; nothing where none is given.
+        of_judges: Judge's name to what is done to the pool of its opinions.
+        of_panel: What is done to the pool of all judges, before rules enter it.
         logit_cap: > 0; infinity turns the cap off.
     """
     weights = weights or {}
     transforms = {source: some for source, some in (transforms or {}).items() if some}
+    of_judges = {judge: some for judge, some in (of_judges or {}).items() if some}
     read = read_opinions(verdicts, logit_cap=logit_cap)
     opinions = tuple(_transformed(one, transforms.get(_source(one), ())) for one in read)
     capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
     uncapped = read_opinions(verdicts, logit_cap=math.inf) if capped else read
-    preference = _pool(opinions, weights)
+    preference = _pool(opinions, weights, of_judges, of_panel)
+    spoke = {opinion.judge for opinion in read} - {RULES_JUDGE}
+    done = [f"{judge}: {_named(some)}" for judge, some in of_judges.items() if judge in spoke]
+    done += [f"panel: {_named(of_panel)}"] if of_panel and spoke else []
     biases = [opinion.bias for opinion in opinions if opinion.bias is not None]
     return Judgment(
         first_id=comparison.first.id,
         second_id=comparison.second.id,
         preference=preference,
-        raw_preference=_pool(uncapped, weights) if capped or transforms else preference,
+        raw_preference=_pool(uncapped, weights) if capped or transforms or done else preference,
         transforms=(
             *((f"cap-logit({logit_cap:g})",) if capped else ()),
             *(_on_record(read, transforms) if transforms else ()),
+            *done,
         ),
         agreement=_agreement(preference, opinions, weights),
         position_bias=sum(biases) / len(biases) if biases else None,
         abstained=sum(verdict.choice is Choice.ABSTAIN for verdict in verdicts),
         verdicts=tuple(verdicts),
-        disagreement=_disagreement(opinions, weights),
+        disagreement=_disagreement(opinions, weights, of_judges),
     )
 
 
@@ -184,13 +193,43 @@ def _probability(verdict: Verdict, logit_cap: float) -> float:
     return sigmoid(cut(logit, logit_cap))
 
 
-def _pool(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
-    voices = _voices(opinions, weights)
+def _pool(
+    opinions: Sequence[Opinion],
+    weights: Mapping[Source, float],
+    of_judges: Mapping[str, Sequence[Transform]] = MappingProxyType({}),
+    of_panel: Sequence[Transform] = (),
+) -> float | None:
+    if not of_judges and not of_panel:
+        return _mean(_voices(opinions, weights))[1]
+    judges: list[tuple[float, float | None]] = []
+    for name in dict.fromkeys(one.judge for one in opinions if one.judge != RULES_JUDGE):
+        weight, own = _mean(_voices([one for one in opinions if one.judge == name], weights))
+        judges.append((weight, _apply(of_judges.get(name, ()), own)))
+    together, shared = _mean([(weight, own) for weight, own in judges if own is not None])
+    rules = _voices([one for one in opinions if one.judge == RULES_JUDGE], weights)
+    pooled = _apply(of_panel, shared)
+    return _mean([*([] if pooled is None else [(together, pooled)]), *rules])[1]
+
+
+def _mean(voices: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """Weight of all voices together and their mean; None without weight."""
     total = sum(weight for weight, _ in voices)
     if total <= 0.0:
-        return None
+        return 0.0, None
     mean = sum(weight * probability for weight, probability in voices) / total
-    return min(1.0, max(0.0, mean))
+    return total, min(1.0, max(0.0, mean))
+
+
+def _apply(transforms: Sequence[Transform], probability: float | None) -> float | None:
+    if probability is None:
+        return None
+    for transform in transforms:
+        probability = transform.apply(probability)
+    return probability
+
+
+def _named(transforms: Sequence[Transform]) -> str:
+    return ", ".join(str(transform) for transform in transforms)
 
 
 def _voices(
@@ -213,12 +252,18 @@ def _voices(
     return voices
 
 
-def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
+def _disagreement(
+    opinions: Sequence[Opinion],
+    weights: Mapping[Source, float],
+    of_judges: Mapping[str, Sequence[Transform]],
+) -> float | None:
     """Spread of what the judges think, each over its principles; None without two judges."""
     names = {one.judge for one in opinions if one.judge != RULES_JUDGE}
     if len(names) < 2:
         return None
-    pooled = [_pool([one for one in opinions if one.judge == name], weights) for name in names]
+    pooled = [
+        _pool([one for one in opinions if one.judge == name], weights, of_judges) for name in names
+    ]
     known = [probability for probability in pooled if probability is not None]
     return max(known) - min(known) if len(known) > 1 else None
 
@@ -226,9 +271,8 @@ def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) 
 def _transformed(opinion: Opinion, transforms: Sequence[Transform]) -> Opinion:
     if not transforms:
         return opinion
-    probability = opinion.probability
-    for transform in transforms:
-        probability = transform.apply(probability)
+    probability = _apply(transforms, opinion.probability)
+    assert probability is not None, "an opinion has a probability"
     return replace(opinion, probability=probability)
 
 
@@ -236,10 +280,7 @@ def _on_record(
     opinions: Sequence[Opinion], transforms: Mapping[Source, Sequence[Transform]]
 ) -> tuple[str, ...]:
     """What was done to whose opinions: to a judge's, or only to those under one principle."""
-    done = [
-        ", ".join(str(transform) for transform in transforms.get(_source(opinion), ()))
-        for opinion in opinions
-    ]
+    done = [_named(transforms.get(_source(opinion), ())) for opinion in opinions]
     by_judge: dict[str, set[str]] = {}
     for opinion, text in zip(opinions, done, strict=True):
         by_judge.setdefault(opinion.judge, set()).add(text)

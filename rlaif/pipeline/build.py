@@ -11,8 +11,10 @@ from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
+from rlaif.judging.calibration import read_calibration
 from rlaif.pipeline.checks import check_judging, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
+from rlaif.records import content_id
 from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
 from rlaif.sessions.engines import sampling_of
@@ -146,6 +148,9 @@ def build_work(
         ),
         judges=((ConstructionJudge(), 1.0),) if constructed else tuple(j.weighted for j in judges),
         choices=_choices(settings),
+        calibration=read_calibration(settings.judging.calibration).transforms
+        if settings.judging.calibration is not None
+        else (),
         reviser=_reviser(settings, constitution, session.templates, engines["critic"])
         if settings.revise.rounds
         else None,
@@ -195,9 +200,12 @@ def _plan(
             "system": settings.student.system,
         },
         "judges": {judge.config.name: judge.plan() for judge in judges},
-        "judging": settings.judging.model_dump(mode="json"),
+        "judging": settings.judging.model_dump(mode="json", exclude={"calibration"}),
         "pairing": settings.pairing.model_dump(mode="json"),
     }
+    if settings.judging.calibration is not None:
+        text = settings.judging.calibration.read_text("utf-8")
+        plan["judging"]["calibration"] = content_id("file", text)
     if filters := settings.prompts.filters():
         plan["prompts"] = filters
     if settings.revise.rounds > 0:

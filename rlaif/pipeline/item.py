@@ -21,10 +21,10 @@ from rlaif.generation import (
 from rlaif.judging import (
     Canary,
     Judge,
+    Transform,
     canary_comparisons,
     judge_comparison,
-    refit_judgments,
-    soften_disagreement,
+    settle_judgments,
 )
 from rlaif.pipeline.comparisons import choose_comparisons
 from rlaif.pipeline.pairing import pair_judgments
@@ -90,6 +90,9 @@ class PromptWork:
     """Each with its weight."""
 
     choices: Choices
+    calibration: tuple[Transform, ...] = ()
+    """Of the panel as a whole."""
+
     reviser: Reviser | None = None
     contrast: ContrastSampler | None = None
     """Samples the student for and against principles, in place of plainly."""
@@ -212,13 +215,13 @@ class PromptWork:
                 *(self._known(canary) for canary in canaries),
             ]
         )
-        judgments = done[: len(comparisons)]
-        if choices.soften_above is not None:
-            above = choices.soften_above
-            judgments = [soften_disagreement(one, above=above) for one in judgments]
-        if choices.refit:
-            judgments = list(refit_judgments(judgments))
-        return tuple(judgments), tuple(done[len(comparisons) :]), tuple(dropped)
+        judgments = settle_judgments(
+            done[: len(comparisons)],
+            self.judges,
+            soften_above=choices.soften_above,
+            refit=choices.refit,
+        )
+        return judgments, tuple(done[len(comparisons) :]), tuple(dropped)
 
     async def _judgment(
         self,
@@ -234,6 +237,7 @@ class PromptWork:
             drawn=self._drawn(prompt, comparison, judged),
             candidates=judged,
             rules=rules,
+            calibration=self.calibration,
         )
 
     def _drawn(
