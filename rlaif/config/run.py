@@ -145,6 +145,9 @@ class JudgingConfig(Settings):
         None, description="Replace preferences by those of strengths fitted to the group."
     )
     canary: CanaryConfig | None = None
+    calibration: FilePath | None = Field(
+        None, description="A calibration that rlaif audit fitted to the panel of all judges."
+    )
 
     IMPLIED: ClassVar = {"relevance": "off"}
 
@@ -300,6 +303,10 @@ class RunConfig(Settings):
         offering_neither(self.judges, judging.relevance)
         if judging.max_disagreement is not None and len(self.judges) < 2:
             raise ValueError("judging.max_disagreement has no effect with fewer than two judges")
+        if judging.calibration is not None and len(self.judges) < 2:
+            raise ValueError(
+                "judging.calibration is for a panel: with one judge, name it under judges:"
+            )
         if judging.canary is not None and not self.judges:
             raise ValueError("judging.canary has no effect without judges")
         if judging.label == "construction" and self.judges:

@@ -22,7 +22,12 @@ from rlaif.judging.methods.rules import (
     judge_rules,
 )
 from rlaif.judging.methods.salmon import measure_variances
-from rlaif.judging.panel import judge_comparison, soften_disagreement
+from rlaif.judging.panel import (
+    judge_comparison,
+    pool_verdicts,
+    settle_judgments,
+    soften_disagreement,
+)
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
 from rlaif.judging.reading import (
@@ -95,12 +100,14 @@ __all__ = [
     "measure_variances",
     "opinion_sources",
     "parse_choice",
+    "pool_verdicts",
     "preference_of",
     "read_expected",
     "read_labels",
     "read_opinions",
     "read_word",
     "refit_judgments",
+    "settle_judgments",
     "sigmoid",
     "soften_disagreement",
     "split_agreeing",

@@ -19,6 +19,7 @@ single order carries the position bias; without an opinion the preference is Non
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
@@ -51,20 +52,21 @@ class Opinion:
     """The probability's log-odds without cap, of a part of a sum; None after transforms."""
 
 
-def aggregate_verdicts(
+def aggregate_verdicts(  # noqa: PLR0913 - verdicts, and all that is done to them
     comparison: Comparison,
     verdicts: Sequence[Verdict],
     *,
     weights: Mapping[Source, float] | None = None,
     summed: Collection[str] = (),
     transforms: Mapping[Source, Sequence[Transform]] | None = None,
+    of_judges: Mapping[str, Sequence[Transform]] | None = None,
+    of_panel: Sequence[Transform] = (),
     logit_cap: float = LOGIT_CAP,
 ) -> Judgment:
-    """Combine all verdicts on one comparison.
+    """Combine all verdicts on one comparison, in the order that `rlaif.judging.panel` defines.
 
-    Log-odds are capped at ± ``logit_cap`` before orders are averaged (of propositions not each, but
-    their sum), and opinions are transformed before they are pooled. Both are recorded as
-    transforms, the cap where it changes anything; ``raw_preference`` is without them.
+    All that is done is recorded as transforms, the cap on log-odds where it changes anything (of
+    propositions not each, but their sum); ``raw_preference`` is without any.
 
     Args:
         comparison: What was judged.
@@ -73,30 +75,38 @@ def aggregate_verdicts(
         weights: Of opinions, ≥ 0, relative; 1 where none is given.
         summed: Judges whose propositions are summed; those of others are averaged.
         transforms: What is done to opinions, in order; nothing where none is given.
+        of_judges: Judge's name to what is done to the pool of its opinions.
+        of_panel: What is done to the pool of all judges, before rules enter it.
         logit_cap: > 0; infinity turns the cap off.
     """
     weights = weights or {}
     transforms = {source: some for source, some in (transforms or {}).items() if some}
+    of_judges = {judge: some for judge, some in (of_judges or {}).items() if some}
     read = read_opinions(verdicts, logit_cap=logit_cap)
     opinions = tuple(_transformed(one, transforms.get(_source(one), ())) for one in read)
-    pool = _Pool(weights, _times(verdicts, weights, summed), logit_cap)
+    times = _times(verdicts, weights, summed)
+    pool = _Pool(weights, times, logit_cap, of_judges, of_panel)
     capped = pool.cuts(opinions) or any(
         v.logit is not None and abs(v.logit) > logit_cap and not _additive(v.method)
         for v in verdicts
     )
     uncapped = read_opinions(verdicts, logit_cap=math.inf) if capped else read
     preference = pool.preference(opinions)
+    spoke = {opinion.judge for opinion in read} - {RULES_JUDGE}
+    done = [f"{judge}: {_named(some)}" for judge, some in of_judges.items() if judge in spoke]
+    done += [f"panel: {_named(of_panel)}"] if of_panel and spoke else []
     biases = [opinion.bias for opinion in opinions if opinion.bias is not None]
     return Judgment(
         first_id=comparison.first.id,
         second_id=comparison.second.id,
         preference=preference,
-        raw_preference=replace(pool, cap=math.inf).preference(uncapped)
-        if capped or transforms
+        raw_preference=_Pool(weights, pool.times, math.inf).preference(uncapped)
+        if capped or transforms or done
         else preference,
         transforms=(
             *((f"cap-logit({logit_cap:g})",) if capped else ()),
             *(_on_record(read, transforms) if transforms else ()),
+            *done,
         ),
         agreement=_agreement(preference, opinions, weights),
         position_bias=sum(biases) / len(biases) if biases else None,
@@ -196,19 +206,34 @@ class _Pool:
 
     cap: float
 
+    of_judges: Mapping[str, Sequence[Transform]] = MappingProxyType({})
+    """Judge to what is done to the pool of its opinions."""
+
+    of_panel: Sequence[Transform] = ()
+    """What is done to the pool of all judges, before rules enter it."""
+
     def preference(self, opinions: Sequence[Opinion]) -> float | None:
-        """The weighted mean of what enters the pool."""
+        """The weighted mean of what enters the pool, transformed as its judges and panel say."""
+        if not self.of_judges and not self.of_panel:
+            return _mean(self.voices(opinions))[1]
+        judges: list[tuple[float, float | None]] = []
+        for name in dict.fromkeys(one.judge for one in opinions if one.judge != RULES_JUDGE):
+            weight, own = _mean(self.voices([one for one in opinions if one.judge == name]))
+            judges.append((weight, _apply(self.of_judges.get(name, ()), own)))
+        together, shared = _mean([(weight, own) for weight, own in judges if own is not None])
+        rules = self.voices([one for one in opinions if one.judge == RULES_JUDGE])
+        pooled = _apply(self.of_panel, shared)
+        return _mean([*([] if pooled is None else [(together, pooled)]), *rules])[1]
+
+    def voices(self, opinions: Sequence[Opinion]) -> list[tuple[float, float]]:
+        """Weight and probability of what enters the pool: opinions, and sums of propositions."""
         voices = [
             (_weight(one, self.weights), one.probability)
             for one in opinions
             if not _additive(one.method)
         ]
-        voices += [(weight, sigmoid(cut(logit, self.cap))) for weight, logit in self.sums(opinions)]
-        total = sum(weight for weight, _ in voices)
-        if total <= 0.0:
-            return None
-        mean = sum(weight * probability for weight, probability in voices) / total
-        return min(1.0, max(0.0, mean))
+        sums = self.sums(opinions)
+        return [*voices, *((weight, sigmoid(cut(logit, self.cap))) for weight, logit in sums)]
 
     def cuts(self, opinions: Sequence[Opinion]) -> bool:
         """Whether a sum is beyond the cap."""
@@ -230,6 +255,27 @@ class _Pool:
         return sums
 
 
+def _mean(voices: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """Weight of all voices together and their mean; None without weight."""
+    total = sum(weight for weight, _ in voices)
+    if total <= 0.0:
+        return 0.0, None
+    mean = sum(weight * probability for weight, probability in voices) / total
+    return total, min(1.0, max(0.0, mean))
+
+
+def _apply(transforms: Sequence[Transform], probability: float | None) -> float | None:
+    if probability is None:
+        return None
+    for transform in transforms:
+        probability = transform.apply(probability)
+    return probability
+
+
+def _named(transforms: Sequence[Transform]) -> str:
+    return ", ".join(str(transform) for transform in transforms)
+
+
 def _times(
     verdicts: Sequence[Verdict], weights: Mapping[Source, float], summed: Collection[str]
 ) -> dict[str, float]:
@@ -247,7 +293,8 @@ def _disagreement(opinions: Sequence[Opinion], pool: _Pool) -> float | None:
     names = {one.judge for one in opinions if one.judge != RULES_JUDGE}
     if len(names) < 2:
         return None
-    pooled = [pool.preference([one for one in opinions if one.judge == name]) for name in names]
+    alone = replace(pool, of_panel=())
+    pooled = [alone.preference([one for one in opinions if one.judge == name]) for name in names]
     known = [probability for probability in pooled if probability is not None]
     return max(known) - min(known) if len(known) > 1 else None
 
@@ -255,9 +302,8 @@ def _disagreement(opinions: Sequence[Opinion], pool: _Pool) -> float | None:
 def _transformed(opinion: Opinion, transforms: Sequence[Transform]) -> Opinion:
     if not transforms:
         return opinion
-    probability = opinion.probability
-    for transform in transforms:
-        probability = transform.apply(probability)
+    probability = _apply(transforms, opinion.probability)
+    assert probability is not None, "an opinion has a probability"
     return replace(opinion, probability=probability, logit=None)
 
 
@@ -265,10 +311,7 @@ def _on_record(
     opinions: Sequence[Opinion], transforms: Mapping[Source, Sequence[Transform]]
 ) -> tuple[str, ...]:
     """What was done to whose opinions: to a judge's, or only to those under one principle."""
-    done = [
-        ", ".join(str(transform) for transform in transforms.get(_source(opinion), ()))
-        for opinion in opinions
-    ]
+    done = [_named(transforms.get(_source(opinion), ())) for opinion in opinions]
     by_judge: dict[str, set[str]] = {}
     for opinion, text in zip(opinions, done, strict=True):
         by_judge.setdefault(opinion.judge, set()).add(text)

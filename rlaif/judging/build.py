@@ -1,6 +1,6 @@
 """From the name of a method to a judge, and what makes two judges the same."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,19 @@ def configured_fingerprint(
         orders="none" if METHODS[config.method].orders == "none" else orders,
         min_mass=min_mass if judge.cost.labels else 0.0,
     )
+
+
+def panel_fingerprint(judges: Iterable[tuple[str, JudgeConfig]]) -> str:
+    """Return a hash over what decides the labels of a panel: its judges, weights, calibrations.
+
+    Args:
+        judges: Each judge's fingerprint, with its settings, in the order of the file.
+    """
+    each = []
+    for fingerprint, config in judges:
+        own = config.plan().get("calibration")
+        each.append([fingerprint, config.weight, *([] if own is None else [own])])
+    return content_id("panel", each)
 
 
 def build_judge(
@@ -158,5 +171,8 @@ def build_configured_judge(
     fingerprint = configured_fingerprint(
         config, judge, engine=engine, orders=orders, min_mass=min_mass
     )
-    check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
-    return replace(judge, temperature=fitted.t)
+    words = config.method == "pairwise" and config.pairwise.words
+    check_calibration(fitted, judge=judge.name, fingerprint=fingerprint, words=words)
+    if fitted.of_opinions:
+        return replace(judge, temperature=fitted.t)
+    return replace(judge, calibration=fitted.transforms)

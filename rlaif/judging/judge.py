@@ -58,7 +58,11 @@ class FlowJudge:
     """When the labels together are less probable than this, the judge abstains."""
 
     temperature: float | None = None
-    """Of its calibration: divides the log-odds of its opinions, last of all its transforms."""
+    """Of a calibration that an earlier version fitted to single opinions: divides their log-odds,
+    last of all their transforms."""
+
+    calibration: tuple[Transform, ...] = ()
+    """What is done to the pool of its opinions."""
 
     watch: Watch | None = None
     """Receives every verdict until one can be read."""
@@ -87,7 +91,7 @@ class FlowJudge:
         return self.row.additive and self.row.summed(self.settings)
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:
-        """Those of its method, then its calibration."""
+        """Those of its method, then the temperature of opinions."""
         done = self.row.transforms(self.settings, principle)
         return done if self.temperature is None else (*done, Temperature(self.temperature))
 
@@ -100,7 +104,7 @@ class FlowJudge:
         if self.row.factor is None:
             raise ValueError(f"{self.method} does not score a response by itself")
         value = self.row.factor(self.settings, principle) * score
-        for transform in self.transforms(principle):
+        for transform in (*self.transforms(principle), *self.calibration):
             if isinstance(transform, Temperature):
                 value /= transform.t
         return value

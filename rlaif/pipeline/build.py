@@ -12,9 +12,11 @@ from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
+from rlaif.judging.calibration import read_calibration
 from rlaif.judging.relevance import TEMPLATE as RELEVANCE_TEMPLATE, Relevance
 from rlaif.pipeline.checks import check_judging, comparison_warnings, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
+from rlaif.records import content_id
 from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
 from rlaif.sessions.engines import judge_role, sampling_of
@@ -182,6 +184,9 @@ def build_work(
         relevance=_relevance(settings, judges, session.templates)
         if settings.judging.relevance == "model"
         else None,
+        calibration=read_calibration(settings.judging.calibration).transforms
+        if settings.judging.calibration is not None
+        else (),
         reviser=_reviser(settings, constitution, session.templates, engines["critic"])
         if settings.revise.rounds
         else None,
@@ -226,6 +231,7 @@ def _plan(
     if settings.student.sampling.strategy == "contrast":
         shown[contrast.TEMPLATE] = session.templates.get(contrast.TEMPLATE).fingerprint
     judging = settings.judging.planned()
+    judging.pop("calibration", None)  # counts by its content
     if settings.judging.relevance != "model" and not any(j.reads_labels for j in settings.judges):
         judging["min_mass"] = 0.0  # it decides nothing, so its default does not matter
     if not isinstance(settings.judging.principles.how_many, str) and _uneven(constitution):
@@ -243,6 +249,9 @@ def _plan(
         "judging": judging,
         "pairing": settings.pairing.model_dump(mode="json"),
     }
+    if settings.judging.calibration is not None:
+        text = settings.judging.calibration.read_text("utf-8")
+        plan["judging"]["calibration"] = content_id("file", text)
     if filters := settings.prompts.filters():
         plan["prompts"] = filters
     if settings.revise.rounds > 0:

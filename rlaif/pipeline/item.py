@@ -21,10 +21,10 @@ from rlaif.generation import (
 from rlaif.judging import (
     Canary,
     Judge,
+    Transform,
     canary_comparisons,
     judge_comparison,
-    refit_judgments,
-    soften_disagreement,
+    settle_judgments,
 )
 from rlaif.judging.relevance import Relevance, Relevant
 from rlaif.pipeline.comparisons import choose_comparisons
@@ -93,6 +93,9 @@ class PromptWork:
     choices: Choices
     relevance: Relevance | None = None
     """Finds out which principles apply to a prompt, before any is drawn."""
+
+    calibration: tuple[Transform, ...] = ()
+    """Of the panel as a whole."""
 
     reviser: Reviser | None = None
     contrast: ContrastSampler | None = None
@@ -219,14 +222,14 @@ class PromptWork:
                 *(self._known(canary) for canary in canaries),
             ]
         )
-        judgments = done[: len(comparisons)]
-        if choices.soften_above is not None:
-            above = choices.soften_above
-            judgments = [soften_disagreement(one, above=above) for one in judgments]
-        if choices.refit:
-            judgments = list(refit_judgments(judgments))
+        judgments = settle_judgments(
+            done[: len(comparisons)],
+            self.judges,
+            soften_above=choices.soften_above,
+            refit=choices.refit,
+        )
         known = tuple(done[len(comparisons) :])
-        return tuple(judgments), known, (*dropped, *relevant.dropped), relevant.failures
+        return judgments, known, (*dropped, *relevant.dropped), relevant.failures
 
     async def _judgment(
         self,
@@ -242,6 +245,7 @@ class PromptWork:
             drawn=self._drawn(prompt, comparison, judged),
             candidates=judged,
             rules=rules,
+            calibration=self.calibration,
         )
 
     def _drawn(
