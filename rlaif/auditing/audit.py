@@ -36,7 +36,7 @@ from rlaif.config.evaluate import PANEL, AuditConfig
 from rlaif.config.judge import offering_neither
 from rlaif.errors import ConfigError
 from rlaif.evaluation.intervals import Figure
-from rlaif.judging import METHODS, Judge, pool_verdicts
+from rlaif.judging import METHODS, pool_verdicts
 from rlaif.judging.build import panel_fingerprint
 from rlaif.judging.calibration import Calibration
 from rlaif.judging.panel import clamp_together, why_unread
@@ -284,15 +284,14 @@ class _AuditRun:
         """The result with what became of a calibration of its labels, which is kept if it helps."""
         if len(judges) == 1 and judges[0].opened.config.calibration is not None:
             return replace(result, calibration="no calibration: the judge is calibrated already")
-        panel = [judge.opened.weighted for judge in judges]
         labels = [
-            self._label(pair, judgment, panel)
+            self._label(pair, judgment, judges)
             for pair, judgment in judged
             if pair.label is not Choice.TIE and judgment.preference is not None
         ]
         tried = try_calibration(
             labels,
-            lambda label: clamp_together(label, [judge for judge, _ in panel]),
+            lambda label: clamp_together(label, [judge.judge for judge in judges]),
             seed=self.settings.seed,
         )
         if isinstance(tried, str):
@@ -314,17 +313,18 @@ class _AuditRun:
         return replace(result, calibration=kept, label_calibration=tried)
 
     def _label(
-        self, pair: GoldPair, judgment: Judgment, panel: Sequence[tuple[Judge, float]]
+        self, pair: GoldPair, judgment: Judgment, judges: Sequence[Audited]
     ) -> Label:
         assert judgment.preference is not None, "judgments without one were left out"
+        question = self.asker.question_about(judges[0].name, pair.prompt)
         # What a run applies the calibration to: of one judge, before its clamp.
         before = pool_verdicts(
             pair.comparison,
             judgment.verdicts,
-            judges=panel,
-            drawn=self.question.drawn(pair.prompt, pair.comparison.id),
-            candidates=self.question.candidates,
-            clamped=len(panel) > 1,
+            judges=[judge.opened.weighted for judge in judges],
+            drawn=question.drawn(pair.prompt, pair.comparison.id),
+            candidates=question.candidates,
+            clamped=len(judges) > 1,
         ).preference
         assert before is not None, "a clamp makes no preference"
         return Label(pair.cluster, before, judgment.preference, pair.label is Choice.A)

@@ -190,15 +190,21 @@ class Asker:
                 _count(counts, principle, applies=applies)
         return counts
 
-    async def _question(self, judge: str, prompt: Prompt) -> Question:
-        """The question about a prompt, of the principles that apply to it."""
+    async def _ask_relevance(self, judge: str, prompt: Prompt) -> None:
         if judge not in self.relevance:
-            return self.question
+            return
         found = await self.relevance[judge].choose(prompt, self.question.candidates)
         own = self._applied.setdefault(judge, {})
         for principle in self.question.candidates:
             own.setdefault(principle.id, {})[prompt.id] = principle in found.principles
-        return replace(self.question, candidates=found.principles)
+
+    def question_about(self, judge: str, prompt: Prompt) -> Question:
+        """Return the question about a prompt that was asked: of the principles that apply to it."""
+        if judge not in self.relevance:
+            return self.question
+        own = self._applied[judge]
+        applying = tuple(one for one in self.question.candidates if own[one.id][prompt.id])
+        return replace(self.question, candidates=applying)
 
     async def judge(
         self, judges: Sequence[Audited], pairs: Sequence[GoldPair], what: str
@@ -214,7 +220,8 @@ class Asker:
 
         async def one(item: tuple[int, GoldPair]) -> None:
             place, pair = item
-            question = await self._question(judges[0].name, pair.prompt)
+            await self._ask_relevance(judges[0].name, pair.prompt)
+            question = self.question_about(judges[0].name, pair.prompt)
             judgments[place] = await judge_comparison(
                 pair.prompt,
                 pair.comparison,

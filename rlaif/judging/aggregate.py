@@ -18,8 +18,7 @@ single order carries the position bias; without an opinion the preference is Non
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
@@ -206,7 +205,7 @@ class _Pool:
 
     cap: float
 
-    of_judges: Mapping[str, Sequence[Transform]] = MappingProxyType({})
+    of_judges: Mapping[str, Sequence[Transform]] = field(default_factory=dict)
     """Judge to what is done to the pool of its opinions."""
 
     of_panel: Sequence[Transform] = ()
