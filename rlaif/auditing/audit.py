@@ -312,9 +312,7 @@ class _AuditRun:
         kept = {**calibrations[name].to_json(), "file": calibration_file(name)}
         return replace(result, calibration=kept, label_calibration=tried)
 
-    def _label(
-        self, pair: GoldPair, judgment: Judgment, judges: Sequence[Audited]
-    ) -> Label:
+    def _label(self, pair: GoldPair, judgment: Judgment, judges: Sequence[Audited]) -> Label:
         assert judgment.preference is not None, "judgments without one were left out"
         question = self.asker.question_about(judges[0].name, pair.prompt)
         # What a run applies the calibration to: of one judge, before its clamp.

@@ -167,7 +167,7 @@ def _widest(judges: Sequence[Judge]) -> Clamp | None:
 
 def clamp_again(judgment: Judgment, judges: Sequence[tuple[Judge, float]]) -> Judgment:
     """Keep a label in the bounds of all who spoke, the widest of them; a rule has none."""
-    spoke = {one.judge for one in judgment.verdicts if one.choice is not Choice.ABSTAIN}
+    spoke = {judge for judge, _ in opinion_sources(judgment.verdicts)}
     known = {judge.name: judge for judge, _ in judges}
     if not spoke <= known.keys():
         return judgment
