@@ -10,7 +10,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from rlaif.config.explain import spelled
 from rlaif.config.load import NameOrPath, PathOrAddress, Settings
 
-FileKind = Literal["jsonl", "json", "csv", "parquet", "arrow"]
+FileKind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 
 _PART = spelled(r"[1-9]\d*/[1-9]\d*", "write the part and the number of parts, such as 3/16")
 
@@ -110,6 +110,11 @@ class PromptsConfig(Settings):
     tools_column: str | None = Field(
         None, description="Definitions of the tools a conversation has: a list, or its JSON text."
     )
+    ignore_columns: tuple[str, ...] = Field(
+        (),
+        description="Columns to leave out on purpose, such as images: a record that has text or "
+        "media for the model there fails otherwise.",
+    )
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt.")
     drop_last_reply: bool = Field(
         False, description="Leave out the assistant's messages at the end of a conversation."
@@ -195,6 +200,7 @@ class PromptSource:
     id_column: str | None = None
     tags_column: str | None = None
     tools_column: str | None = None
+    ignore_columns: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     drop_last_reply: bool = False
     limit: int | None = None

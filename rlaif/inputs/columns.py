@@ -16,6 +16,11 @@ from rlaif.records import Failure, Prompt
 
 CANDIDATES = ("messages", "prompt", "instruction", "question")
 
+_TEXTS = ("input", "context", "system", "system_prompt", "history")
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos", "files", "attachments")
+_JOINED = ("input", "context")
+"""What a guessed ``instruction`` is followed by, as in Alpaca and Dolly."""
+
 LOOKED_AT = 20
 """Records at the start of the input that are checked for these columns."""
 
@@ -48,37 +53,90 @@ def make_prompt(record: Any, place: str, source: PromptSource, column: str) -> P
         return Failure("read", place, record.kind, record.message)
     if not isinstance(record, Mapping):
         return Failure("read", place, "bad-record", f"expected an object, found {record!r:.60}")
-    content = find_column(record, column)
-    if is_missing(content) and content != "":
-        keys = ", ".join(sorted(map(str, record))) or "nothing"
-        message = f"no {column!r} (found: {keys:.200})"
-        return Failure("read", place, "missing-column", message)
-    given = None
-    if source.id_column is not None:
-        value = find_column(record, source.id_column)
-        if is_missing(value):
-            return Failure("read", place, "missing-id", f"no {source.id_column!r}")
-        given = _as_text(value)
-        if given is None or isinstance(value, bool):
-            message = f"{source.id_column!r} is neither text nor a number: {value!r:.60}"
-            return Failure("read", place, "bad-id", message)
-    tags = _tags(record, source)
-    if tags is None:
-        message = f"{source.tags_column!r} contains a value that is neither text nor a number"
-        return Failure("read", place, "bad-tags", message)
-    if not isinstance(content, str | Sequence):
-        message = f"{column!r} is neither text nor a list of messages: {content!r:.60}"
-        return Failure("read", place, "bad-prompt", message)
     try:
+        content = _content(record, source, column)
         return Prompt.build(
             content if isinstance(content, str) else _messages(content, source.drop_last_reply),
-            id=given,
-            tags=(*source.tags, *tags),
+            id=_id(record, source.id_column),
+            tags=(*source.tags, *_tags(record, source.tags_column)),
             source=place,
             tools=None if source.tools_column is None else find_column(record, source.tools_column),
         )
+    except _InvalidColumnError as problem:
+        return Failure("read", place, problem.kind, str(problem))
     except ValueError as problem:
         return Failure("read", place, "bad-prompt", str(problem))
+
+
+class _InvalidColumnError(ValueError):
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _content(record: Mapping[Any, Any], source: PromptSource, column: str) -> str | Sequence[Any]:
+    """Return the text or the messages of a prompt, with what follows a guessed instruction."""
+    content: str | Sequence[Any] = find_column(record, column)
+    if isinstance(content, bytes):
+        try:
+            content = content.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{column!r} is not UTF-8 text") from None
+    if is_missing(content) and content != "":
+        keys = ", ".join(sorted(map(str, record))) or "nothing"
+        raise _InvalidColumnError("missing-column", f"no {column!r} (found: {keys:.200})")
+    if not isinstance(content, str | Sequence):
+        raise ValueError(f"{column!r} is neither text nor a list of messages: {content!r:.60}")
+    beside = [name for name in columns_beside(source) if _has_content(record.get(name))]
+    if source.column is None and column == "instruction" and isinstance(content, str):
+        joined = [name for name in beside if name in _JOINED and isinstance(record[name], str)]
+        for name in joined:
+            _log_once(f"{source.name}: {name!r} follows 'instruction' in the prompt")
+            content = f"{content}\n\n{record[name]}"
+        beside = [name for name in beside if name not in joined]
+    if beside:
+        raise _InvalidColumnError("unread-column", _how_to_read(beside, column, source))
+    return content
+
+
+def _id(record: Mapping[Any, Any], column: str | None) -> str | None:
+    """Return the user's id of a record; None when there is no such column."""
+    if column is None:
+        return None
+    value = find_column(record, column)
+    if is_missing(value):
+        raise _InvalidColumnError("missing-id", f"no {column!r}")
+    text = _as_text(value)
+    if text is None or isinstance(value, bool) or value in (math.inf, -math.inf):
+        message = f"{column!r} is neither text nor a finite number: {value!r:.60}"
+        raise _InvalidColumnError("bad-id", message)
+    return text
+
+
+def columns_beside(source: PromptSource) -> tuple[str, ...]:
+    """Return the columns that may not be left out in silence: they look like part of the prompt.
+
+    Where ``prompts.column`` is set, columns of text and tools are left out on purpose.
+    """
+    names = _MEDIA if source.column is not None else (*_TEXTS, "tools", *_MEDIA)
+    spared = (*source.other_columns, *source.ignore_columns)
+    return tuple(name for name in names if name not in spared)
+
+
+def _has_content(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip() not in ("", "[]", "{}", "null")
+    return len(value) > 0 if hasattr(value, "__len__") else not is_missing(value)
+
+
+def _how_to_read(names: Sequence[str], column: str, source: PromptSource) -> str:
+    message = (
+        f"{', '.join(map(repr, names))} beside {column!r} would be left out; to leave it out on "
+        f"purpose, set prompts.ignore_columns: [{', '.join(names)}]"
+    )
+    if source.column is None and "tools" in names:
+        message += "; to read tools, prompts.tools_column: tools"
+    return message
 
 
 def find_column(record: Mapping[Any, Any], column: str) -> Any:
@@ -148,22 +206,27 @@ def _as_text(value: Any) -> str | None:
             return None
     if not isinstance(value, _WRITTEN):
         return None
+    if isinstance(value, float | Decimal) and value == 0:
+        value = abs(value)  # -0.0 equals 0.0
     # Libraries without missing integers write 7.0 for 7 if the number is missing in other rows.
     if type(value) is float and math.isfinite(value) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
-def _tags(record: Mapping[str, Any], source: PromptSource) -> tuple[str, ...] | None:
-    """Return the tags of a record; None when one is invalid."""
-    value = None if source.tags_column is None else find_column(record, source.tags_column)
+def _tags(record: Mapping[Any, Any], column: str | None) -> tuple[str, ...]:
+    """Return the tags of a record."""
+    value = None if column is None else find_column(record, column)
     if is_missing(value):
         return ()
     if isinstance(value, str):
         return tuple(tag.strip() for tag in value.split(",") if tag.strip())
     values = value if isinstance(value, list | tuple) else [value]
     tags = [_as_text(value) for value in values if not is_missing(value)]
-    return None if None in tags else tuple(tag for tag in tags if tag is not None)
+    if None in tags:
+        message = f"{column!r} contains a value that is neither text nor a number"
+        raise _InvalidColumnError("bad-tags", message)
+    return tuple(tag for tag in tags if tag is not None)
 
 
 def guess_column(records: Iterable[Any], name: str) -> str:

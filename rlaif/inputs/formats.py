@@ -1,4 +1,4 @@
-"""From an open file to records, one at a time: JSONL, JSON, CSV, Parquet, Arrow.
+"""From an open file to records, one at a time: JSONL, JSON, CSV, TSV, Parquet, Arrow.
 
 Memory does not grow with the file, JSON lists included. A record that cannot be read is a `Broken`;
 a file that is damaged or has another format raises an error.
@@ -6,7 +6,8 @@ a file that is damaged or has another format raises an error.
 
 import codecs
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -19,12 +20,12 @@ from rlaif.inputs.tables import open_arrow, open_parquet, read_arrow, read_csv, 
 _CHUNK = 1 << 20
 
 
-def read_records(file: InputFile, columns: Collection[str] | None = None) -> Iterator[Numbered]:
+def read_records(file: InputFile, columns: Sequence[str] | None = None) -> Iterator[Numbered]:
     """Yield the records of one file with their places.
 
     Args:
         file: The file.
-        columns: Read only these if the format allows it (default: all).
+        columns: Read only these if the format allows it and the first exists (default: all).
 
     Raises:
         RecordError: The file cannot be read or has another format.
@@ -33,7 +34,7 @@ def read_records(file: InputFile, columns: Collection[str] | None = None) -> Ite
         yield from _READERS[str(file.kind)](raw, file.shown, columns)
 
 
-def check_records(file: InputFile, columns: Collection[str] | None = None) -> bool:
+def check_records(file: InputFile, columns: Sequence[str] | None = None) -> bool:
     """Check a local file before anything starts.
 
     Text is read to the end, of a Parquet file the footer, of an Arrow file the frame of each part.
@@ -72,7 +73,7 @@ def check_records(file: InputFile, columns: Collection[str] | None = None) -> bo
     if size and file.kind == "json":
         for _ in read_records(file):
             pass  # a list may be cut off anywhere
-    if size and file.kind == "csv":
+    if size and file.kind in ("csv", "tsv"):
         next(read_records(file, columns), None)  # the header
     return size > 0
 
@@ -86,20 +87,29 @@ def count_rows(file: InputFile) -> int | None:
             return int(table.metadata.num_rows)
     if file.kind == "jsonl":
         with file.open() as raw:
-            return sum(1 for line in raw if line.strip())
+            return sum(1 for line in _lines(raw) if line.strip())
     return None
 
 
 def has_lines(file: InputFile) -> bool:
     """Whether its records are numbered by lines."""
-    return file.kind in ("jsonl", "csv")
+    return file.kind in ("jsonl", "csv", "tsv")
 
 
 def _from_jsonl(raw: BinaryIO, *_: Any) -> Iterator[Numbered]:
-    for number, line in enumerate(raw, start=1):
+    for number, line in enumerate(_lines(raw), start=1):
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if text.strip():
             yield number, read_json(text)
+
+
+def _lines(raw: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines, whether they end in LF, CR LF or, as on old Macs, in CR alone."""
+    for line in raw:
+        if line.find(b"\r", 0, -2) < 0:
+            yield line
+        else:
+            yield from line.splitlines()
 
 
 def _from_json(raw: BinaryIO, name: str, *_: Any) -> Iterator[Numbered]:
@@ -123,10 +133,11 @@ def _not_utf8(name: str) -> RecordError:
     return RecordError(f"{name}: not UTF-8 text", hint="save the file as UTF-8")
 
 
-_READERS: Mapping[str, Callable[[BinaryIO, str, Collection[str] | None], Iterator[Numbered]]] = {
+_READERS: Mapping[str, Callable[[BinaryIO, str, Sequence[str] | None], Iterator[Numbered]]] = {
     "jsonl": _from_jsonl,
     "json": _from_json,
     "csv": read_csv,
+    "tsv": partial(read_csv, delimiter="\t"),
     "parquet": read_parquet,
     "arrow": read_arrow,
 }

@@ -1,7 +1,7 @@
 """Records with their places (file and line, as one number), from files and from the Hub."""
 
 import importlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from rlaif.config.prompts import FileKind
 from rlaif.errors import EngineMissing, EngineUnavailable, RecordError
 from rlaif.inputs.files import Numbered, find_files
 from rlaif.inputs.formats import check_records, has_lines, read_records
+from rlaif.inputs.tables import drop_nulls
 
 _SHIFT = 40
 """Bits for the place within a file; the others are the number of the file."""
@@ -42,7 +43,7 @@ def read_path(
     *,
     kind: FileKind | None = None,
     split: str = "",
-    columns: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
     whole_names: bool = False,
 ) -> Iterator[Placed]:
     """Yield the records of all files of a path, in order, after checking each file.
@@ -52,7 +53,7 @@ def read_path(
         places: Receives the names of the files.
         kind: Format of all files (default: from each name).
         split: Split of a saved data set that has several.
-        columns: Read only these if the format allows it (default: all).
+        columns: Read only these if the format allows it and the first exists (default: all).
         whole_names: Use whole paths in places, not paths below the common folder.
 
     Raises:
@@ -99,7 +100,7 @@ def read_hub(
             name, config, split=split, revision=revision, streaming=streaming
         )
         for number, record in enumerate(records, start=1):
-            yield number, record
+            yield number, {name: drop_nulls(value) for name, value in record.items()}
     except Exception as problem:  # noqa: BLE001 - its loaders have no common exception
         why = str(problem).strip().partition("\n")[0] or type(problem).__name__
         chosen = f"split {split}" if config is None else f"{config}, split {split}"

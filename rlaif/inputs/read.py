@@ -12,7 +12,13 @@ from typing import Any
 
 from rlaif.config.prompts import PromptSource
 from rlaif.errors import RecordError
-from rlaif.inputs.columns import CANDIDATES, LOOKED_AT, guess_column, make_prompt
+from rlaif.inputs.columns import (
+    CANDIDATES,
+    LOOKED_AT,
+    columns_beside,
+    guess_column,
+    make_prompt,
+)
 from rlaif.inputs.files import Numbered, find_files
 from rlaif.inputs.filters import Contamination, Duplicates
 from rlaif.inputs.formats import count_rows, read_records
@@ -56,7 +62,9 @@ def read_prompts(source: PromptSource) -> Iterator[Prompt | Failure]:
             f"{source.name}: none of its {broken} records is a valid prompt; "
             f"{first.record_id}: {first.message}",
             hint=f"each record needs {column!r}: text, or a list of chat messages; set "
-            "prompts.column for another column",
+            "prompts.column for another column"
+            if first.kind in ("missing-column", "bad-prompt")
+            else "",
         )
     if usable == 0:
         raise RecordError(f"{source.name}: the file is empty")
@@ -181,5 +189,5 @@ def _records(source: PromptSource, column: str, places: Places) -> Iterator[Plac
         return places.number(records, f"{source.hub}/{source.split}", lines=False)
     if source.path is None:
         raise RecordError("prompts: give a path, a hub data set or a list")
-    columns = (column, *source.other_columns)
+    columns = (column, *source.other_columns, *columns_beside(source))
     return read_path(source.path, places, kind=source.format, split=source.split, columns=columns)

@@ -5,7 +5,7 @@ A row of CSV that has not one cell for each column is broken, at its first line.
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -21,7 +21,9 @@ _FIELD = 1 << 24
 """Maximum characters of a field: an unclosed quote must not read the whole file into memory."""
 
 
-def read_csv(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
+def read_csv(
+    raw: BinaryIO, name: str, columns: Sequence[str] | None, delimiter: str = ","
+) -> Iterator[Numbered]:
     """Yield the rows with their first lines.
 
     Raises:
@@ -31,7 +33,7 @@ def read_csv(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Itera
     # Invalid UTF-8 becomes lone surrogates, so that one bad record does not end the file.
     with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Counted(text)
-        rows = _csv_rows(lines)
+        rows = _csv_rows(lines, delimiter)
         header = next(rows, None)
         if header is None:
             return
@@ -40,8 +42,8 @@ def read_csv(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Itera
             yield line, cells if isinstance(cells, Broken) else _csv_record(names, cells)
 
 
-def _csv_rows(lines: "_Counted") -> Iterator[tuple[int, list[str] | Broken]]:
-    reader = csv.reader(lines, strict=True)
+def _csv_rows(lines: "_Counted", delimiter: str) -> Iterator[tuple[int, list[str] | Broken]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = lines.count + 1
         try:
@@ -62,7 +64,7 @@ def _why(problem: str, start: int, end: int) -> str:
 
 
 def _check_header(
-    header: tuple[int, list[str] | Broken], file: str, columns: Collection[str] | None
+    header: tuple[int, list[str] | Broken], file: str, columns: Sequence[str] | None
 ) -> list[str]:
     line, names = header
     if isinstance(names, Broken):
@@ -83,7 +85,7 @@ def _csv_record(names: list[str], cells: list[str]) -> dict[str, str] | Broken:
     if len(cells) != len(names):
         message = f"{len(cells)} cells for {len(names)} columns"
         if len(cells) > len(names):
-            message += "; put text with commas or quotes in quotes"
+            message += "; put text with commas, tabs or quotes in quotes"
         return Broken("bad-csv", message)
     if not all(map(is_unicode, cells)):
         return Broken("bad-csv", "not UTF-8 text")
@@ -106,8 +108,8 @@ class _Counted:
         return line
 
 
-def read_parquet(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
-    """Yield the rows with their numbers from 1; only these columns, if all of them exist.
+def read_parquet(raw: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterator[Numbered]:
+    """Yield the rows, numbered from 1; of these columns those that exist, if the first does.
 
     Arrow's threads are off: one that is still reading at exit makes the process hang.
     """
@@ -126,10 +128,11 @@ def open_parquet(raw: BinaryIO, name: str) -> pq.ParquetFile:
         return pq.ParquetFile(raw, buffer_size=_BUFFER)
     except (pa.ArrowInvalid, OSError) as problem:
         why = str(problem).partition("\n")[0]
-        raise RecordError(f"{name}: not a readable Parquet file: {why}") from None
+        hint = "" if raw.seekable() else "unpack it first; a Parquet file is compressed inside"
+        raise RecordError(f"{name}: not a readable Parquet file: {why}", hint=hint) from None
 
 
-def read_arrow(raw: BinaryIO, name: str, columns: Collection[str] | None) -> Iterator[Numbered]:
+def read_arrow(raw: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterator[Numbered]:
     """Yield the rows of an Arrow file, as `read_parquet`."""
     names, batches = open_arrow(raw, name)
     used = _used(names, name, columns)
@@ -170,22 +173,29 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Numbered]:
 def _values(batch: pa.RecordBatch) -> list[Any]:
     """Return the rows of a batch; a row that Python cannot represent becomes a `Broken`."""
     try:
-        rows: list[Any] = batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException) as problem:
+        rows: list[Any] = batch.to_pylist(maps_as_pydicts="strict")
+    except (KeyError, ValueError, OverflowError, pa.ArrowException) as problem:
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in _values(batch.slice(at, 1))]
         why = "not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
         return [Broken("bad-value", why.partition("\n")[0])]
-    return rows
+    return [{name: drop_nulls(value) for name, value in row.items()} for row in rows]
 
 
-def _used(names: list[str], file: str, columns: Collection[str] | None) -> list[str] | None:
-    """Return the columns to read; all if one is missing, so that messages can list them."""
+def drop_nulls(value: Any) -> Any:
+    """Leave out null fields: a table has every field of a struct in every row."""
+    if isinstance(value, dict):
+        return {key: drop_nulls(item) for key, item in value.items() if item is not None}
+    return list(map(drop_nulls, value)) if isinstance(value, list) else value
+
+
+def _used(names: list[str], file: str, columns: Sequence[str] | None) -> list[str] | None:
+    """Return the columns to read; all if the first is missing, so that messages can list them."""
     used = None
     if columns is not None:
-        used = {name if name in names else name.partition(".")[0] for name in columns}
+        used = [name if name in names else name.partition(".")[0] for name in columns]
     _check_names(names, used, file)
-    return sorted(used) if used is not None and used <= set(names) else None
+    return sorted({*used} & {*names}) if used and used[0] in names else None
 
 
 def _check_names(names: list[str], used: Collection[str] | None, place: str) -> None:

@@ -122,6 +122,11 @@ class Budget:
                 self._spent_at_last = self._spent
             self._item_ended.set()
 
+    def release(self) -> None:
+        """Let all prompts begin that wait, so that they find that the run is stopping."""
+        self.depth_first = False
+        self._item_ended.set()
+
     def _affordable(self) -> float:
         """How many prompts may be in flight, by what those finished since this start cost."""
         if self._over is not None:

@@ -148,6 +148,14 @@ class RayClient:
         """As `Coordinator.settle`; does not wait."""
         self.coordinator.settle.remote(worker, most, real)
 
+    async def begin(self, worker: str) -> None:
+        """As `Coordinator.begin`."""
+        await self.coordinator.begin.remote(worker)
+
+    def end(self, worker: str) -> None:
+        """As `Coordinator.end`; does not wait."""
+        self.coordinator.end.remote(worker)
+
     async def stopping(self) -> float:
         """As `Coordinator.stopping`."""
         patience: float = await self.coordinator.stopping.remote()

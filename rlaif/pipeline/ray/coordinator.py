@@ -7,7 +7,8 @@ the wish to stop. Workers write to no file of the run but their own reply shards
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -101,6 +102,14 @@ class CoordinatorClient(Protocol):
         """As `Coordinator.settle`; does not wait."""
         ...
 
+    async def begin(self, worker: str) -> None:
+        """As `Coordinator.begin`."""
+        ...
+
+    def end(self, worker: str) -> None:
+        """As `Coordinator.end`; does not wait."""
+        ...
+
     async def stopping(self) -> float:
         """As `Coordinator.stopping`."""
         ...
@@ -133,6 +142,8 @@ class Coordinator:
             self._ledger = Ledger.open(ledger, read_only=True, reuse=reuse)
         self._budget = None if budget is None else Budget(**budget.model_dump(), spent=spent)
         self._held: dict[str, list[Spend]] = {}
+        self._items: dict[str, list[AsyncExitStack]] = {}
+        self._lives: Counter[str] = Counter()
         self._stop: asyncio.Event = asyncio.Event()
         self._patience = 0.0
         self._starts: Counter[str] = Counter()
@@ -160,6 +171,9 @@ class Coordinator:
         for most in self._held.pop(worker, ()):
             if self._budget is not None:
                 self._budget.settle(most, most)
+        self._lives[worker] += 1
+        for _ in range(len(self._items.get(worker, ()))):
+            await self.end(worker)
         self._working.add(worker)
         self._idle.clear()
         self._starts[worker] += 1
@@ -186,6 +200,21 @@ class Coordinator:
             held.remove(most)
             self._budget.settle(most, real)
 
+    async def begin(self, worker: str) -> None:
+        """Wait until what is left of the budget may pay for one more prompt, of any worker."""
+        if self._budget is None:
+            return
+        life = self._lives[worker]
+        async with AsyncExitStack() as item:
+            await item.enter_async_context(self._budget.item())
+            if life == self._lives[worker]:  # else the worker died while it waited
+                self._items.setdefault(worker, []).append(item.pop_all())
+
+    async def end(self, worker: str) -> None:
+        """Take note that a worker no longer works on one of the prompts that it began."""
+        if items := self._items.get(worker):
+            await items.pop().aclose()
+
     async def stopping(self) -> float:
         """Wait until the run is to stop; return how many seconds work in flight may take."""
         await self._stop.wait()
@@ -195,6 +224,8 @@ class Coordinator:
         """Let every worker stop; return when all have, their replies written."""
         self._patience = patience
         self._stop.set()
+        if self._budget is not None:
+            self._budget.release()
         await self._idle.wait()
 
     async def drained(self, worker: str) -> None:
@@ -222,6 +253,15 @@ class SharedBudget(Budget):
     def settle(self, most: Spend, real: Spend) -> None:
         """As `Budget.settle`."""
         self._link.settle(self._worker, most, real)
+
+    @asynccontextmanager
+    async def item(self) -> AsyncIterator[None]:
+        """As `Budget.item`, over all workers."""
+        await self._link.begin(self._worker)
+        try:
+            yield
+        finally:
+            self._link.end(self._worker)
 
 
 def is_known(keys: npt.NDArray[np.bytes_], key: str) -> bool:

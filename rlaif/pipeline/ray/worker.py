@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from rlaif.records import Failure, Prompt, Row
 from rlaif.runs import Entry, Ledger
 from rlaif.runs.layout import Layout
 from rlaif.runs.stores import Store, url_of
-from rlaif.sessions.budget import Spend, spend_of
+from rlaif.sessions.budget import Budget, Spend, spend_of
 from rlaif.sessions.recorded import RecordedEngine
 from rlaif.sessions.session import Session
 
@@ -94,7 +95,7 @@ class CachedEngine(RecordedEngine):
         cache: WorkerCache,
         link: CoordinatorClient,
         label: str,
-        budget: Any,
+        budget: Budget | None,
         give_up_after: int,
     ) -> None:
         super().__init__(engine, cache, label=label, budget=budget, give_up_after=give_up_after)
@@ -134,6 +135,7 @@ class Worker:
         self._share = task.settings.concurrency
         self._flushing: asyncio.Task[None] | None = None
         self._recorded: list[RecordedEngine] = []
+        self._budget: SharedBudget | None = None
         try:
             self._open(task)
         except Exception as problem:  # noqa: BLE001 - said with the first portion, as data
@@ -168,13 +170,13 @@ class Worker:
             only_own=True,
             upload=None if store is None else store.upload,
         )
-        cache, budget = WorkerCache(self._ledger), None
+        cache = WorkerCache(self._ledger)
         if settings.budget is not None:
-            budget = SharedBudget(self._link, self._name, settings.budget)
+            self._budget = SharedBudget(self._link, self._name, settings.budget)
 
         def through(label: str, engine: Engine) -> Engine:
             self._recorded.append(
-                CachedEngine(engine, cache, self._link, label, budget, settings.give_up_after)
+                CachedEngine(engine, cache, self._link, label, self._budget, settings.give_up_after)
             )
             return self._recorded[-1]
 
@@ -216,7 +218,7 @@ class Worker:
         return done
 
     async def _one(self, prompt: Prompt) -> Row | Failure | None:
-        async with self._slots:
+        async with self._slots, nullcontext() if self._budget is None else self._budget.item():
             if self._stopping or self._problem:
                 return None
             task = asyncio.ensure_future(self._work.row(prompt))

@@ -54,6 +54,39 @@ async def test_the_budget_is_one_for_all_workers():
     assert "calls 3 of 3" in refused[0]
 
 
+async def test_under_a_budget_few_prompts_are_begun_over_all_workers_until_it_stops():
+    shared = coordinator(calls=8)
+    await shared.hello("a")
+    await shared.hello("b")
+
+    async def begins(worker: str) -> bool:
+        task = asyncio.ensure_future(shared.begin(worker))
+        await asyncio.sleep(0.01)
+        waiting.append(task)
+        return task.done()
+
+    waiting: list[asyncio.Future[None]] = []
+    assert [await begins("ab"[n % 2]) for n in range(6)] == [True] * 4 + [False] * 2
+    await shared.reserve("a", Spend(calls=4))
+    await shared.settle("a", Spend(calls=4), Spend(calls=4))
+    await shared.end("a")  # a prompt costs 4 of the 4 calls left: 3 in flight are too many
+    assert not await begins("b")
+    await shared.hello("b")  # it died: neither what it began nor what it waited with is in flight
+    await shared.end("a")
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting[4:]] == [True, False, False]
+    await shared.end("a")
+    assert await begins("a")
+    assert all(task.done() for task in waiting)
+    assert not await begins("a")
+    stop = asyncio.ensure_future(shared.stop(0))
+    await asyncio.sleep(0.01)
+    assert waiting[-1].done()
+    await shared.drained("a")
+    await shared.drained("b")
+    await stop
+
+
 async def test_what_a_dead_worker_had_set_aside_counts_as_spent_when_it_comes_back():
     shared = coordinator(calls=2)
     await shared.hello("a")
