@@ -169,7 +169,7 @@ async def _ask_servers(settings: LoopConfig, switches: Mapping[str, Any]) -> Non
                 min_mass=file.judging.min_mass,
                 principles=[one.id for one in load_constitution(file.constitution).judged()],
             )
-            await session.preflight.ready()
+            await session.preflight.all_ready()
 
 
 def _round(
