@@ -65,7 +65,7 @@ def tiny_sample(
     First with short replies, then with its own limit: some fields, such as ``min_tokens`` or a
     number of tokens to think, are refused beside a lower one.
     """
-    drawn = min(n, _MOST_SAMPLES) if Capability.SAMPLES in engine.capabilities else 1
+    drawn = max(1, min(n, _MOST_SAMPLES)) if Capability.SAMPLES in engine.capabilities else 1
     own = Generate(PROMPT.with_system(system), sampling, tuple(range(drawn)), purpose=PURPOSE)
     if sampling.max_tokens <= _MOST_TOKENS:
         return (own,)

@@ -203,3 +203,12 @@ async def test_many_calls_at_once_wait_for_one_try(tmp_path: Path):
         with open_run(tmp_path / "run").ledger() as ledger:
             tries = [total for total in ledger.totals() if total.purpose == "preflight"]
         assert sum(total.calls for total in tries) == 2
+
+
+async def test_a_server_that_says_503_while_it_loads_is_waited_for(tmp_path: Path):
+    async with serving("plain", error(503, "Loading model"), error(503, "Loading model")) as server:
+        server.instead_of_models = (503, b'{"error": {"message": "Loading model"}}')
+        asyncio.get_running_loop().call_later(1.0, setattr, server, "instead_of_models", None)
+        run = await rlaif.agenerate(settings(tmp_path, judges=judged_by(server)))
+        assert run.status().rows == 4
+        assert len(tiny(server)) == 3
