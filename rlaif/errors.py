@@ -19,6 +19,7 @@
     │   └── RunMismatch   exit 2     it holds another plan, or was written by a newer version
     ├── TrainingError     exit 1     training failed; the progress so far is saved
     ├── StoppedEarly      exit 3     a limit was reached; repeat the command to resume
+    ├── TooManyFailed     exit 5     finished, but too large a share of the calls failed
     └── GateRefused       exit 4     a measured condition was not met
 
 To add one: derive from the class whose exit code fits, keep the message to one line of what and
@@ -171,6 +172,12 @@ class StoppedEarly(RlaifError):
 
     exit_code = 3
     retryable = True
+
+
+class TooManyFailed(RlaifError):
+    """The work ended, but a larger share of it failed than the file accepts; it can be resumed."""
+
+    exit_code = 5
 
 
 class GateRefused(RlaifError):

@@ -4,17 +4,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 from rlaif.auditing.gold import GoldPair, GoldSet, choice_of
 from rlaif.auditing.question import Question
 from rlaif.auditing.result import entries_behind
+from rlaif.config.evaluate import AuditConfig
 from rlaif.config.judge import JudgeConfig
 from rlaif.engines import Capability, Engine, Generate, Reply, Request
 from rlaif.judging import Judge, Orders, judge_comparison
-from rlaif.records import Choice, Judgment, content_seed, content_uniform
+from rlaif.judging.reading import IRRELEVANT_REASON
+from rlaif.judging.relevance import Relevance
+from rlaif.records import Choice, Judgment, Prompt, Verdict, content_seed, content_uniform
 from rlaif.records.plain import Plain
 from rlaif.runs import Entry, Ledger
 from rlaif.sessions.concurrent import run_all
@@ -115,6 +118,34 @@ def build_judges(
     )
 
 
+def ask_relevance(session: Session, judge: Audited, settings: AuditConfig) -> Relevance:
+    """Let a judge's own model say which principles apply.
+
+    Raises:
+        EngineMissing: It gives no probabilities of labels.
+    """
+    return Relevance.build(
+        name=judge.name,
+        engine=judge.engine,
+        templates=session.templates,
+        min_mass=settings.min_mass,
+    )
+
+
+def count_applied(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
+    """Count by principle the verdicts that say whether it applies."""
+    counts: dict[str, dict[str, int]] = {}
+    for verdict in verdicts:
+        if verdict.reason in ("", IRRELEVANT_REASON):
+            _count(counts, verdict.principle, applies=not verdict.reason)
+    return counts
+
+
+def _count(counts: dict[str, dict[str, int]], principle: str, *, applies: bool) -> None:
+    own = counts.setdefault(principle, {"relevant": 0, "irrelevant": 0})
+    own["relevant" if applies else "irrelevant"] += 1
+
+
 TRIAL_PAIRS = 2
 """Pairs of every gold set that each judge is timed on before the audit starts."""
 
@@ -145,6 +176,29 @@ class Asker:
     ledger: Ledger
     concurrency: int
     on_progress: OnProgress
+    relevance: Mapping[str, Relevance] = field(default_factory=dict)
+    """Judge to what says which principles apply; of several judges together the first one's."""
+
+    _applied: dict[str, dict[str, dict[str, bool]]] = field(default_factory=dict)
+    """Judge, principle and prompt to whether it applies."""
+
+    def applied(self, judge: str) -> dict[str, dict[str, int]]:
+        """Count by principle the prompts to which it applies, as a judge says, and the others."""
+        counts: dict[str, dict[str, int]] = {}
+        for principle, prompts in self._applied.get(judge, {}).items():
+            for applies in prompts.values():
+                _count(counts, principle, applies=applies)
+        return counts
+
+    async def _question(self, judge: str, prompt: Prompt) -> Question:
+        """The question about a prompt, of the principles that apply to it."""
+        if judge not in self.relevance:
+            return self.question
+        found = await self.relevance[judge].choose(prompt, self.question.candidates)
+        own = self._applied.setdefault(judge, {})
+        for principle in self.question.candidates:
+            own.setdefault(principle.id, {})[prompt.id] = principle in found.principles
+        return replace(self.question, candidates=found.principles)
 
     async def judge(
         self, judges: Sequence[Audited], pairs: Sequence[GoldPair], what: str
@@ -160,12 +214,13 @@ class Asker:
 
         async def one(item: tuple[int, GoldPair]) -> None:
             place, pair = item
+            question = await self._question(judges[0].name, pair.prompt)
             judgments[place] = await judge_comparison(
                 pair.prompt,
                 pair.comparison,
                 judges=panel,
-                drawn=self.question.drawn(pair.prompt, pair.comparison.id),
-                candidates=self.question.candidates,
+                drawn=question.drawn(pair.prompt, pair.comparison.id),
+                candidates=question.candidates,
             )
             self.on_progress(what, len(judgments), len(pairs))
 

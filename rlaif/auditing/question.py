@@ -44,6 +44,12 @@ class Question:
             subject=subject,
         )
 
+    @property
+    def asked(self) -> int:
+        """How many principles stand behind a label."""
+        drawn = choose_principles(self.candidates, how_many=self.how_many, seed=0, subject="")
+        return len(drawn)
+
     def ids(self) -> Sequence[str]:
         """Return the ids of the candidates."""
         return [principle.id for principle in self.candidates]

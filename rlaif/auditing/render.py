@@ -20,7 +20,7 @@ _INK, _MUTED, _GRID, _BAR = "#1a1a1a", "#666666", "#d9d9d9", "#4477aa"
 
 
 def draw_reliability(audit: Audit) -> bytes:
-    """Return a PNG. Rows are judges, columns gold sets; bars carry Wilson intervals.
+    """Return a PNG. Rows are judges, columns gold sets; bars carry 95 % intervals.
 
     Points on the diagonal are a calibrated judge's; the size of a point grows with its pairs.
     """
@@ -59,9 +59,12 @@ def _draw(ax: Any, reliability: Reliability | None) -> None:
         return
     most = max(one.n for one in reliability.bins)
     for one in reliability.bins:
+        ends = [
+            one.accuracy if end is None else end for end in (one.accuracy_low, one.accuracy_high)
+        ]
         ax.plot(
-            [one.confidence] * 2,
-            [one.accuracy_low, one.accuracy_high],
+            [one.confidence] * len(ends),
+            ends,
             color=_BAR,
             linewidth=1.0,
             alpha=0.6,
@@ -94,6 +97,11 @@ def show(figure: Figure | None, digits: int = 2) -> str:
     if figure is None:
         return "–"
     value = f"{figure.value:.{digits}f}"
+    if figure.method == "at-least":
+        bound = figure.high if figure.low is None else figure.low
+        return f"{value} or {'lower' if figure.low is None else 'higher'}" + (
+            "" if bound is None else f" [{bound:.{digits}f}]"
+        )
     if figure.low is None or figure.high is None:
         return f"{value} [no interval]"
     return f"{value} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
@@ -157,6 +165,7 @@ def _judges(audit: Audit) -> Iterator[str]:
         ]
         yield from _table(["", *sets], rows)
         yield from _calibration(result)
+        yield from _applied(result)
         for gold in sets:
             categories = result.sets[gold].categories
             if categories:
@@ -166,17 +175,23 @@ def _judges(audit: Audit) -> Iterator[str]:
                 yield from _table(["category", "accuracy", "answered", "against chance"], shown)
 
 
+def _applied(result: JudgeResult) -> Iterator[str]:
+    if result.applied:
+        yield "How often each principle had a bearing, as the judge says:"
+        yield ""
+        rows = [[name, own["relevant"], own["irrelevant"]] for name, own in result.applied.items()]
+        yield from _table(["principle", "it had", "it had not"], rows)
+
+
 def _calibration(result: JudgeResult) -> Iterator[str]:
-    fitted = result.calibration
-    if isinstance(fitted, str):
-        yield f"Calibration: {fitted}."
+    fitted, tried = result.calibration, result.label_calibration
+    if isinstance(fitted, str) or tried is None:
+        yield f"Calibration of the label: {fitted}."
     else:
-        before, after = (Figure(**fitted[key]) for key in ("ece_before", "ece_after"))
+        softened = "" if tried.soften == 1.0 else f" after drawing towards ½ by {tried.soften:g}"
         yield (
-            f"Calibration: T = {fitted['t']:.3g}, fitted on {fitted['fitted_on']} opinions; on the "
-            f"other {fitted['reported_on']} ECE {show(before)} → {show(after)}, "
-            f"NLL {fitted['nll_before']:.3f} → {fitted['nll_after']:.3f} (½ gives 0.693). "
-            f"Written to `{fitted['file']}`."
+            f"Calibration of the label: T = {tried.t:.3g}{softened}, fitted on {tried.labels} "
+            f"labels; {tried}. Written to `{fitted['file']}`."
         )
     yield ""
 
@@ -210,6 +225,7 @@ _ROWS = {
     "expected calibration error": lambda r: show(r.reliability and r.reliability.ece),
     "Brier score (always ½: 0.25)": lambda r: show(r.reliability and r.reliability.brier),
     "label mass, mean": lambda r: show(r.mass and r.mass.mean),
+    "label mass, median": lambda r: "–" if r.mass is None else f"{r.mass.median:.2g}",
     "same choice when asked again": lambda r: show(r.stability),
     "cyclic triads (coin: 0.25)": lambda r: show(r.triads and r.triads.cyclic),
     "cost of a pair": _cost,

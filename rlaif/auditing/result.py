@@ -1,7 +1,7 @@
 """Results of an audit as values: what a judge showed on each gold set, and what it cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlaif.auditing.gold import Outcome
@@ -12,11 +12,11 @@ from rlaif.auditing.statistics.accuracy import (
     measure_tie_agreement,
 )
 from rlaif.auditing.statistics.consistency import Position, Triads, measure_position, measure_triads
-from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
+from rlaif.auditing.statistics.label_calibration import Trial
 from rlaif.auditing.statistics.length import fit_log_odds, fit_picks
 from rlaif.auditing.statistics.reliability import Reliability, measure_reliability
 from rlaif.auditing.statistics.silence import Mass, Silence, measure_mass, measure_silence
-from rlaif.evaluation.intervals import Figure
+from rlaif.evaluation.intervals import Figure, bootstrap_figure, mean_of
 from rlaif.judging.gate import AUDIT_FORMAT
 from rlaif.records import Choice, Judgment
 from rlaif.records.plain import Plain, plain_fields
@@ -89,8 +89,8 @@ CANNOT_TELL: Mapping[str, str] = {
     "length_log_odds": "a cause: whatever goes with length (detail, hedging, lists) counts as it.",
     "length_picks": "the same; and it is smaller than in log-odds where picks are noisy.",
     "silence": "whether an abstention was wise.",
-    "reliability": "calibration under another constitution, or on another kind of prompt; the "
-    "expected calibration error is above 0 even for a perfect judge, more so with few pairs.",
+    "reliability": "calibration under another constitution, or on another kind of prompt; nor "
+    "errors that cancel within a bin. The interval of the calibration error errs on the wide side.",
     "stability": "whether the stable choice is right; repetition does not move a fixed bias.",
     "triads": "which of the three verdicts is wrong; 0 only says that an order exists.",
     "mass": "what the rest of the probability would have said.",
@@ -134,8 +134,15 @@ class JudgeResult(Plain):
     engine: Mapping[str, Any]
     templates: Mapping[str, str]
     sets: Mapping[str, SetResult]
-    calibration: Mapping[str, Any] | str
+    calibration: Mapping[str, Any] | str = ""
     """What was fitted, or why nothing was."""
+
+    applied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """With ``relevance``: principle to how often it was found to apply (``relevant``) and not to
+    (``irrelevant``), over prompts (model) or verdicts (label)."""
+
+    label_calibration: Trial | None = None
+    """Exported labels before and after it, on prompts not fitted on; also where it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +199,19 @@ def measure_set(
     by_category: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_category.setdefault(outcome.category or "none", []).append(outcome)
-    categories = {
-        name: measure_accuracy(some, seed=seed) for name, some in sorted(by_category.items())
-    }
+    categories = {name: measure_accuracy(some) for name, some in sorted(by_category.items())}
     return SetResult(
-        accuracy=measure_accuracy(outcomes, seed=seed),
+        accuracy=measure_accuracy(outcomes),
         categories=categories if len(categories) > 1 else {},
-        tie_agreement=measure_tie_agreement(outcomes, seed=seed),
+        tie_agreement=measure_tie_agreement(outcomes),
         kappa=measure_kappa(outcomes, seed=seed),
         position=measure_position(outcomes, seed=seed),
         length_log_odds=fit_log_odds(outcomes),
         length_picks=fit_picks(outcomes),
-        silence=measure_silence(outcomes, seed=seed),
+        silence=measure_silence(outcomes),
         reliability=measure_reliability(outcomes, seed=seed),
-        triads=measure_triads(outcomes, seed=seed),
-        mass=measure_mass(outcomes, seed=seed),
+        triads=measure_triads(outcomes),
+        mass=measure_mass(outcomes),
         cost=measure_cost(outcomes, lookup, seed=seed),
         stability=stability,
     )

@@ -98,20 +98,26 @@ def diff(
     new: Source,
     json: AsJson = False,
 ) -> None:
-    """Say what changed between two constitutions, in their own terms."""
+    """Say what changed between two constitutions, in their own terms, and which prompts show it."""
     from rich.text import Text
 
+    from rlaif.auditing.principles.reach import all_prompts, describe_reach, find_reached
     from rlaif.constitution.diff import diff_constitutions, render_diff
     from rlaif.constitution.load import load_constitution
+    from rlaif.templates import TemplateSet
 
-    difference = diff_constitutions(load_constitution(old), load_constitution(new))
+    before, after = load_constitution(old), load_constitution(new)
+    difference = diff_constitutions(before, after)
+    prompts = all_prompts(TemplateSet.open())
+    reached = [find_reached(change, before, after, prompts) for change in difference.changes]
     if json:
-        for change in difference.changes:
-            _print_json(change.as_json())
+        for change, names in zip(difference.changes, reached, strict=True):
+            _print_json({**change.as_json(), "reaches": names})
         return
     console = make_console(highlight=False)
     styles = {"+": "green", "-": "red", "~": "yellow"}
-    for line in render_diff(difference):
+    notes = [describe_reach(names, prompts) for names in reached]
+    for line in render_diff(difference, notes):
         console.print(Text(line, style=styles.get(line[:1], "")), soft_wrap=True)
 
 

@@ -53,6 +53,9 @@ def try_principles(
         _print_json({"constitution": report.constitution, "untested": list(report.untested)})
     else:
         _show_tests(report, min_accuracy)
+    if report.nothing:
+        print(f"error: {report.nothing}", file=sys.stderr)
+        raise typer.Exit(1)
     if min_accuracy is not None:
         report.check(min_accuracy)
 
@@ -178,7 +181,9 @@ def _show_explanation(explanation: "Explanation") -> None:
         f"{explanation.pairs} pairs"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("principle", "asked", "decided", "of pairs", "flips without it", "only voice"):
+    asked = any(one.relevant + one.irrelevant for one in explanation.principles.values())
+    columns = ["principle", "asked", "decided", "of pairs", "flips without it", "only voice"]
+    for column in [*columns, *(["relevant", "not"] if asked else [])]:
         table.add_column(column, justify="left" if column == "principle" else "right")
     ordered = sorted(explanation.principles.items(), key=lambda item: (-item[1].decided, item[0]))
     for name, influence in ordered:
@@ -188,6 +193,7 @@ def _show_explanation(explanation: "Explanation") -> None:
             influence.pairs,
             influence.flips,
             influence.only,
+            *((influence.relevant, influence.irrelevant) if asked else ()),
         )
         table.add_row(name, *(str(count) for count in counts))
     _console().print(table)

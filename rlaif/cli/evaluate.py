@@ -33,11 +33,16 @@ def evaluate(
     from rlaif.config.evaluate import EvaluateConfig
     from rlaif.evaluation import evaluate as run_evaluation, render_table
 
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
     overrides = overrides_of(set_, no_preflight=no_preflight)
     out = load_config(EvaluateConfig, config, overrides).out
     try:
         with shown_counts(json=json) as on_progress:
-            card = run_evaluation(config, overrides=overrides, again=again, on_progress=on_progress)
+            card = run_evaluation(
+                config, overrides=overrides, again=again, on_progress=on_progress, on_note=note
+            )
     except KeyboardInterrupt:
         print("stopped; every reply is kept: repeat the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -46,7 +51,7 @@ def evaluate(
     else:
         make_console().print(render_table(card))
         for notice in card.notices:
-            print(f"note: {notice}", file=sys.stderr)
+            note(notice)
         print(f"by tag, and how to read it: {out / 'report.md'}", file=sys.stderr)
     if card.nothing:
         print(f"error: {card.nothing}", file=sys.stderr)

@@ -12,11 +12,11 @@ from rlaif.cli.progress import print_event, shown_progress
 from rlaif.cli.status import (
     caught_canaries,
     need_achieved,
-    need_few_failures,
     print_status,
     status_json,
 )
 from rlaif.config import RunConfig, load_config
+from rlaif.pipeline.achieved import check_run
 from rlaif.pipeline.estimate import Estimate, estimate
 from rlaif.pipeline.generate import Executor, generate as run_generate
 
@@ -79,7 +79,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
     else:
         print_status(status, caught)
     need_achieved(run, status)
-    need_few_failures(status, most_failed)
+    check_run(status, most_failed)
     if not json:
         what = "" if status.pairs else " --what responses"
         print(f"next: rlaif export {run.path}{what} --out {run.path}/export", file=sys.stderr)

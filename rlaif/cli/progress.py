@@ -50,12 +50,8 @@ def shown_progress(*, json: bool) -> Iterator[OnProgress]:
         task = bar.add_task("prompts", total=None, detail="")
 
         def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                total=progress.total,
-                completed=progress.rows + progress.failures,
-                detail=_detail(progress),
-            )
+            done, total = _counted(progress)
+            bar.update(task, total=total, completed=done, detail=_detail(progress))
 
         yield show
 
@@ -109,12 +105,21 @@ def _seldom() -> Callable[[str], None]:
 
 
 def _plain(progress: Progress) -> str:
-    total = "" if progress.total is None else f" of {progress.total}"
-    return f"{progress.rows + progress.failures}{total} prompts · {_detail(progress)}"
+    done, total = _counted(progress)
+    shown = str(done) if total is None else f"{done} of {total}"
+    return f"{shown} prompts · {_detail(progress)}"
+
+
+def _counted(progress: Progress) -> tuple[int, int | None]:
+    """Return prompts done, and how many there are; None too where the run holds more than those."""
+    done, total = progress.rows + progress.failures, progress.total
+    return done, None if total is None or done > total else total
 
 
 def _detail(progress: Progress) -> str:
     parts = [f"{progress.rate:.1f}/s", f"calls {progress.asked}"]
+    if progress.samples or progress.tokens_per_second:
+        parts.append(f"samples {progress.samples}, {progress.tokens_per_second:.0f} tokens/s")
     if progress.remembered:
         parts.append(f"remembered {progress.remembered}")
     parts += map(show_use, progress.budget)

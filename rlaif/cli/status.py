@@ -10,7 +10,7 @@ import typer
 
 from rlaif.cli.output import print, print_json, say
 from rlaif.judging import Caught, count_canaries
-from rlaif.pipeline.achieved import why_nothing, why_too_many_failed
+from rlaif.pipeline.achieved import why_nothing
 from rlaif.runs import Run, RunStatus, open_run
 
 
@@ -51,31 +51,11 @@ def need_achieved(run: Run, status: RunStatus) -> None:
         raise typer.Exit(1)
 
 
-def need_few_failures(status: RunStatus, most: float) -> None:
-    """End the command with 5, and say why, where too large a share of a finished run failed."""
-    if why := why_too_many_failed(status, most):
-        print(f"error: {why}", file=sys.stderr)
-        print(
-            "  hint: repeat the command with --retry-failed: only what failed is asked again",
-            file=sys.stderr,
-        )
-        raise typer.Exit(5)
-
-
 def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     """Print a run's counts, reasons, spend, notices and damage."""
-    expected = "" if status.expected is None else f" of {status.expected} prompts"
     say(f"{status.label} ({status.state}) in {status.path}")
-    say(f"  rows        {status.rows}{expected}; failed {status.failed}{_reasons(status.failures)}")
-    if status.removed:
-        count, reasons = status.removed.total(), _reasons(status.removed)
-        say(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
+    _print_rows(status)
     calls = _reasons(status.call_failures)
-    if status.orphans:
-        say(
-            f"  orphans     {status.orphans} more rows, of prompts no longer in the input; "
-            "not in any count (export --keep-orphans keeps them)"
-        )
     say(f"  responses   {status.responses}" + (f"; calls that failed{calls}" if calls else ""))
     say(
         f"  judgments   {status.judgments}, undecided {status.undecided}; verdicts "
@@ -83,6 +63,7 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     )
     if status.abstained:
         say(f"  abstained   {status.abstained}{_reasons(status.abstentions)}")
+    _print_masses(status)
     say(f"  pairs       {status.pairs}")
     if caught is not None:
         say(
@@ -96,10 +77,36 @@ def print_status(status: RunStatus, caught: Caught | None = None) -> None:
     _print_calls(status)
     if status.stopped:
         print(f"  stopped     {status.stopped}")
-    for notice in status.notices:
+    for warning in status.warnings:
+        say(f"  warning     {warning}")
+    for notice in (*status.notices, *status.low_masses):
         say(f"  notice      {notice}")
     for path, problem in status.damaged.items():
         print(f"  damaged     {problem if problem.startswith(path) else f'{path}: {problem}'}")
+
+
+def _print_rows(status: RunStatus) -> None:
+    expected = "" if status.expected is None else f" of {status.expected} prompts"
+    rows, failed = status.rows - status.more_rows, status.failed - status.more_failed
+    say(f"  rows        {rows}{expected}; failed {failed}{_reasons(status.failures)}")
+    if status.more_rows or status.more_failed:
+        say(
+            f"  more        {status.more_rows} rows, {status.more_failed} failed, of prompts that "
+            "the last start did not read (limit or partition); in all counts below and in exports"
+        )
+    if status.removed:
+        count, reasons = status.removed.total(), _reasons(status.removed)
+        say(f"  removed     {count} of the failed, on purpose{reasons}; see failures.jsonl")
+    if status.orphans:
+        say(
+            f"  orphans     {status.orphans} more rows, of prompts no longer in the input; "
+            "not in any count (export --keep-orphans keeps them)"
+        )
+
+
+def _print_masses(status: RunStatus) -> None:
+    for judge, mass in status.label_mass.items():
+        say(f"  label mass  {judge}: {mass:.3f} (median)")
 
 
 def _print_calls(status: RunStatus) -> None:

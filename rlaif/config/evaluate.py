@@ -4,8 +4,24 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig, check_names, check_reading
-from rlaif.config.load import AskFirst, FilePath, GiveUpAfter, NameOrFile, Settings, ShortName
+from rlaif.config.judge import (
+    MIN_MASS,
+    JudgeConfig,
+    MinMass,
+    Relevance,
+    check_names,
+    check_reading,
+    offering_neither,
+)
+from rlaif.config.load import (
+    AskFirst,
+    FilePath,
+    GiveUpAfter,
+    MaxFailedShare,
+    NameOrFile,
+    Settings,
+    ShortName,
+)
 from rlaif.config.run import EngineConfig, PrinciplesConfig, PromptsConfig, SamplingConfig
 
 PANEL = "panel"
@@ -34,8 +50,9 @@ class AuditConfig(Settings):
     )
     seed: int = Field(0, ge=0)
     orders: Literal["both", "one"] = "both"
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
+    min_mass: MinMass = MIN_MASS
+    relevance: Relevance = Field(
+        "off", description="As judging.relevance of a run; each judge is asked by itself."
     )
     repeats: int = Field(
         3, ge=1, description="How often a sampling judge gets the same question; 1 turns it off."
@@ -47,6 +64,7 @@ class AuditConfig(Settings):
     concurrency: int = Field(16, ge=1, description="Pairs in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
+    max_failed_share: MaxFailedShare = 0.5
     out: FilePath | None = Field(None, description="The folder of results (or option --out).")
 
     @model_validator(mode="after")
@@ -60,6 +78,7 @@ class AuditConfig(Settings):
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an audit has no student: give each judge an engine and a model")
         check_reading(self.judges, orders=self.orders, min_mass=self.min_mass)
+        offering_neither(self.judges, self.relevance)
         return self
 
 
@@ -74,9 +93,7 @@ class MatchesConfig(Settings):
 
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
 
 
 class EvaluateConfig(Settings):
@@ -108,6 +125,7 @@ class EvaluateConfig(Settings):
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
+    max_failed_share: MaxFailedShare = 0.5
     out: FilePath
 
     @model_validator(mode="after")
@@ -150,7 +168,11 @@ class LoopConfig(Settings):
     measure: str = Field(
         "rules", description="The measure of the scorecard that decides promotion."
     )
-    direction: Literal["up", "down"] = Field("up", description="Which way is better.")
+    direction: Literal["up", "down"] | None = Field(
+        None,
+        description="Which way is better (default: as the measure says; needed where it says "
+        "neither).",
+    )
     min_gain: float = Field(
         0.0, ge=0, description="The interval of the difference must lie beyond this."
     )

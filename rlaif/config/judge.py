@@ -4,7 +4,7 @@ The records of settings are what the flows of `rlaif.judging.methods` take.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,12 +16,26 @@ Method = Literal["contrast", "pairwise", "pointwise", "reward", "rubric", "salmo
 _Factor = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+MIN_MASS = 0.05
+"""Default of ``min_mass``. SmolLM2-135M, which hardly follows instructions, puts 0.10 to 0.34 on A
+and B or Yes and No, and 0.02 to 0.04 on the scores 1 to 9, which it would rather not give; a model
+that begins with something else, such as ``<think>``, leaves 0.00001."""
+
+MinMass = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Label mass below this makes a verdict an abstention; 0 turns it off.",
+    ),
+]
+
 COT_CLAMP = 0.4
 """Default bound of labels made with chain of thought: they are kept within 40–60 %."""
 
 
 class Contrast(Settings):
-    """Contrastive likelihood (DLMA): how summed log-probability differences become log-odds."""
+    """Contrastive likelihood (DLMA's reward): how log-probability differences become log-odds."""
 
     scale: float = Field(0.2, gt=0, allow_inf_nan=False, description="Factor on the difference.")
     clamp: float = Field(40.0, gt=0, description="The difference is cut to ± this first.")
@@ -46,31 +60,89 @@ class Pairwise(Settings):
         ge=0,
         lt=0.5,
         description="chain_of_thought: keep labels within [clamp, 1 - clamp]; 0 turns it off "
-        f"(default: {COT_CLAMP}).",
+        f"(default: {COT_CLAMP}; with samples 0).",
     )
     words: bool = Field(
         False, description="Read the reply's words, for servers without log-probabilities."
     )
-    max_tokens: int = Field(512, ge=1, description="Of the reasoning, or of a reply in words.")
-    temperature: float = Field(0.0, ge=0, le=10, description="Of the reasoning.")
+    samples: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="words, chain_of_thought, thinking: verdicts drawn per order. The label is the "
+        "share of A, one vote of prior included.",
+    )
+    thinking: int | None = Field(
+        None,
+        ge=1,
+        description="For a judge that thinks first: tokens that it may think. The label is read "
+        "after the thought, where the engine can start the reply, else from the words after it.",
+    )
+    neither: bool = Field(
+        False,
+        description="Let the judge reply N where a question has no bearing on the conversation; "
+        "such a verdict abstains. judging.relevance: label sets it for every judge.",
+    )
+    think_tags: tuple[str, str] = Field(
+        ("<think>", "</think>"),
+        description="thinking: what the thought stands between when the reply is started with it; "
+        "the first is empty where the chat template writes it.",
+    )
+    max_tokens: int = Field(
+        512, ge=1, description="Of the reasoning, or of a reply in words (after the thought)."
+    )
+    temperature: float = Field(0.0, ge=0, le=10, description="Of reasoning, thinking and samples.")
+
+    IMPLIED: ClassVar = {
+        "samples": 1,
+        "thinking": None,
+        "think_tags": ["<think>", "</think>"],
+        "neither": False,
+    }
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "Pairwise":
-        if not self.chain_of_thought:
-            if self.clamp is not None:
-                raise ValueError("clamp is for labels made with chain_of_thought: true")
-            if self.temperature != 0.0:
-                raise ValueError("temperature is for reasoning: set chain_of_thought: true")
-            if self.max_tokens != 512 and not self.words:
-                raise ValueError("max_tokens is for chain_of_thought: true or words: true")
+        reasons = self.chain_of_thought or self.thinking is not None
+        if self.chain_of_thought and self.thinking is not None:
+            raise ValueError("a judge that thinks needs no chain_of_thought: leave one of them out")
+        if self.neither and self.chain_of_thought:
+            raise ValueError("neither is for judges that reply at once: leave chain_of_thought out")
+        if self.clamp is not None and not self.chain_of_thought:
+            raise ValueError("clamp is for labels made with chain_of_thought: true")
+        if self.samples > 1 and not (reasons or self.words):
+            raise ValueError(
+                "samples has no effect on label probabilities: set words: true, "
+                "chain_of_thought: true or thinking"
+            )
+        if self.samples > 1 and self.temperature == 0.0:
+            raise ValueError(
+                "samples at temperature 0 are all the same: set temperature, such as 1"
+            )
+        if self.temperature != 0.0 and not reasons and self.samples == 1:
+            raise ValueError(
+                "temperature is for reasoning, thinking and samples: set chain_of_thought: true, "
+                "thinking or samples"
+            )
+        if self.max_tokens != 512 and not (reasons or self.words):
+            raise ValueError(
+                "max_tokens is for chain_of_thought: true, thinking or words: true; "
+                "a label is one token"
+            )
+        if self.thinking is None and self.think_tags != ("<think>", "</think>"):
+            raise ValueError("think_tags has no effect without thinking")
         return self
 
     @property
     def kept_within(self) -> float:
-        """Labels stay within [this, 1 − this]; 0 for labels that are not clamped."""
+        """Labels stay within [this, 1 − this]; 0 for labels that are not clamped.
+
+        By default a single reasoning is clamped, and shares of several samples are not.
+        """
         if not self.chain_of_thought:
             return 0.0
-        return COT_CLAMP if self.clamp is None else self.clamp
+        if self.clamp is None:
+            return COT_CLAMP if self.samples == 1 else 0.0
+        return self.clamp
 
 
 class Pointwise(Settings):
@@ -95,8 +167,14 @@ class Reward(Settings):
 class Rubric(Settings):
     """Rubric (RBR): how answers to yes/no propositions become log-odds."""
 
+    IMPLIED: ClassVar = {"combine": "mean"}
+
     scale: float = Field(
         4.0, gt=0, allow_inf_nan=False, description="Log-odds per unit of probability."
+    )
+    combine: Literal["sum", "mean"] = Field(
+        "sum",
+        description="Log-odds of the propositions asked are summed, as in the paper, or averaged.",
     )
     both_polarities: bool = Field(
         True, description="Ask whether it is kept and whether it is broken; else only the first."
@@ -108,7 +186,7 @@ class Rubric(Settings):
 
 
 class Salmon(Settings):
-    """Principle-wise scores (SALMON)."""
+    """Principle-wise scores (SALMON's labels, without its reward model)."""
 
     variances: dict[str, _Positive] = Field(
         default_factory=dict,
@@ -177,7 +255,7 @@ class JudgeConfig(Settings):
         plan: dict[str, Any] = {
             "method": self.method,
             "weight": self.weight,
-            self.method: self.method_settings.model_dump(mode="json"),
+            self.method: self.method_settings.planned(),
         }
         if self.calibration is not None:
             plan["calibration"] = content_id("file", self.calibration.read_text("utf-8"))
@@ -185,6 +263,30 @@ class JudgeConfig(Settings):
 
 
 _METHODS = get_args(Method)
+
+Relevance = Literal["off", "label", "model"]
+
+
+def offering_neither(
+    judges: Sequence[JudgeConfig], relevance: Relevance
+) -> tuple[JudgeConfig, ...]:
+    """Return the judges as they are asked: with ``relevance: label`` they may reply N.
+
+    Raises:
+        ValueError: One of them cannot.
+    """
+    if relevance != "label":
+        return tuple(judges)
+    for judge in judges:
+        if judge.method != "pairwise" or judge.pairwise.chain_of_thought:
+            raise ValueError(
+                f"judge {judge.name!r}: relevance: label is for pairwise judges that reply at "
+                "once: use relevance: model, or another method"
+            )
+    return tuple(
+        judge.model_copy(update={"pairwise": judge.pairwise.model_copy(update={"neither": True})})
+        for judge in judges
+    )
 
 
 def check_names(names: Sequence[str], kind: str = "judges") -> None:
@@ -215,5 +317,5 @@ def check_reading(judges: tuple[JudgeConfig, ...], *, orders: str, min_mass: flo
                 )
         if not any(judge.shows_both for judge in judges):
             raise ValueError("orders: one has no effect: no judge is shown two responses")
-    if min_mass > 0 and not any(judge.reads_labels for judge in judges):
+    if min_mass not in (0.0, MIN_MASS) and not any(judge.reads_labels for judge in judges):
         raise ValueError("min_mass has no effect: no judge reads the probabilities of labels")

@@ -29,6 +29,19 @@ class Settings(BaseModel):
     """Fields of this class that change no result, only pace, place or display, so they may differ
     when work is resumed. Those of base classes are added."""
 
+    IMPLIED: ClassVar[Mapping[str, Any]] = {}
+    """Fields that runs on users' disks are older than, each with what a plan without it means. That
+    value stays out of plans, so that such a run is still the same and can be resumed."""
+
+    def planned(self) -> dict[str, Any]:
+        """Return all fields as plain data, but for those with the value that is implied."""
+        values = self.model_dump(mode="json")
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in self.IMPLIED or value != self.IMPLIED[name]
+        }
+
     @classmethod
     def inert(cls) -> frozenset[str]:
         """Return `INERT` of this class and its bases."""
@@ -172,6 +185,17 @@ AskFirst = Annotated[
     ),
 ]
 """Whether a command that asks models tries every server first."""
+
+MaxFailedShare = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Work that finished ends with exit code 5 when a larger share of its prompts, "
+        "or of the calls of one role, failed.",
+    ),
+]
+"""The largest share of failures with which work counts as done."""
 
 REMOTE_ENGINES = ("openai", "scripted")
 """Engines whose models are names alone: what lies beside the file has nothing to do with them."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig, check_names, check_reading
+from rlaif.config.judge import MIN_MASS, JudgeConfig, MinMass, check_names, check_reading
 from rlaif.config.load import AskFirst, FilePath, GiveUpAfter, ModelName, NameOrFile, Settings
 from rlaif.config.run import PrinciplesConfig
 
@@ -35,9 +35,7 @@ class JudgedConfig(Settings):
     )
     seed: int = Field(0, ge=0)
     orders: Literal["both", "one"] = "both"
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
-    )
+    min_mass: MinMass = MIN_MASS
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run folders whose ledgers answer first, at no cost."
     )

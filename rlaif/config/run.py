@@ -1,15 +1,24 @@
 """Schema of the run file read by `rlaif generate`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rlaif.config.judge import JudgeConfig as JudgeConfig, check_names, check_reading
+from rlaif.config.judge import (
+    MIN_MASS,
+    JudgeConfig as JudgeConfig,
+    MinMass,
+    Relevance,
+    check_names,
+    check_reading,
+    offering_neither,
+)
 from rlaif.config.load import (
     AskFirst,
     FilePath,
     FolderOrUrl,
     GiveUpAfter,
+    MaxFailedShare,
     ModelName,
     NameOrFile,
     Settings,
@@ -119,8 +128,12 @@ class JudgingConfig(Settings):
     )
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
-    min_mass: float = Field(
-        0.0, ge=0, le=1, description="Label mass below this makes a verdict an abstention."
+    min_mass: MinMass = MIN_MASS
+    relevance: Relevance = Field(
+        "off",
+        description="Whether a principle must have something to say about a prompt. label: "
+        "pairwise judges may reply that it has not; model: the first judge is asked for every "
+        "prompt and principle, and principles are drawn among those that apply.",
     )
     max_disagreement: float | None = Field(
         None, gt=0, lt=1, description="Largest spread between the judges' preferences."
@@ -132,6 +145,11 @@ class JudgingConfig(Settings):
         None, description="Replace preferences by those of strengths fitted to the group."
     )
     canary: CanaryConfig | None = None
+    calibration: FilePath | None = Field(
+        None, description="A calibration that rlaif audit fitted to the panel of all judges."
+    )
+
+    IMPLIED: ClassVar = {"relevance": "off"}
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "JudgingConfig":
@@ -141,6 +159,11 @@ class JudgingConfig(Settings):
             raise ValueError("fit needs comparisons: all-pairs; otherwise there is nothing to fit")
         if self.label == "construction" and self.comparisons != "contrast":
             raise ValueError("label: construction needs comparisons: contrast")
+        if self.comparisons == "contrast" and self.relevance == "model":
+            raise ValueError(
+                "relevance: model has no effect: with comparisons: contrast two responses are "
+                "judged under the principle they were sampled for and against"
+            )
         if self.comparisons == "contrast" and self.principles.choose != "one":
             raise ValueError(
                 "principles has no effect: with comparisons: contrast two responses are judged "
@@ -250,16 +273,15 @@ class RunConfig(Settings):
     concurrency: int = Field(64, ge=1, description="Prompts in flight at once.")
     give_up_after: GiveUpAfter = 20
     preflight: AskFirst = True
-    max_failed_share: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="A run that finished ends with exit code 5 when a larger share of its prompts, "
-        "or of the calls of one role, failed.",
-    )
+    max_failed_share: MaxFailedShare = 0.5
     shard_rows: int = Field(1000, ge=1, description="Rows per shard.")
     ray: RayConfig = RayConfig()
     out: FolderOrUrl = Field(description="A folder, or a URL such as s3://bucket/run.")
+
+    @property
+    def asked_judges(self) -> tuple[JudgeConfig, ...]:
+        """The judges as they are asked, with what ``judging.relevance`` changes."""
+        return offering_neither(self.judges, self.judging.relevance)
 
     @model_validator(mode="after")
     def _names_differ(self) -> "RunConfig":
@@ -276,8 +298,15 @@ class RunConfig(Settings):
     def _judging_reaches_judges(self) -> "RunConfig":
         judging = self.judging
         check_reading(self.judges, orders=judging.orders, min_mass=judging.min_mass)
+        if judging.relevance != "off" and not self.judges:
+            raise ValueError("judging.relevance has no effect without judges")
+        offering_neither(self.judges, judging.relevance)
         if judging.max_disagreement is not None and len(self.judges) < 2:
             raise ValueError("judging.max_disagreement has no effect with fewer than two judges")
+        if judging.calibration is not None and len(self.judges) < 2:
+            raise ValueError(
+                "judging.calibration is for a panel: with one judge, name it under judges:"
+            )
         if judging.canary is not None and not self.judges:
             raise ValueError("judging.canary has no effect without judges")
         if judging.label == "construction" and self.judges:

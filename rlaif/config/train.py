@@ -99,6 +99,11 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
     data: NameOrPath | None = Field(
         None, description="An export folder, a Parquet or JSONL file, or a hub id."
     )
+    split: str = Field(
+        "train",
+        min_length=1,
+        description="Of data with several splits (files such as test-*.parquet), the one to use.",
+    )
     learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
     epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="Overrides epochs.")
@@ -128,7 +133,7 @@ class TrainConfig(ModelSettings, OptimiserSettings, KeepingSettings):
 
     # A data set counts by its content; a hub id's revision is part of the model's.
     INERT: ClassVar = frozenset(
-        {"data", "revision", "gradient_checkpointing", "log_every", "samples"}
+        {"data", "split", "revision", "gradient_checkpointing", "log_every", "samples"}
     )
 
     def content(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ principles it touches, since only judgments that show those are asked again.
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 from rlaif.constitution.models import Constitution, Principle
@@ -91,11 +92,17 @@ def diff_constitutions(old: Constitution, new: Constitution) -> ConstitutionDiff
     return ConstitutionDiff(old, new, tuple(changes))
 
 
-def render_diff(diff: ConstitutionDiff) -> list[str]:
-    """Return the difference as lines: ``+`` for new, ``-`` for old, ``~`` for changed."""
+def render_diff(diff: ConstitutionDiff, notes: Sequence[str] = ()) -> list[str]:
+    """Return the difference as lines: ``+`` for new, ``-`` for old, ``~`` for changed.
+
+    Args:
+        diff: What differs.
+        notes: One for each change, to stand below it; empty ones are left out.
+    """
     lines = [f"--- {_title(diff.old)}", f"+++ {_title(diff.new)}"]
-    for change in diff.changes:
-        lines += _rendered(change)
+    for change, note in zip_longest(diff.changes, notes, fillvalue=""):
+        assert isinstance(change, Change)
+        lines += [*_rendered(change), *([f"    {note}"] if note else [])]
     total = len(diff.new.principles)
     same = f"{diff.unchanged} of {total} principles" if diff else f"all {total} principles"
     return [*lines, f"{same} unchanged"]

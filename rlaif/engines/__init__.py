@@ -3,6 +3,7 @@
 from rlaif.engines.open import open_engine
 from rlaif.engines.protocol import (
     Capability,
+    Counting,
     Engine,
     Generate,
     Label,
@@ -16,6 +17,7 @@ from rlaif.engines.protocol import (
     Served,
     Usage,
     Wasteful,
+    Written,
     is_batching,
     request_key,
     require,
@@ -24,6 +26,7 @@ from rlaif.engines.scripted import ScriptedEngine
 
 __all__ = [
     "Capability",
+    "Counting",
     "Engine",
     "Generate",
     "Label",
@@ -38,6 +41,7 @@ __all__ = [
     "Served",
     "Usage",
     "Wasteful",
+    "Written",
     "is_batching",
     "open_engine",
     "request_key",

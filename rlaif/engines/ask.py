@@ -17,8 +17,8 @@ async def run_together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         Exception: What the first of them raised, as itself and not in a group, after the others
             were cancelled. So a server that is down is one `EngineUnavailable`, however deep.
     """
-    if len(work) == 1:
-        return [await work[0]]  # a task would cost more than most calls do themselves
+    if len(work) < 2:  # a task would cost more than most calls do themselves
+        return [await one for one in work]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in work]

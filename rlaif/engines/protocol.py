@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, assert_never, runtime_checkable
+from typing import Any, NamedTuple, Protocol, assert_never, runtime_checkable
 
 from rlaif.errors import EngineMissing, ModelUnknown
 from rlaif.records import Message, content_id
@@ -301,6 +301,25 @@ class Remote(Protocol):
 
     def takes(self) -> Mapping[str, Any]:
         """Return what is known of the fields that not every server takes, JSON-compatible."""
+        ...
+
+
+class Written(NamedTuple):
+    """What an engine has generated so far."""
+
+    samples: int
+    tokens: int
+
+    def __add__(self, other: "Written") -> "Written":  # type: ignore[override]
+        return Written(self.samples + other.samples, self.tokens + other.tokens)
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An engine that knows what it has generated before a call is answered."""
+
+    def written(self) -> Written:
+        """Return what was generated since it was opened, calls in flight included."""
         ...
 
 

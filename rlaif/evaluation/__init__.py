@@ -1,6 +1,8 @@
 """Evaluation: how good a policy is, measured beside its baseline, with intervals."""
 
 from rlaif.evaluation.compare import Evaluation, evaluate_models
+from rlaif.evaluation.corrected import Confusion, correct_rate
+from rlaif.evaluation.differences import Difference
 from rlaif.evaluation.evaluate import aevaluate, evaluate
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.measure import Group, Measure, Measured
@@ -11,6 +13,8 @@ from rlaif.evaluation.scorecard import Estimate, Scorecard, read_scorecard, writ
 from rlaif.sessions.shown import OnProgress
 
 __all__ = [
+    "Confusion",
+    "Difference",
     "Estimate",
     "Evaluation",
     "Group",
@@ -22,6 +26,7 @@ __all__ = [
     "Refusal",
     "Scorecard",
     "aevaluate",
+    "correct_rate",
     "detect_refusal",
     "evaluate",
     "evaluate_models",

@@ -4,20 +4,24 @@ Nothing here touches a disk. Give it recorded engines and repeating it costs not
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
+from rlaif.evaluation.catalogue import list_measures
+from rlaif.evaluation.differences import compare_models
 from rlaif.evaluation.diversity import measure_diversity, measure_lengths, measure_likelihood
 from rlaif.evaluation.judged import (
     AT_EQUAL_LENGTH,
+    LENGTH_CONTROLLED,
     JudgedMatch,
     explain_abstentions,
     judge_matches,
     measure_judged,
 )
-from rlaif.evaluation.measure import Group, Measured
+from rlaif.evaluation.length_glm import length_controlled_glm, rate_difficulty
+from rlaif.evaluation.measure import Group, Measured, Row
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import measure_refusals
 from rlaif.evaluation.rules import measure_rules
@@ -84,7 +88,7 @@ async def evaluate_models(
         EngineUnavailable: A model or server is down; recorded engines keep what was done.
         Interrupted: SIGINT or SIGTERM arrived; likewise.
     """
-    checked = _check(plan, prompts, models)
+    checked = check_models(plan, prompts, models)
     work = _EvaluationRun(plan, checked, on_progress or unseen)
     by_model = {model: await work.sample(model, engine) for model, engine in models.items()}
     for model, findings in by_model.items():
@@ -101,7 +105,14 @@ async def evaluate_models(
     )
 
 
-def _check(plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]) -> list[Prompt]:
+def check_models(
+    plan: Plan, prompts: Iterable[Prompt], models: Mapping[str, Engine]
+) -> list[Prompt]:
+    """Check that models and prompts are what the plan needs, asking nothing; return the prompts.
+
+    Raises:
+        ConfigError, RecordError, EngineMissing: As `evaluate_models` says.
+    """
     for role, model in (("baseline", plan.baseline), ("likelihood_under", plan.likelihood_under)):
         if model is not None and model not in models:
             raise ConfigError(f"{role}: {model!r} is not one of the models ({', '.join(models)})")
@@ -215,18 +226,16 @@ def _scorecard(
     baseline = by_model[plan.baseline]
     estimates: list[Estimate] = []
     changes: list[Estimate] = []
-    measures = {item.measure.name: item.measure for item in baseline.measured}
     for model, findings in by_model.items():
         estimates += estimate_all(
             model, [*findings.measured, *findings.wins], slices, seed=plan.seed
         )
-        measures |= {item.measure.name: item.measure for item in findings.wins}
         if model == plan.baseline:
             continue
         changes += change_all(model, baseline.measured, findings.measured, slices, seed=plan.seed)
         if plan.panel is not None:
             estimates.append(_at_equal_length(model, findings, plan.seed))
-            measures[AT_EQUAL_LENGTH.name] = AT_EQUAL_LENGTH
+            estimates += _length_controlled(model, by_model, slices, plan)
     return Scorecard(
         name=name,
         fingerprint=plan.fingerprint(prompts, models),
@@ -235,9 +244,16 @@ def _scorecard(
         models=tuple(models),
         slices={slice: len(prompt_ids) for slice, prompt_ids in slices.items()},
         draws=plan.draws(),
-        measures=tuple(measures.values()),
+        measures=list_measures(plan, prompts, models=len(models)),
         estimates=tuple(estimates),
         changes=tuple(changes),
+        differences=compare_models(
+            {model: findings.measured for model, findings in by_model.items()},
+            {model: findings.wins for model, findings in by_model.items()},
+            slices,
+            baseline=plan.baseline,
+            seed=plan.seed,
+        ),
         failures=_count_failures(by_model),
         notices=_notices(plan, by_model),
         nothing=_why_nothing(estimates, by_model),
@@ -254,14 +270,38 @@ def _why_nothing(estimates: Sequence[Estimate], by_model: Mapping[str, _Findings
 
 
 def _at_equal_length(model: str, findings: _Findings, seed: int) -> Estimate:
-    preferences: dict[str, list[float | None]] = {}
-    longer_by: dict[str, list[float | None]] = {}
-    for item in findings.judged:
-        preferences.setdefault(item.match.prompt.id, []).append(item.preference)
-        longer_by.setdefault(item.match.prompt.id, []).append(item.match.longer_by)
+    preferences, longer_by = _judged_rows(findings)
     interval = length_controlled(preferences, longer_by, seed=seed)
-    values = {key: tuple(row) for key, row in preferences.items()}
-    return to_estimate(model, AT_EQUAL_LENGTH.name, EVERYWHERE, interval, values)
+    return to_estimate(model, AT_EQUAL_LENGTH.name, EVERYWHERE, interval, preferences)
+
+
+def _length_controlled(
+    model: str,
+    by_model: Mapping[str, _Findings],
+    slices: Mapping[str, frozenset[str]],
+    plan: Plan,
+) -> Iterator[Estimate]:
+    rows = {name: _judged_rows(f) for name, f in by_model.items() if name != plan.baseline}
+    preferences, longer_by = rows.pop(model)
+    difficulty = rate_difficulty([wins for wins, _ in rows.values()])
+    if not rows:
+        return
+    for name, prompt_ids in slices.items():
+        inside = {key: row for key, row in preferences.items() if key in prompt_ids}
+        if inside:
+            figure = length_controlled_glm(inside, longer_by, difficulty, seed=plan.seed)
+            yield to_estimate(model, LENGTH_CONTROLLED.name, name, figure, inside)
+
+
+def _judged_rows(findings: _Findings) -> tuple[dict[str, Row], dict[str, Row]]:
+    """Return the preferences, and by how much the model's response is longer, by prompt."""
+    preferences: dict[str, Row] = {}
+    longer_by: dict[str, Row] = {}
+    for item in findings.judged:
+        key = item.match.prompt.id
+        preferences[key] = (*preferences.get(key, ()), item.preference)
+        longer_by[key] = (*longer_by.get(key, ()), item.match.longer_by)
+    return preferences, longer_by
 
 
 def _count_failures(by_model: Mapping[str, _Findings]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Evaluate: from an evaluation file to a scorecard on disk; repeating it costs nothing."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from rlaif.config.evaluate import EvaluateConfig
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError, RunMismatch
-from rlaif.evaluation.compare import evaluate_models
+from rlaif.evaluation.catalogue import list_measures
+from rlaif.evaluation.compare import Evaluation, check_models, evaluate_models
+from rlaif.evaluation.differences import explain_power
 from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.inputs import PromptSource, read_prompts
+from rlaif.pipeline.achieved import check_samples, check_verdicts
 from rlaif.pipeline.estimate import SAMPLE, Estimate, count_calls, scale_up
 from rlaif.records import Failure, Prompt
 from rlaif.sessions.concurrent import run_sync
@@ -43,6 +47,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     again: bool = False,
     on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Scorecard:
     """Sample, measure and compare the models of an evaluation file; write the results.
 
@@ -56,15 +61,20 @@ def evaluate(
         again: Measure again and replace what ``out`` holds, also when it was another evaluation.
             Replies that the ledger holds are not asked for again.
         on_progress: Called as work is finished.
+        on_note: Called before the first response is drawn, with what so many prompts can show.
 
     Raises:
         InputError: Settings, constitution, templates or prompts cannot be used; nothing started.
         RunMismatch: ``out`` holds the scorecard of another evaluation.
         EngineUnavailable: A model or server is down; what was done is kept.
+        TooManyFailed: More than ``max_failed_share`` of the samples of a model, or of the calls of
+            a judge, failed; no scorecard is written. Repeating it asks only what failed.
         KeyboardInterrupt: Stopped by a signal; what was done is kept.
     """
     return run_sync(
-        lambda: aevaluate(config, overrides=overrides, again=again, on_progress=on_progress)
+        lambda: aevaluate(
+            config, overrides=overrides, again=again, on_progress=on_progress, on_note=on_note
+        )
     )
 
 
@@ -74,6 +84,7 @@ async def aevaluate(
     overrides: Mapping[str, Any] | None = None,
     again: bool = False,
     on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Scorecard:
     """The same as `evaluate`, to be awaited."""
     settings = load_config(EvaluateConfig, config, overrides)
@@ -84,10 +95,14 @@ async def aevaluate(
             return done
         await session.preflight.before(settings.out, settings.reuse)
         session.open(settings.out, reuse=settings.reuse, results=RESULTS)
+        if on_note is not None and len(parts.models) > 1 and parts.prompts:
+            on_note(explain_power(len(parts.prompts)))
         evaluation = await evaluate_models(
             parts.plan, parts.prompts, parts.models, name=settings.name, on_progress=on_progress
         )
         card = evaluation.scorecard
+        if not card.nothing:
+            _check_failed(evaluation, settings.max_failed_share)
         card = replace(card, notices=(*parts.notices, *card.notices))
         write_results(replace(evaluation, scorecard=card), settings.out)
         session.settle()
@@ -103,8 +118,45 @@ async def estimate_evaluation(session: Session, parts: Parts) -> Estimate:
     return Estimate(total, len(sample), scale_up(counters, total / max(len(sample), 1)))
 
 
+async def check_evaluation(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    ask: bool = False,
+) -> tuple[int, tuple[Measure, ...]]:
+    """Check an evaluation as `evaluate` does, writing nothing.
+
+    Args:
+        config: As for `evaluate`.
+        overrides: Dotted keys to values.
+        ask: Whether the servers are asked once, if the settings say so.
+
+    Returns:
+        The number of prompts, and the measures that the scorecard will name.
+
+    Raises:
+        InputError, EngineMissing: As for `evaluate`.
+    """
+    settings = load_config(EvaluateConfig, config, overrides)
+    async with Session.of(settings) as session:
+        parts = build_parts(session, settings)
+        if ask:
+            await session.preflight.all_ready()
+        prompts = check_models(parts.plan, parts.prompts, parts.models)
+        return len(prompts), list_measures(parts.plan, prompts, models=len(parts.models))
+
+
+def _check_failed(evaluation: Evaluation, most: float) -> None:
+    """Check the share of failed samples of each model, and of failed calls of each judge."""
+    for model, groups in evaluation.groups.items():
+        made = sum(len(group.responses) for group in groups)
+        check_samples(model, evaluation.failures[model], made, most)
+    matches = (match for each in evaluation.judged.values() for match in each)
+    check_verdicts((match.judgment for match in matches if match.judgment), most)
+
+
 def _finished(out: Path, parts: Parts) -> Scorecard | None:
-    """Return the scorecard of this very evaluation, if the folder holds it; None without one."""
+    """Return the scorecard of this very evaluation; None without one, or if it measured nothing."""
     path = out / SCORECARD
     if not path.exists():
         return None
@@ -119,7 +171,7 @@ def _finished(out: Path, parts: Parts) -> Scorecard | None:
             f"{out} holds another evaluation ({card.name}: other models, prompts or settings)",
             hint="choose another out, or replace it: --again",
         )
-    return card
+    return None if card.nothing else card
 
 
 def build_parts(session: Session, settings: EvaluateConfig) -> Parts:

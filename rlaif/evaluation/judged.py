@@ -22,6 +22,7 @@ JUDGED_WINS = Measure(
     better="higher",
     kind="share",
     cannot_tell="who is right when the judges are not; abstentions are left out, not ties",
+    even=0.5,
 )
 AT_EQUAL_LENGTH = Measure(
     "wins/judges/equal-length",
@@ -30,6 +31,17 @@ AT_EQUAL_LENGTH = Measure(
     kind="share",
     cannot_tell="much where one model is longer on nearly every prompt: it is extrapolated",
     of="prompt",
+    even=0.5,
+)
+LENGTH_CONTROLLED = Measure(
+    "wins/judges/length-controlled",
+    "the same in the form of AlpacaEval 2, with the difficulty of each prompt",
+    better="higher",
+    kind="share",
+    cannot_tell="much with few other models, whose wins are all that is known of difficulty; only "
+    "this one compares with published rates, on the same prompts, baseline and judge",
+    of="prompt",
+    even=0.5,
 )
 POSITION_BIAS = Measure(
     "wins/judges/position-bias",
@@ -37,6 +49,7 @@ POSITION_BIAS = Measure(
     better="neither",
     kind="number",
     cannot_tell="anything unless both orders were asked and answered",
+    even=0.0,
 )
 
 

@@ -64,6 +64,10 @@ class Measure:
     of: Literal["response", "prompt"] = "response"
     """What one value belongs to."""
 
+    even: float | None = None
+    """For comparisons with the baseline: the value when neither side is better, such as 0.5 for a
+    win rate. None for measures of one model, which are compared by their change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

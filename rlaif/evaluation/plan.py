@@ -12,7 +12,7 @@ from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.scorecard import SCHEMA
 from rlaif.records import Prompt, canonical_json, content_id
 
-DEFINITIONS = 1
+DEFINITIONS = 2
 """Number of the measures' definitions; raised when one changes, so that old numbers are not
 taken for new ones."""
 

@@ -30,7 +30,7 @@ from rlaif.runs.text import fix_json
 UNKNOWN = "–"
 """Shown in place of a missing number."""
 
-_BY_TAG = ("rules", "refusals", "wins/judges", "wins/rules")
+_BY_TAG = ("rules", "refusals", "wins/judges", "wins/judges/length-controlled", "wins/rules")
 """Measures whose meaning depends on the kind of prompt: shown for each tag."""
 
 
@@ -64,6 +64,7 @@ def render_markdown(card: Scorecard) -> str:
     parts += ["## All prompts", _markdown_table(_rows(card, EVERYWHERE))]
     if len(card.slices) > 1:
         parts += ["## By tag", _markdown_table(_rows_by_tag(card))]
+    parts += _between_models(card)
     parts += ["## What the measures say, and what they cannot tell", _glossary(card)]
     if card.failures:
         failed = [["what failed", "times"], *([k, str(n)] for k, n in card.failures.items())]
@@ -126,6 +127,23 @@ def _rows_by_tag(card: Scorecard) -> list[list[str]]:
                 label = f"{slice} ({prompts})"
                 rows.append([label, _arrow(measure), *(cell or UNKNOWN for cell in cells)])
     return rows
+
+
+def _between_models(card: Scorecard) -> list[str]:
+    if not card.differences:
+        return []
+    apart = [each for each in card.differences if each.adjusted < 0.05]
+    text = (
+        f"{len(card.differences)} differences were tested together (paired sign flips over "
+        f"prompts, p adjusted after Holm); {len(apart)} have an adjusted p below .05. The rest may "
+        "be alike or too close for so many prompts: `detectable` in scorecard.json says what would "
+        "have been found."
+    )
+    rows = [["model", "against", "measure", "tag", "difference", "adjusted p", "prompts"]]
+    for each in apart:
+        numbers = [f"{each.difference:+.3f}", f"{each.adjusted:.3f}", str(each.n)]
+        rows.append([each.model, each.other, each.measure, each.slice, *numbers])
+    return ["## Between models", text, *([_markdown_table(rows)] if apart else [])]
 
 
 def _columns(card: Scorecard) -> list[str]:

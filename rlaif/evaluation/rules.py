@@ -30,7 +30,10 @@ def measure_rules(groups: Sequence[Group], principles: Sequence[Principle]) -> l
     rules = [p for p in principles if p.rule is not None and p.weight > 0]
     if not rules:
         return []
-    return [_measured(RULES, groups, rules), *(_measured(_one(p), groups, [p]) for p in rules)]
+    return [
+        _measured(RULES, groups, rules),
+        *(_measured(rule_measure(p), groups, [p]) for p in rules),
+    ]
 
 
 def applying_rules(principles: Sequence[Principle], prompt: Prompt) -> list[Principle]:
@@ -51,7 +54,8 @@ def _kept(principles: Sequence[Principle], response: Response) -> float:
     return float(all(p.rule is None or check_rule(p.rule, response.text) for p in principles))
 
 
-def _one(principle: Principle) -> Measure:
+def rule_measure(principle: Principle) -> Measure:
+    """Return the measure of one rule principle."""
     return Measure(
         f"rules/{principle.id}",
         f"responses that keep the rule: {principle.statement}",

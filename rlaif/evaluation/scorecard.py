@@ -4,13 +4,14 @@ Also the way there: from the values of every model to estimates, overall and by 
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from rlaif.errors import RecordError
+from rlaif.evaluation.differences import Difference
 from rlaif.evaluation.intervals import (
     Figure,
     estimate_difference,
@@ -96,6 +97,9 @@ class Scorecard(Plain):
     nothing: str = ""
     """Why nothing was measured, or by no judge, with the most frequent failure; else empty."""
 
+    differences: tuple[Difference, ...] = ()
+    """Every model against every other, with p adjusted over all of them."""
+
     schema: int = SCHEMA
 
     def estimate(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate:
@@ -113,6 +117,25 @@ class Scorecard(Plain):
             KeyError: As for `estimate`; the baseline itself has no change.
         """
         return _existing(self.changes, model, measure, slice)
+
+    def gain(self, model: str, measure: str, slice: str = EVERYWHERE) -> Estimate | None:
+        """Return how far a model is from its baseline; 0 means that neither is better.
+
+        The change for measures of one model; for comparisons such as ``wins/judges`` the estimate
+        minus the value that means equal. None when it was not measured.
+        """
+        even = next((each.even for each in self.measures if each.name == measure), None)
+        if even is None:
+            return find_estimate(self.changes, model, measure, slice)
+        rate = find_estimate(self.estimates, model, measure, slice)
+        if rate is None or rate.estimate is None:
+            return rate
+        return replace(
+            rate,
+            estimate=rate.estimate - even,
+            low=None if rate.low is None else rate.low - even,
+            high=None if rate.high is None else rate.high - even,
+        )
 
     def measure(self, name: str) -> Measure:
         """Return what is known about a measure.
@@ -139,6 +162,7 @@ class Scorecard(Plain):
         plain["measures"] = tuple(Measure(**measure) for measure in plain["measures"])
         plain["estimates"] = tuple(Estimate(**estimate) for estimate in plain["estimates"])
         plain["changes"] = tuple(Estimate(**estimate) for estimate in plain["changes"])
+        plain["differences"] = tuple(Difference(**each) for each in plain.get("differences", ()))
         return cls(**plain)
 
 

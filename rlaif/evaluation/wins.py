@@ -33,6 +33,7 @@ RULE_WINS = Measure(
     better="higher",
     kind="share",
     cannot_tell="by how much; equal ones count half",
+    even=0.5,
 )
 
 _PENALTY = 1e-6  # on a² and b², per unit of weight: keeps the fit finite when one side always wins
@@ -135,7 +136,7 @@ def length_controlled(
     for places in resample(ids, seed=seed, resamples=resamples):
         drawn = np.stack([np.bincount(row, minlength=len(ids)) for row in places])
         rates.append(_rate_at_equal_length(preference, length, drawn[:, prompt_of] * weight))
-    low, high = percentiles(np.concatenate(rates))
+    low, high = percentiles(np.concatenate(rates), clusters=len(ids))
     return Figure(estimate, low, high, len(ids), "bootstrap")
 
 

@@ -86,13 +86,14 @@ class ContrastSampler:
         return contrasted_principle(self.principles, prompt, index, seed=self.seed)
 
     def _request(self, prompt: Prompt, index: int, principle: Principle, origin: str) -> Generate:
-        messages = self._messages(prompt, principle, against=origin == CONTRAST_AGAINST)
+        messages = self.messages(prompt, principle, against=origin == CONTRAST_AGAINST)
         seed = content_seed(self.seed, "sample", messages, index)
         return Generate(messages, self.sampling, (seed,), purpose="sample")
 
-    def _messages(
+    def messages(
         self, prompt: Prompt, principle: Principle, *, against: bool
     ) -> tuple[Message, ...]:
+        """Return what the student is shown."""
         affix = self.template.render(
             statement=principle.statement, opposite=principle.opposite, against=against
         )[0]["content"].strip()

@@ -110,14 +110,7 @@ class Reviser:
     async def _critique(
         self, prompt: Prompt, response: Response, principle: Principle, number: int
     ) -> Critique | Failure:
-        messages = self.templates.get("critique/critique").render(
-            statement=principle.statement,
-            critique_request=principle.critique_request,
-            no_fault=NO_FAULT,
-            exemplars=self._exemplars(prompt, principle),
-            conversation=spoken(prompt.messages),
-            response=response.text,
-        )
+        messages = self.critique_messages(prompt, response, principle)
         where = f"round {number}, {principle.id}, response {response.id}"
         answer = await self._ask(prompt, messages, "critique", where)
         if isinstance(answer, Failure):
@@ -135,14 +128,7 @@ class Reviser:
     async def _rewrite(
         self, prompt: Prompt, response: Response, principle: Principle, critique: Critique
     ) -> Response | Failure:
-        messages = self.templates.get("revise/revise").render(
-            statement=principle.statement,
-            revision_request=principle.revision_request,
-            exemplars=self._exemplars(prompt, principle),
-            conversation=spoken(prompt.messages),
-            response=response.text,
-            critique=critique.text,
-        )
+        messages = self.revision_messages(prompt, response, principle, critique.text)
         where = f"round {critique.round}, {principle.id}, response {response.id}"
         answer = await self._ask(prompt, messages, "revise", where)
         if isinstance(answer, Failure):
@@ -150,6 +136,32 @@ class Reviser:
         reply, call = answer
         origin = f"revision-{critique.round}"
         return to_response(prompt, reply, index=response.index, origin=origin, call=call)
+
+    def critique_messages(
+        self, prompt: Prompt, response: Response, principle: Principle
+    ) -> tuple[Message, ...]:
+        """Return what the critic is shown to criticise a response."""
+        return self.templates.get("critique/critique").render(
+            statement=principle.statement,
+            critique_request=principle.critique_request,
+            no_fault=NO_FAULT,
+            exemplars=self._exemplars(prompt, principle),
+            conversation=spoken(prompt.messages),
+            response=response.text,
+        )
+
+    def revision_messages(
+        self, prompt: Prompt, response: Response, principle: Principle, critique: str
+    ) -> tuple[Message, ...]:
+        """Return what the critic is shown to rewrite a response."""
+        return self.templates.get("revise/revise").render(
+            statement=principle.statement,
+            revision_request=principle.revision_request,
+            exemplars=self._exemplars(prompt, principle),
+            conversation=spoken(prompt.messages),
+            response=response.text,
+            critique=critique,
+        )
 
     async def _ask(
         self, prompt: Prompt, messages: Sequence[Message], stage: str, where: str

@@ -6,7 +6,6 @@ from rlaif.judging.aggregate import (
     aggregate_verdicts,
     opinion_sources,
     read_opinions,
-    weigh_principles,
 )
 from rlaif.judging.build import build_configured_judge, build_judge
 from rlaif.judging.canary import Canary, Caught, canary_comparisons, count_canaries
@@ -23,7 +22,12 @@ from rlaif.judging.methods.rules import (
     judge_rules,
 )
 from rlaif.judging.methods.salmon import measure_variances
-from rlaif.judging.panel import judge_comparison, soften_disagreement
+from rlaif.judging.panel import (
+    judge_comparison,
+    pool_verdicts,
+    settle_judgments,
+    soften_disagreement,
+)
 from rlaif.judging.position import LOGIT_CAP, Split, sigmoid, split_agreeing, split_orders
 from rlaif.judging.protocol import Cost, Judge, Needs, check_needs
 from rlaif.judging.reading import (
@@ -45,6 +49,7 @@ from rlaif.judging.transforms import (
     preference_of,
     refit_judgments,
 )
+from rlaif.judging.weights import weigh_principles
 
 __all__ = [
     "CONSTRUCTION_JUDGE",
@@ -95,12 +100,14 @@ __all__ = [
     "measure_variances",
     "opinion_sources",
     "parse_choice",
+    "pool_verdicts",
     "preference_of",
     "read_expected",
     "read_labels",
     "read_opinions",
     "read_word",
     "refit_judgments",
+    "settle_judgments",
     "sigmoid",
     "soften_disagreement",
     "split_agreeing",

@@ -9,17 +9,18 @@ linearly: a weighted mean of probabilities, not of log-odds, because
 - one overconfident judge moves a mean of probabilities by its weight and no further.
 
 A rubric is the exception: its propositions are parts of one opinion, a weighted sum, so one judge's
-propositions are averaged in log-odds first and enter the pool together, with their weights added.
+propositions are summed in log-odds first, weights relative to the mean of those asked, and enter
+the pool together, with their weights added.
 
 Nothing is guessed: an opinion that lacks one of its orders is missing, not half there, because a
 single order carries the position bias; without an opinion the preference is None.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from rlaif.constitution import Principle
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
 from rlaif.judging.position import LOGIT_CAP, cut, sigmoid, split_agreeing, split_orders
@@ -47,52 +48,71 @@ class Opinion:
     """Log-odds it adds to what is shown first; None unless both orders gave a number."""
 
     method: str = ""
+    logit: float | None = None
+    """The probability's log-odds without cap, of a part of a sum; None after transforms."""
 
 
-def aggregate_verdicts(
+def aggregate_verdicts(  # noqa: PLR0913 - verdicts, and all that is done to them
     comparison: Comparison,
     verdicts: Sequence[Verdict],
     *,
     weights: Mapping[Source, float] | None = None,
+    summed: Collection[str] = (),
     transforms: Mapping[Source, Sequence[Transform]] | None = None,
+    of_judges: Mapping[str, Sequence[Transform]] | None = None,
+    of_panel: Sequence[Transform] = (),
     logit_cap: float = LOGIT_CAP,
 ) -> Judgment:
-    """Combine all verdicts on one comparison.
+    """Combine all verdicts on one comparison, in the order that `rlaif.judging.panel` defines.
 
-    Log-odds are capped at ± ``logit_cap`` before orders are averaged, and opinions are transformed
-    before they are pooled. Both are recorded as transforms, the cap where it changes anything;
-    ``raw_preference`` is without them.
+    All that is done is recorded as transforms, the cap on log-odds where it changes anything (of
+    propositions not each, but their sum); ``raw_preference`` is without any.
 
     Args:
         comparison: What was judged.
         verdicts: All verdicts on it. An order that has a verdict was asked for; if all verdicts of
             one asked-for order abstain, that opinion is missing.
         weights: Of opinions, ≥ 0, relative; 1 where none is given.
+        summed: Judges whose propositions are summed; those of others are averaged.
         transforms: What is done to opinions, in order; nothing where none is given.
+        of_judges: Judge's name to what is done to the pool of its opinions.
+        of_panel: What is done to the pool of all judges, before rules enter it.
         logit_cap: > 0; infinity turns the cap off.
     """
     weights = weights or {}
     transforms = {source: some for source, some in (transforms or {}).items() if some}
+    of_judges = {judge: some for judge, some in (of_judges or {}).items() if some}
     read = read_opinions(verdicts, logit_cap=logit_cap)
     opinions = tuple(_transformed(one, transforms.get(_source(one), ())) for one in read)
-    capped = any(v.logit is not None and abs(v.logit) > logit_cap for v in verdicts)
+    times = _times(verdicts, weights, summed)
+    pool = _Pool(weights, times, logit_cap, of_judges, of_panel)
+    capped = pool.cuts(opinions) or any(
+        v.logit is not None and abs(v.logit) > logit_cap and not _additive(v.method)
+        for v in verdicts
+    )
     uncapped = read_opinions(verdicts, logit_cap=math.inf) if capped else read
-    preference = _pool(opinions, weights)
+    preference = pool.preference(opinions)
+    spoke = {opinion.judge for opinion in read} - {RULES_JUDGE}
+    done = [f"{judge}: {_named(some)}" for judge, some in of_judges.items() if judge in spoke]
+    done += [f"panel: {_named(of_panel)}"] if of_panel and spoke else []
     biases = [opinion.bias for opinion in opinions if opinion.bias is not None]
     return Judgment(
         first_id=comparison.first.id,
         second_id=comparison.second.id,
         preference=preference,
-        raw_preference=_pool(uncapped, weights) if capped or transforms else preference,
+        raw_preference=_Pool(weights, pool.times, math.inf).preference(uncapped)
+        if capped or transforms or done
+        else preference,
         transforms=(
             *((f"cap-logit({logit_cap:g})",) if capped else ()),
             *(_on_record(read, transforms) if transforms else ()),
+            *done,
         ),
         agreement=_agreement(preference, opinions, weights),
         position_bias=sum(biases) / len(biases) if biases else None,
         abstained=sum(verdict.choice is Choice.ABSTAIN for verdict in verdicts),
         verdicts=tuple(verdicts),
-        disagreement=_disagreement(opinions, weights),
+        disagreement=_disagreement(opinions, pool),
     )
 
 
@@ -106,31 +126,16 @@ def read_opinions(
     opinions = []
     for (judge, principle), orders in _spoken(verdicts).items():
         method = next(iter(orders.values()))[0].method
-        probability, bias = _combine(orders, logit_cap, method)
-        opinions.append(Opinion(judge, principle, probability, bias, method))
+        part = _additive(method)
+        probability, bias = _combine(orders, math.inf if part else logit_cap, method)
+        logit = _mean_logit(orders) if part else None
+        opinions.append(Opinion(judge, principle, probability, bias, method, logit))
     return tuple(opinions)
 
 
 def opinion_sources(verdicts: Sequence[Verdict]) -> tuple[Source, ...]:
     """Return where the opinions that `read_opinions` finds come from."""
     return tuple(_spoken(verdicts))
-
-
-def weigh_principles(
-    drawn: Sequence[Principle], candidates: Sequence[Principle]
-) -> dict[str, float]:
-    """Return the weight of each drawn principle's opinion.
-
-    Drawing already favours heavy principles, so drawn ones share the weight of all candidates
-    equally: whichever are drawn, together they weigh the same against the rules. Only when every
-    candidate speaks does each keep its own weight. Candidates of weight 0, which are never drawn,
-    do not count.
-    """
-    possible = [principle for principle in candidates if principle.weight > 0.0]
-    if len(drawn) >= len(possible):
-        return {principle.id: principle.weight for principle in drawn}
-    total = sum(principle.weight for principle in possible)
-    return {principle.id: total / len(drawn) for principle in drawn}
 
 
 def _spoken(verdicts: Sequence[Verdict]) -> dict[Source, dict[Order, list[Verdict]]]:
@@ -167,6 +172,13 @@ def _combine(
     return sigmoid(sum(logits.values()) / len(logits)), None
 
 
+def _mean_logit(orders: Mapping[Order, Sequence[Verdict]]) -> float | None:
+    """The mean of content log-odds; None when a verdict has none."""
+    logits = [v.content_logit() for verdicts in orders.values() for v in verdicts]
+    known = [logit for logit in logits if logit is not None]
+    return sum(known) / len(known) if len(known) == len(logits) else None
+
+
 def _agreeing(method: str) -> bool:
     """Whether orders must prefer the same response to say anything."""
     return method in METHODS and METHODS[method].orders == "agreeing"
@@ -184,41 +196,105 @@ def _probability(verdict: Verdict, logit_cap: float) -> float:
     return sigmoid(cut(logit, logit_cap))
 
 
-def _pool(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
-    voices = _voices(opinions, weights)
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """How opinions become one probability."""
+
+    weights: Mapping[Source, float]
+    times: Mapping[str, float]
+    """Judge to what the weighted sum of its propositions is multiplied by; others' are averaged."""
+
+    cap: float
+
+    of_judges: Mapping[str, Sequence[Transform]] = MappingProxyType({})
+    """Judge to what is done to the pool of its opinions."""
+
+    of_panel: Sequence[Transform] = ()
+    """What is done to the pool of all judges, before rules enter it."""
+
+    def preference(self, opinions: Sequence[Opinion]) -> float | None:
+        """The weighted mean of what enters the pool, transformed as its judges and panel say."""
+        if not self.of_judges and not self.of_panel:
+            return _mean(self.voices(opinions))[1]
+        judges: list[tuple[float, float | None]] = []
+        for name in dict.fromkeys(one.judge for one in opinions if one.judge != RULES_JUDGE):
+            weight, own = _mean(self.voices([one for one in opinions if one.judge == name]))
+            judges.append((weight, _apply(self.of_judges.get(name, ()), own)))
+        together, shared = _mean([(weight, own) for weight, own in judges if own is not None])
+        rules = self.voices([one for one in opinions if one.judge == RULES_JUDGE])
+        pooled = _apply(self.of_panel, shared)
+        return _mean([*([] if pooled is None else [(together, pooled)]), *rules])[1]
+
+    def voices(self, opinions: Sequence[Opinion]) -> list[tuple[float, float]]:
+        """Weight and probability of what enters the pool: opinions, and sums of propositions."""
+        voices = [
+            (_weight(one, self.weights), one.probability)
+            for one in opinions
+            if not _additive(one.method)
+        ]
+        sums = self.sums(opinions)
+        return [*voices, *((weight, sigmoid(cut(logit, self.cap))) for weight, logit in sums)]
+
+    def cuts(self, opinions: Sequence[Opinion]) -> bool:
+        """Whether a sum is beyond the cap."""
+        return any(abs(logit) > self.cap for _, logit in self.sums(opinions))
+
+    def sums(self, opinions: Sequence[Opinion]) -> list[tuple[float, float]]:
+        """Weight and log-odds of every judge whose propositions are parts of one opinion."""
+        parts: dict[str, list[tuple[float, float]]] = {}
+        for one in opinions:
+            if _additive(one.method):
+                logit = _logit(one.probability) if one.logit is None else one.logit
+                parts.setdefault(one.judge, []).append((_weight(one, self.weights), logit))
+        sums = []
+        for judge, some in parts.items():
+            total = sum(weight for weight, _ in some)
+            if total > 0.0:
+                logit = sum(weight * logit for weight, logit in some)
+                sums.append((total, logit * self.times.get(judge, 1.0 / total)))
+        return sums
+
+
+def _mean(voices: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """Weight of all voices together and their mean; None without weight."""
     total = sum(weight for weight, _ in voices)
     if total <= 0.0:
-        return None
+        return 0.0, None
     mean = sum(weight * probability for weight, probability in voices) / total
-    return min(1.0, max(0.0, mean))
+    return total, min(1.0, max(0.0, mean))
 
 
-def _voices(
-    opinions: Sequence[Opinion], weights: Mapping[Source, float]
-) -> list[tuple[float, float]]:
-    """Weight and probability of what enters the pool: opinions, a judge's additive ones as one."""
-    voices: list[tuple[float, float]] = []
-    parts: dict[str, list[tuple[float, float]]] = {}
-    for opinion in opinions:
-        voice = _weight(opinion, weights), opinion.probability
-        if _additive(opinion.method):
-            parts.setdefault(opinion.judge, []).append(voice)
-        else:
-            voices.append(voice)
-    for some in parts.values():
-        total = sum(weight for weight, _ in some)
-        if total > 0.0:
-            logit = sum(weight * _logit(probability) for weight, probability in some) / total
-            voices.append((total, sigmoid(logit)))
-    return voices
+def _apply(transforms: Sequence[Transform], probability: float | None) -> float | None:
+    if probability is None:
+        return None
+    for transform in transforms:
+        probability = transform.apply(probability)
+    return probability
 
 
-def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) -> float | None:
+def _named(transforms: Sequence[Transform]) -> str:
+    return ", ".join(str(transform) for transform in transforms)
+
+
+def _times(
+    verdicts: Sequence[Verdict], weights: Mapping[Source, float], summed: Collection[str]
+) -> dict[str, float]:
+    """Judge to 1 ÷ the mean weight of the propositions it was asked, silent ones included."""
+    asked = {(v.judge, v.principle) for v in verdicts if v.judge in summed}
+    own: dict[str, list[float]] = {}
+    for source in sorted(asked):
+        if weights.get(source, 1.0) > 0.0:
+            own.setdefault(source[0], []).append(weights.get(source, 1.0))
+    return {judge: len(some) / sum(some) for judge, some in own.items()}
+
+
+def _disagreement(opinions: Sequence[Opinion], pool: _Pool) -> float | None:
     """Spread of what the judges think, each over its principles; None without two judges."""
     names = {one.judge for one in opinions if one.judge != RULES_JUDGE}
     if len(names) < 2:
         return None
-    pooled = [_pool([one for one in opinions if one.judge == name], weights) for name in names]
+    alone = replace(pool, of_panel=())
+    pooled = [alone.preference([one for one in opinions if one.judge == name]) for name in names]
     known = [probability for probability in pooled if probability is not None]
     return max(known) - min(known) if len(known) > 1 else None
 
@@ -226,20 +302,16 @@ def _disagreement(opinions: Sequence[Opinion], weights: Mapping[Source, float]) 
 def _transformed(opinion: Opinion, transforms: Sequence[Transform]) -> Opinion:
     if not transforms:
         return opinion
-    probability = opinion.probability
-    for transform in transforms:
-        probability = transform.apply(probability)
-    return replace(opinion, probability=probability)
+    probability = _apply(transforms, opinion.probability)
+    assert probability is not None, "an opinion has a probability"
+    return replace(opinion, probability=probability, logit=None)
 
 
 def _on_record(
     opinions: Sequence[Opinion], transforms: Mapping[Source, Sequence[Transform]]
 ) -> tuple[str, ...]:
     """What was done to whose opinions: to a judge's, or only to those under one principle."""
-    done = [
-        ", ".join(str(transform) for transform in transforms.get(_source(opinion), ()))
-        for opinion in opinions
-    ]
+    done = [_named(transforms.get(_source(opinion), ())) for opinion in opinions]
     by_judge: dict[str, set[str]] = {}
     for opinion, text in zip(opinions, done, strict=True):
         by_judge.setdefault(opinion.judge, set()).add(text)

@@ -1,11 +1,11 @@
 """From the name of a method to a judge, and what makes two judges the same."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from rlaif.config import nearest
-from rlaif.config.judge import JudgeConfig
+from rlaif.config.judge import MIN_MASS, JudgeConfig
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError
 from rlaif.judging.calibration import check_calibration, read_calibration
@@ -54,6 +54,19 @@ def configured_fingerprint(
     )
 
 
+def panel_fingerprint(judges: Iterable[tuple[str, JudgeConfig]]) -> str:
+    """Return a hash over what decides the labels of a panel: its judges, weights, calibrations.
+
+    Args:
+        judges: Each judge's fingerprint, with its settings, in the order of the file.
+    """
+    each = []
+    for fingerprint, config in judges:
+        own = config.plan().get("calibration")
+        each.append([fingerprint, config.weight, *([] if own is None else [own])])
+    return content_id("panel", each)
+
+
 def build_judge(
     *,
     name: str,
@@ -61,7 +74,7 @@ def build_judge(
     engine: Engine,
     templates: TemplateSet,
     orders: Orders = "both",
-    min_mass: float = 0.0,
+    min_mass: float = MIN_MASS,
     settings: Any = None,
 ) -> FlowJudge:
     """Build a judge and check that its engine can do what it needs.
@@ -158,5 +171,8 @@ def build_configured_judge(
     fingerprint = configured_fingerprint(
         config, judge, engine=engine, orders=orders, min_mass=min_mass
     )
-    check_calibration(fitted, judge=judge.name, fingerprint=fingerprint)
-    return replace(judge, temperature=fitted.t)
+    words = config.method == "pairwise" and config.pairwise.words
+    check_calibration(fitted, judge=judge.name, fingerprint=fingerprint, words=words)
+    if fitted.of_opinions:
+        return replace(judge, temperature=fitted.t)
+    return replace(judge, calibration=fitted.transforms)

@@ -58,7 +58,11 @@ class FlowJudge:
     """When the labels together are less probable than this, the judge abstains."""
 
     temperature: float | None = None
-    """Of its calibration: divides the log-odds of its opinions, last of all its transforms."""
+    """Of a calibration that an earlier version fitted to single opinions: divides their log-odds,
+    last of all their transforms."""
+
+    calibration: tuple[Transform, ...] = ()
+    """What is done to the pool of its opinions."""
 
     watch: Watch | None = None
     """Receives every verdict until one can be read."""
@@ -76,12 +80,18 @@ class FlowJudge:
     @property
     def cost(self) -> Cost:
         """What its flow asks for, found by rehearsal."""
-        about_two, _ = self._rehearsed(TWO)
-        about_one, _ = self._rehearsed(TWICE) if self.row.orders == "none" else ([], None)
+        can = self.engine.capabilities
+        about_two, _ = self._rehearsed(TWO, can)
+        about_one, _ = self._rehearsed(TWICE, can) if self.row.orders == "none" else ([], None)
         return cost_of(about_two, about_one, every_principle=self.row.principle is None)
 
+    @property
+    def sums(self) -> bool:
+        """Whether principles are parts of one opinion of it, and are summed, not averaged."""
+        return self.row.additive and self.row.summed(self.settings)
+
     def transforms(self, principle: str) -> tuple[Transform, ...]:
-        """Those of its method, then its calibration."""
+        """Those of its method, then the temperature of opinions."""
         done = self.row.transforms(self.settings, principle)
         return done if self.temperature is None else (*done, Temperature(self.temperature))
 
@@ -94,7 +104,7 @@ class FlowJudge:
         if self.row.factor is None:
             raise ValueError(f"{self.method} does not score a response by itself")
         value = self.row.factor(self.settings, principle) * score
-        for transform in self.transforms(principle):
+        for transform in (*self.transforms(principle), *self.calibration):
             if isinstance(transform, Temperature):
                 value /= transform.t
         return value
@@ -182,7 +192,9 @@ class FlowJudge:
         reason: str,
         problem: str,
     ) -> Verdict:
-        if reason and not outcome.reason:  # no verdict rests on what did not come back
+        # No verdict rests on what did not come back, unless it can do without what was refused.
+        spared = outcome.partial and reason == REFUSED_REASON
+        if reason and not outcome.reason and not spared:
             outcome = Outcome(reason=reason, raw=outcome.raw)
         principle = question.principle.id
         logit, choice, scores = outcome.logit, outcome.choice, outcome.scores
@@ -206,12 +218,29 @@ class FlowJudge:
             calls=() if problem else tuple(calls),
         )
 
-    def _rehearsed(self, comparison: Comparison) -> tuple[list[Request], Capability]:
-        return rehearse(partial(self._rehearsal, comparison), text=self.row.stand_in)
+    def asks(self, principle: Principle) -> list[Request]:
+        """Return all that it would ask under a principle, about a stand-in for a comparison.
 
-    def _rehearsal(self, comparison: Comparison) -> list[Flow]:
-        questions = self._questions(PROMPT, comparison, [PRINCIPLE])
+        What differs between two versions of a principle and is the same here reaches no prompt.
+        """
+        start = partial(self._rehearsal, TWO, principle, rehearsed=False)
+        return rehearse(start, text=self.row.stand_in)[0]
+
+    def _rehearsed(
+        self, comparison: Comparison, can: frozenset[Capability] = frozenset()
+    ) -> tuple[list[Request], Capability]:
+        return rehearse(partial(self._rehearsal, comparison, can=can), text=self.row.stand_in)
+
+    def _rehearsal(
+        self,
+        comparison: Comparison,
+        principle: Principle = PRINCIPLE,
+        *,
+        can: frozenset[Capability] = frozenset(),
+        rehearsed: bool = True,
+    ) -> list[Flow]:
+        questions = self._questions(PROMPT, comparison, [principle])
         return [
-            self.row.flow(one._replace(min_mass=0.0, capabilities=frozenset(), rehearsed=True))
+            self.row.flow(one._replace(min_mass=0.0, capabilities=can, rehearsed=rehearsed))
             for one in questions
         ]

@@ -78,7 +78,10 @@ class Judge(Protocol):
         ...
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:
-        """What is done to its opinions under the principle of this id, to be put on record."""
+        """What is done to its opinions under the principle of this id, to be put on record.
+
+        A `Clamp` is kept for the pool of its opinions, after its calibration.
+        """
         ...
 
     async def judge(
@@ -124,6 +127,31 @@ class ScoresAlone(Protocol):
         Raises:
             ValueError: Its method does not score responses by themselves.
         """
+        ...
+
+
+@runtime_checkable
+class SumsUp(Protocol):
+    """A judge whose principles may be parts of one opinion."""
+
+    @property
+    def sums(self) -> bool:
+        """Whether they are, and are summed, not averaged."""
+        ...
+
+
+def sums_up(judge: Judge) -> bool:
+    """Return whether principles are parts of one opinion of a judge, and are summed."""
+    return isinstance(judge, SumsUp) and judge.sums
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A judge whose labels, the pool of its opinions, may have a calibration."""
+
+    @property
+    def calibration(self) -> tuple[Transform, ...]:
+        """What is done to its labels, to be put on record."""
         ...
 
 

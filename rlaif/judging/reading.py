@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -14,6 +14,7 @@ REFUSED_REASON = "refused"
 FAILED_REASON = "failed"
 UNREADABLE_REASON = "unreadable"
 LOW_MASS_REASON = "low-mass"
+IRRELEVANT_REASON = "not-relevant"
 
 NO_REPLY = Reply()
 """Stands for the reply to a call that failed for good."""
@@ -164,6 +165,21 @@ def read_labels(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
     return LabelReading(choose(logit), logit, mass)
 
 
+def read_or_neither(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
+    """Read A and B as `read_labels` does, beside a third label that says neither.
+
+    When it is likelier than A and B together, the judge abstains: the question does not apply.
+    """
+    known = _known(reply, 3)
+    mass = min(1.0, sum(map(math.exp, known.values())))
+    if known and mass >= min_mass and math.exp(known.get(2, -math.inf)) > mass / 2.0:
+        return LabelReading(Choice.ABSTAIN, mass=mass, reason=IRRELEVANT_REASON)
+    if known and mass < min_mass:
+        return LabelReading(Choice.ABSTAIN, mass=mass, reason=LOW_MASS_REASON)
+    two = replace(reply, label_logprobs=reply.label_logprobs[:2])
+    return replace(read_labels(two), mass=mass if known else None)
+
+
 def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expected:
     """Read the expected value of labels that stand for the numbers 1 to ``labels``.
 
@@ -198,10 +214,12 @@ def read_word(
 
     Args:
         text: The whole reply.
-        menu: The two verdicts, for A and for B.
+        menu: The verdicts for A and for B; a third one says that the question does not apply.
         cut_off: It reached its most tokens: its last line may be the beginning of another verdict.
     """
     name = None if cut_off else parse_choice(text, menu)
+    if name is not None and name not in menu[:2]:
+        return LabelReading(Choice.ABSTAIN, reason=IRRELEVANT_REASON)
     if name is not None:
         return LabelReading(Choice.A if name == menu[0] else Choice.B)
     reason = REFUSED_REASON if is_refusal(text) else UNREADABLE_REASON

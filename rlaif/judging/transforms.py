@@ -1,7 +1,9 @@
 """Transforms: what is done to a preference after it was read, on record and never in place.
 
 Each `Transform` is symmetric: it does to ``1 − p`` what it does to ``p``, so it favours neither
-response. `refit_judgments` ranks a whole group of responses at once (Bradley and Terry 1952):
+response. The order in which they act is defined in `rlaif.judging.panel`.
+
+`refit_judgments` ranks a whole group of responses at once (Bradley and Terry 1952):
 every response i has a strength θ_i with P(i better than j) = σ(θ_i − θ_j), and the soft judgments
 p_ij of the group are fitted by maximum likelihood,
 

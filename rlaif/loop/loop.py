@@ -8,25 +8,22 @@ training and evaluations resume on their own, decided rounds are only read.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from rlaif.config import RunConfig, load_config
-from rlaif.config.evaluate import EvaluateConfig, LoopConfig
+from rlaif.config.evaluate import LoopConfig
 from rlaif.config.train import DpoConfig
-from rlaif.constitution import load_constitution
-from rlaif.errors import ConfigError, RunMismatch
+from rlaif.errors import RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
+from rlaif.loop.checks import ROUND, check_files, check_rounds, evaluation_overrides
 from rlaif.loop.round import Round, decide, read_round
 from rlaif.pipeline import export, generate
 from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.records import content_seed
-from rlaif.sessions.concurrent import run_sync
-from rlaif.sessions.session import Session
 from rlaif.training import train_dpo
 from rlaif.training.harness.progress import Style
 
@@ -99,23 +96,20 @@ def run_loop(
         shown: How the progress of each stage is displayed.
 
     Raises:
-        InputError: One of the files is invalid; nothing was started.
+        InputError: One of the files is invalid, or the measure cannot decide; nothing was started.
         RunMismatch: ``out`` contains a loop with other settings.
     """
     settings = load_config(LoopConfig, config, overrides)
     switches = {} if preflight else {"preflight": False}
-    first = _check(settings)
-    if not (settings.out / "loop.json").exists():
-        run_sync(partial(_ask_servers, settings, switches))
-    _record_settings(settings)
+    model = check_files(settings)
+    settings = _settle(settings, model, switches)
     rounds: list[Round] = []
-    model, idle = first, 0
+    idle = 0
     for number in range(1, settings.rounds + 1):
-        folder = settings.out / f"round-{number:02d}"
-        done = read_round(folder / "round.json")
+        done = read_round(_record(settings, number))
         if done is None:
-            done = _round(settings, folder, number, model, switches, shown)
-            write_whole(folder / "round.json", orjson.dumps(done.to_json()) + b"\n")
+            done = _round(settings, _folder(settings, number), number, model, switches, shown)
+            write_whole(_record(settings, number), orjson.dumps(done.to_json()) + b"\n")
         rounds.append(done)
         if on_round is not None:
             on_round(done)
@@ -126,50 +120,42 @@ def run_loop(
     return Outcome(tuple(rounds), model, "all rounds are done")
 
 
-def _check(settings: LoopConfig) -> str:
-    """Check every file before anything starts; return the model the loop starts from."""
-    run = load_config(RunConfig, settings.run)
-    load_config(DpoConfig, settings.train, {"data": "x", "out": "x", "model": "x"})
-    load_config(EvaluateConfig, settings.evaluate)
-    if run.student.engine != "transformers":
-        raise ConfigError(
-            f"{settings.run}: student.engine is {run.student.engine!r}; the loop trains the "
-            "student, so it must be a transformers model",
-            hint="set student.engine: transformers",
-        )
-    return run.student.model
+def _settle(settings: LoopConfig, model: str, switches: Mapping[str, Any]) -> LoopConfig:
+    """Check everything that the rounds to come will use, and write the settings into ``out``.
 
+    Returns the settings with the direction chosen.
 
-def _record_settings(settings: LoopConfig) -> None:
-    """Write the settings into ``out``; refuse to resume with other ones."""
+    Raises:
+        RunMismatch: ``out`` contains a loop with other settings.
+    """
     path = settings.out / "loop.json"
+    before = orjson.loads(path.read_bytes()) if path.exists() else None
+    if before is not None and settings.direction is None:
+        settings = settings.model_copy(update={"direction": before["direction"]})
     current = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
-    if path.exists():
-        before = orjson.loads(path.read_bytes())
+    if before is not None:
         changed = sorted(key for key in current if before.get(key) != current[key])
         if changed:
             raise RunMismatch(
                 f"{settings.out} contains a loop with other settings: {', '.join(changed)}",
                 hint="choose another out, or restore the earlier settings",
             )
-        return
+    if all(read_round(_record(settings, n)) for n in range(1, settings.rounds + 1)):
+        return settings
+    settings = settings.model_copy(
+        update={"direction": check_rounds(settings, model, switches, ask=before is None)}
+    )
+    current = settings.model_dump(mode="json", exclude={"rounds", "stop_after", "out"})
     write_whole(path, orjson.dumps(current, option=orjson.OPT_INDENT_2) + b"\n")
+    return settings
 
 
-async def _ask_servers(settings: LoopConfig, switches: Mapping[str, Any]) -> None:
-    """Let the judges behind servers be tried before the first round, those of evaluations too."""
-    for file in (
-        load_config(RunConfig, settings.run, switches),
-        load_config(EvaluateConfig, settings.evaluate, switches),
-    ):
-        async with Session.of(file) as session:
-            session.judges(
-                [judge for judge in file.judges if judge.engine == "openai"],
-                orders=file.judging.orders,
-                min_mass=file.judging.min_mass,
-                principles=[one.id for one in load_constitution(file.constitution).judged()],
-            )
-            await session.preflight.all_ready()
+def _folder(settings: LoopConfig, number: int) -> Path:
+    return settings.out / f"round-{number:02d}"
+
+
+def _record(settings: LoopConfig, number: int) -> Path:
+    return _folder(settings, number) / "round.json"
 
 
 def _round(
@@ -213,13 +199,10 @@ def _round(
     )
     shown.on_stage(number, "evaluate")
     card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), switches, shown)
-    change = card.change("round", settings.measure)
+    gain = card.gain(ROUND, settings.measure)
+    change, low, high = (None, None, None) if gain is None else (gain.estimate, gain.low, gain.high)
     promoted, why = decide(
-        change.estimate,
-        change.low,
-        change.high,
-        direction=settings.direction,
-        min_gain=settings.min_gain,
+        change, low, high, direction=settings.direction or "up", min_gain=settings.min_gain
     )
     return Round(
         number,
@@ -228,9 +211,9 @@ def _round(
         promoted,
         f"{settings.measure} {why}",
         exported.records,
-        change.estimate,
-        change.low,
-        change.high,
+        change,
+        low,
+        high,
     )
 
 
@@ -242,13 +225,9 @@ def _evaluate(
     switches: Mapping[str, Any],
     shown: Shown,
 ) -> Scorecard:
-    models = [
-        {"name": "parent", "engine": "transformers", "model": parent},
-        {"name": "round", "engine": "transformers", "model": checkpoint},
-    ]
     with shown.evaluating() as on_evaluated:
         return evaluate(
             settings.evaluate,
-            overrides={**switches, "models": models, "baseline": "parent", "out": str(out)},
+            overrides={**switches, **evaluation_overrides(parent, checkpoint, out)},
             on_progress=on_evaluated,
         )

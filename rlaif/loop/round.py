@@ -35,7 +35,8 @@ class Round(Plain):
     """Number of preference pairs it trained on."""
 
     change: float | None
-    """Measured on held-out prompts, checkpoint minus parent; None if not measured."""
+    """Measured on held-out prompts, checkpoint minus parent, or for a win rate the rate minus one
+    half; None if not measured."""
 
     low: float | None
     high: float | None

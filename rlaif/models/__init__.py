@@ -7,6 +7,7 @@ from rlaif.models.convert import convert_gguf, quiet_transformers
 from rlaif.models.fingerprint import cache_folder, model_fingerprint
 from rlaif.models.loading import load_pretrained, load_weights
 from rlaif.models.names import SHIPPED, Shipped, resolve_model
+from rlaif.models.turns import turn_ends
 
 __all__ = [
     "SHIPPED",
@@ -18,4 +19,5 @@ __all__ = [
     "model_fingerprint",
     "quiet_transformers",
     "resolve_model",
+    "turn_ends",
 ]

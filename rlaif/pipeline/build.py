@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.config import RunConfig
+from rlaif.config.judge import Rubric
 from rlaif.constitution import Constitution, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
 from rlaif.inputs import PromptSource
 from rlaif.judging import ConstructionJudge
-from rlaif.pipeline.checks import check_judging, gate_notices
+from rlaif.judging.calibration import read_calibration
+from rlaif.judging.relevance import TEMPLATE as RELEVANCE_TEMPLATE, Relevance
+from rlaif.pipeline.checks import check_judging, comparison_warnings, gate_notices
 from rlaif.pipeline.item import Choices, PromptWork, Student
+from rlaif.records import content_id
 from rlaif.runs import Manifest, Run
 from rlaif.sessions.budget import check_priced
 from rlaif.sessions.engines import judge_role, sampling_of
@@ -28,6 +32,11 @@ class Parts:
     settings: RunConfig
     manifest: Manifest
     work: PromptWork
+    samples: bool = False
+    """Whether responses are sampled; else they are those of another run."""
+
+    warnings: tuple[str, ...] = ()
+    """What the user should know before anything is asked."""
 
 
 def build_parts(session: Session, settings: RunConfig) -> Parts:
@@ -56,7 +65,8 @@ def build_parts(session: Session, settings: RunConfig) -> Parts:
         plan=_plan(session, settings, constitution, judges),
         notices=(*_self_judging(session, settings), *overridden),
     )
-    return Parts(settings, manifest, build_work(session, manifest, settings, constitution, judges))
+    work = build_work(session, manifest, settings, constitution, judges)
+    return Parts(settings, manifest, work, samples=True, warnings=comparison_warnings(settings))
 
 
 def open_engines(session: Session, settings: RunConfig) -> None:
@@ -88,7 +98,7 @@ def open_judges(
 ) -> tuple[OpenedJudge, ...]:
     """Build the judges of a run for the judged principles of a constitution."""
     return session.judges(
-        settings.judges,
+        settings.asked_judges,
         orders=settings.judging.orders,
         min_mass=settings.judging.min_mass,
         principles=[principle.id for principle in constitution.judged()],
@@ -103,11 +113,20 @@ def run_settings(run: Run) -> RunConfig:
         ConfigError: They were written by another version and can no longer be read.
     """
     try:
-        return RunConfig.model_validate(run.manifest.config)
+        return RunConfig.model_validate(_with_implied(run.manifest.config))
     except ValueError as problem:
         raise ConfigError(
             f"{run.path}: its settings cannot be read by this version: {problem}"
         ) from None
+
+
+def _with_implied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were meant when they were written: rubrics were averaged first."""
+    judges = [dict(judge) for judge in config.get("judges") or ()]
+    for judge in judges:
+        if judge.get("method") == "rubric":
+            judge["rubric"] = {**Rubric.IMPLIED, **(judge.get("rubric") or {})}
+    return {**config, "judges": judges}
 
 
 def prompt_source(settings: RunConfig) -> PromptSource:
@@ -162,6 +181,12 @@ def build_work(
         ),
         judges=((ConstructionJudge(), 1.0),) if constructed else tuple(j.weighted for j in judges),
         choices=_choices(settings),
+        relevance=_relevance(settings, judges, session.templates)
+        if settings.judging.relevance == "model"
+        else None,
+        calibration=read_calibration(settings.judging.calibration).transforms
+        if settings.judging.calibration is not None
+        else (),
         reviser=_reviser(settings, constitution, session.templates, engines["critic"])
         if settings.revise.rounds
         else None,
@@ -171,11 +196,15 @@ def build_work(
     )
 
 
-def templates_shown(judges: Sequence[OpenedJudge]) -> dict[str, str]:
+def templates_shown(
+    session: Session, settings: RunConfig, judges: Sequence[OpenedJudge]
+) -> dict[str, str]:
     """Name to fingerprint of the templates that judges show; the others can change meanwhile."""
     shown: dict[str, str] = {}
     for judge in judges:
         shown |= judge.judge.template_fingerprints
+    if settings.judging.relevance == "model":
+        shown[RELEVANCE_TEMPLATE] = session.templates.get(RELEVANCE_TEMPLATE).fingerprint
     return dict(sorted(shown.items()))
 
 
@@ -195,12 +224,18 @@ def _plan(
 ) -> dict[str, Any]:
     """What determines the rows; where prompts lie, folders and speed are not part of it."""
     engines = session.engines
-    shown = templates_shown(judges)
+    shown = templates_shown(session, settings, judges)
     if settings.revise.rounds > 0:
         for name in ("critique/critique", "revise/revise"):
             shown[name] = session.templates.get(name).fingerprint
     if settings.student.sampling.strategy == "contrast":
         shown[contrast.TEMPLATE] = session.templates.get(contrast.TEMPLATE).fingerprint
+    judging = settings.judging.planned()
+    judging.pop("calibration", None)  # counts by its content
+    if settings.judging.relevance != "model" and not any(j.reads_labels for j in settings.judges):
+        judging["min_mass"] = 0.0  # it decides nothing, so its default does not matter
+    if not isinstance(settings.judging.principles.how_many, str) and _uneven(constitution):
+        judging["weights"] = "unbiased"  # the labels of earlier versions were not
     plan: dict[str, Any] = {
         "seed": settings.seed,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
@@ -211,9 +246,12 @@ def _plan(
             "system": settings.student.system,
         },
         "judges": {judge.config.name: judge.plan() for judge in judges},
-        "judging": settings.judging.model_dump(mode="json"),
+        "judging": judging,
         "pairing": settings.pairing.model_dump(mode="json"),
     }
+    if settings.judging.calibration is not None:
+        text = settings.judging.calibration.read_text("utf-8")
+        plan["judging"]["calibration"] = content_id("file", text)
     if filters := settings.prompts.filters():
         plan["prompts"] = filters
     if settings.revise.rounds > 0:
@@ -222,6 +260,11 @@ def _plan(
             "critic": dict(engines["critic"].identity),
         }
     return plan
+
+
+def _uneven(constitution: Constitution) -> bool:
+    """Whether drawn principles weigh unequally."""
+    return len({one.weight for one in constitution.judged() if one.weight > 0.0}) > 1
 
 
 def _choices(settings: RunConfig) -> Choices:
@@ -238,6 +281,19 @@ def _choices(settings: RunConfig) -> Choices:
         length_tiers=pairing.length_tiers,
         refit=judging.fit is not None,
         canary_share=judging.canary.share if judging.canary else 0.0,
+    )
+
+
+def _relevance(
+    settings: RunConfig, judges: Sequence[OpenedJudge], templates: TemplateSet
+) -> Relevance:
+    """The first judge is asked; with several, what speaks must be the same for all of them."""
+    first = judges[0]
+    return Relevance.build(
+        name=first.config.name,
+        engine=first.engine,
+        templates=templates,
+        min_mass=settings.judging.min_mass,
     )
 
 

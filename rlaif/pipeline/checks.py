@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from rlaif.config import RunConfig
 from rlaif.config.run import EngineConfig, JudgeConfig
-from rlaif.constitution import Constitution
+from rlaif.constitution import Constitution, choose_principles
 from rlaif.errors import ConfigError
-from rlaif.judging.calibration import read_calibration
+from rlaif.judging.build import panel_fingerprint
+from rlaif.judging.calibration import check_asked, check_calibration, read_calibration
 from rlaif.judging.gate import check_gate
 from rlaif.runs.stores import url_of
 from rlaif.sessions.session import OpenedJudge
@@ -18,21 +19,13 @@ def gate_notices(
     """Check the gate, and return what readers must know about judges that label.
 
     Judges that the gate would refuse and the file overrides; calibrations that were fitted while
-    the judge was asked something else than this run's constitution.
+    the judge was asked something else than this run's constitution, or to single opinions.
 
     Raises:
         ConfigError: The audit or a calibration cannot be used.
         GateRefused: A judge does not pass and is not overridden.
     """
-    elsewhere: list[str] = []
-    for config in settings.judges:
-        if config.calibration is not None:
-            question = read_calibration(config.calibration).question
-            if question != constitution.label:
-                elsewhere.append(
-                    f"the calibration of the judge {config.name!r} was fitted to its answers to "
-                    f"{question}, not to {constitution.label}"
-                )
+    elsewhere = _calibration_notices(settings, constitution, judges)
     gate = settings.gate
     if gate is None:
         return tuple(elsewhere)
@@ -44,6 +37,37 @@ def gate_notices(
         override=gate.override,
     )
     return (*overridden, *elsewhere)
+
+
+def _calibration_notices(
+    settings: RunConfig, constitution: Constitution, judges: Sequence[OpenedJudge]
+) -> list[str]:
+    """Check that calibrations fit the labels of this run, and say on what they rest."""
+    panel = settings.judging.calibration
+    named = [(f"the judge {one.name!r}", one.calibration) for one in settings.judges]
+    plain = [one for one in constitution.judged() if one.applies(())]
+    how_many = settings.judging.principles.how_many
+    asked = len(choose_principles(plain, how_many=how_many, seed=0, subject=""))
+    notices = []
+    for who, path in (*named, ("the panel", panel)):
+        if path is None:
+            continue
+        calibration = read_calibration(path)
+        check_asked(calibration, asked, who=who)
+        if path is panel:
+            together = panel_fingerprint((one.fingerprint, one.config) for one in judges)
+            check_calibration(calibration, judge="panel", fingerprint=together)
+        if calibration.of_opinions:
+            notices.append(
+                f"the calibration of {who} was fitted to single opinions by an earlier version and "
+                "is applied to them; the label, their pool, is not calibrated: audit again"
+            )
+        if calibration.question != constitution.label:
+            notices.append(
+                f"the calibration of {who} was fitted to its answers to "
+                f"{calibration.question}, not to {constitution.label}"
+            )
+    return notices
 
 
 def check_judging(settings: RunConfig, constitution: Constitution) -> None:
@@ -77,6 +101,23 @@ def check_judging(settings: RunConfig, constitution: Constitution) -> None:
             "make known pairs from",
             hint="give principles examples, or remove canary",
         )
+
+
+def comparison_warnings(settings: RunConfig) -> tuple[str, ...]:
+    """Return why, with these settings, no prompt can have two responses to compare."""
+    sampling = settings.student.sampling
+    if settings.revise.rounds or sampling.strategy == "contrast":
+        return ()
+    if sampling.n == 1:
+        why = "student.sampling.n is 1: there is nothing to compare with the one response"
+        hint = "set n to 2 or more"
+    elif sampling.temperature == 0:
+        why = f"student.sampling.temperature is 0: all {sampling.n} responses will be the same"
+        hint = "set a temperature above 0"
+    else:
+        return ()
+    unasked = ", no judge will be asked" if settings.judges else ""
+    return (f"{why}, so no pair will be made{unasked}; {hint}, or revise.rounds to 1 or more",)
 
 
 def check_batches(settings: RunConfig, *, spread: bool) -> None:

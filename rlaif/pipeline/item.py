@@ -4,7 +4,7 @@ Every executor runs this same code. It touches no disk: engines are recorded by 
 and the finished row goes back to the caller.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from rlaif.generation import (
 from rlaif.judging import (
     Canary,
     Judge,
+    Transform,
     canary_comparisons,
     judge_comparison,
-    refit_judgments,
-    soften_disagreement,
+    settle_judgments,
 )
+from rlaif.judging.relevance import Relevance, Relevant
 from rlaif.pipeline.comparisons import choose_comparisons
 from rlaif.pipeline.pairing import pair_judgments
 from rlaif.records import (
@@ -90,6 +91,12 @@ class PromptWork:
     """Each with its weight."""
 
     choices: Choices
+    relevance: Relevance | None = None
+    """Finds out which principles apply to a prompt, before any is drawn."""
+
+    calibration: tuple[Transform, ...] = ()
+    """Of the panel as a whole."""
+
     reviser: Reviser | None = None
     contrast: ContrastSampler | None = None
     """Samples the student for and against principles, in place of plainly."""
@@ -136,7 +143,7 @@ class PromptWork:
             return _unrendered(row.prompt, problem)
 
     async def _rejudge(self, row: Row) -> Row:
-        judgments, canaries, dropped = await self._judge(row.prompt, row.responses)
+        judgments, canaries, dropped, failures = await self._judge(row.prompt, row.responses)
         choices = self.choices
         pairs, unpaired = pair_judgments(
             row.responses,
@@ -157,7 +164,7 @@ class PromptWork:
             judgments=judgments,
             pairs=tuple(pairs),
             drops=(*dropped, *unpaired),
-            failures=(*kept, *_judge_failures((*judgments, *canaries))),
+            failures=(*kept, *failures, *judge_failures((*judgments, *canaries))),
             canaries=canaries,
         )
 
@@ -191,8 +198,8 @@ class PromptWork:
 
     async def _judge(
         self, prompt: Prompt, responses: Sequence[Response]
-    ) -> tuple[tuple[Judgment, ...], tuple[Judgment, ...], tuple[Drop, ...]]:
-        """Return judgments, judgments on canaries, and what was not judged."""
+    ) -> tuple[tuple[Judgment, ...], tuple[Judgment, ...], tuple[Drop, ...], tuple[Failure, ...]]:
+        """Return judgments, judgments on canaries, what was not judged, and what failed before."""
         choices = self.choices
         comparisons, dropped = choose_comparisons(
             responses,
@@ -206,19 +213,23 @@ class PromptWork:
         )
         judged = [p for p in constitution.judged() if p.applies(prompt.tags)]
         rules = [p for p in constitution.rules() if p.applies(prompt.tags)]
+        relevant = Relevant(tuple(judged))
+        if self.relevance is not None and comparisons:
+            relevant = await self.relevance.choose(prompt, [p for p in judged if p.weight > 0.0])
         done = await run_together(
             [
-                *(self._judgment(prompt, one, judged, rules) for one in comparisons),
+                *(self._judgment(prompt, one, relevant.principles, rules) for one in comparisons),
                 *(self._known(canary) for canary in canaries),
             ]
         )
-        judgments = done[: len(comparisons)]
-        if choices.soften_above is not None:
-            above = choices.soften_above
-            judgments = [soften_disagreement(one, above=above) for one in judgments]
-        if choices.refit:
-            judgments = list(refit_judgments(judgments))
-        return tuple(judgments), tuple(done[len(comparisons) :]), tuple(dropped)
+        judgments = settle_judgments(
+            done[: len(comparisons)],
+            self.judges,
+            soften_above=choices.soften_above,
+            refit=choices.refit,
+        )
+        known = tuple(done[len(comparisons) :])
+        return judgments, known, (*dropped, *relevant.dropped), relevant.failures
 
     async def _judgment(
         self,
@@ -234,6 +245,7 @@ class PromptWork:
             drawn=self._drawn(prompt, comparison, judged),
             candidates=judged,
             rules=rules,
+            calibration=self.calibration,
         )
 
     def _drawn(
@@ -279,7 +291,8 @@ def _none_left(prompt: Prompt, failures: Sequence[Failure]) -> Failure:
     return Failure("sample", prompt.id, first.kind, first.message, attempts)
 
 
-def _judge_failures(judgments: Sequence[Judgment]) -> list[Failure]:
+def judge_failures(judgments: Iterable[Judgment]) -> list[Failure]:
+    """Return a failure for every verdict whose call failed."""
     failures = []
     for judgment in judgments:
         for verdict in judgment.verdicts:

@@ -1,6 +1,7 @@
 """One start of a run: working through what is left, showing how far it is, stopping in order."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -51,7 +52,8 @@ class Job:
         self._remaining = remaining
         self._budget = budget
         self._on_progress = on_progress
-        self.tally = Tally(writer, remaining.failed)
+        drawn = parts.settings.student.sampling.temperature > 0 and parts.samples
+        self.tally = Tally(writer, remaining.failed, drawn=drawn)
         self.spread: Callable[..., Coroutine[Any, Any, None]] | None = None
         self._loop = asyncio.get_running_loop()
         self._stopped: RlaifError | None = None
@@ -70,12 +72,16 @@ class Job:
         log, tally = self._writer.log, self.tally
         log("started", rows=tally.rows, failures=tally.failures, **self._remaining.origin)
         ticker = asyncio.create_task(self._tick())
+        for warning in self._parts.warnings:
+            logging.getLogger(__name__).warning(warning)
+            log("warning", message=warning)
         try:
             tally.total = await read_in_thread(self._remaining.count)
             await self._work()
             self._raise_if_stopped()
             if problem := tally.never_rendered():
                 raise problem
+            tally.warn_of_identical()
             tally.failures -= self._remaining.finish()
             tally.rows -= self._remaining.orphans
             self._writer.flush()

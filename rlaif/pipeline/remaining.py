@@ -7,6 +7,7 @@ from rlaif.inputs import PromptSource, belongs, count_records, read_prompts
 from rlaif.records import Failure, Prompt, Row, content_id
 from rlaif.runs import Run, RunWriter
 from rlaif.runs.ids import IdSet
+from rlaif.runs.shards import digest_failures
 
 RowId = Callable[[Prompt], str]
 """From a prompt to the id of its row under the plan of the run."""
@@ -88,7 +89,7 @@ class RemainingPrompts:
         self._before = len(self._done)
         self.retried: set[str] = set()
         self.orphans = 0
-        self._count = 0
+        self._count = self._read_count = 0
 
     def count(self) -> int | None:
         """Count the records of the source."""
@@ -109,6 +110,7 @@ class RemainingPrompts:
                 continue
             row_id = bytes.fromhex(self._row_id(item))
             self._read_rows += row_id
+            self._read_count += 1
             self._read_prompts += _hash(item.id)
             self._unmet.discard(item.id)
             if item.source in self._misread:
@@ -143,8 +145,20 @@ class RemainingPrompts:
         if fixed:
             self._writer.take_back(fixed)
             self._writer.log("fixed", failures=len(fixed))
-        self._writer.log("input", prompts=self._count)
+        self._writer.log("input", prompts=self._count, **self._beyond(len(fixed)))
         return len(fixed & self.failed)
+
+    def _beyond(self, fixed: int) -> dict[str, int]:
+        """Return what the run holds of prompts that this pass did not read, for the log."""
+        self._writer.flush()
+        ids = bytes(self._read_rows)
+        width = len(ids) // self._read_count if self._read_count else 1
+        read = sum(ids[at : at + width] in self._done for at in range(0, len(ids), width))
+        beyond = {
+            "more_rows": len(self._done) - self.orphans - read,
+            "more_failed": len(self._misread | self._unmet) - fixed,
+        }
+        return {what: count for what, count in beyond.items() if count > 0}
 
     def _find_orphans(self, *, cut_off: bool) -> None:
         if self._had == self._before and not self._writer.has_orphans():
@@ -172,23 +186,33 @@ def _hash(prompt_id: str) -> bytes:
 class RemainingRows:
     """Rows of a finished run that are to be judged anew, and its failures, which stay failures.
 
-    A row that could not be judged by an earlier start is tried again.
+    A row that could not be judged by an earlier start is tried again. One that the old run has made
+    anew since then is judged again, and one that became an orphan there is an orphan here.
 
     Args:
         run: The run with the responses; it is only read.
         writer: The new run, open for writing.
         row_id: From a prompt to the id of its row in the new run.
+        retry_failed: Judge rows again that hold failed calls.
+
+    Attributes:
+        changed: Rows that the old run has made anew since they were judged.
     """
 
-    def __init__(self, run: Run, writer: RunWriter, row_id: RowId) -> None:
+    def __init__(self, run: Run, writer: RunWriter, row_id: RowId, *, retry_failed: bool) -> None:
         self._run = run
         self._writer = writer
         self._row_id = row_id
         self._done = writer.done_ids()
-        self._misread = writer.misread_ids()
         self.failed = writer.failed_ids()
+        self._unmet = set(self.failed)
+        self._unfinished = writer.reopen_failed() if retry_failed else frozenset()
+        self._judged: dict[bytes, int] = {}
+        """Row ids here to a digest of what was judged."""
+
+        self._read_rows = IdSet()
         self.retried: set[str] = set()
-        self.orphans = 0
+        self.changed = self.orphans = 0
         self.origin: Mapping[str, Any] = {"rejudges": str(run.path)}
 
     def count(self) -> int:
@@ -197,6 +221,10 @@ class RemainingRows:
 
     def read(self, stop: Callable[[], bool]) -> Iterator[Row | Failure]:
         """Yield failures that the new run does not have yet, then rows to judge."""
+        if len(self._done):
+            here = Run(self._writer.directory, self._writer.manifest, keep_orphans=True)
+            rows = here.read(["responses", "failures"])
+            self._judged = {bytes.fromhex(self._row_id(r.prompt)): _digest(r) for r in rows}
         for failure in self._run.failures():
             self.meet(failure)
             if failure.record_id not in self.failed:
@@ -204,15 +232,39 @@ class RemainingRows:
         for row in self._run.rows():
             if stop():
                 return
-            if bytes.fromhex(self._row_id(row.prompt)) not in self._done:
-                yield row
+            row_id = bytes.fromhex(self._row_id(row.prompt))
+            self._read_rows.add(row_id)
+            if row_id in self._done:
+                changed = row_id in self._judged and self._judged[row_id] != _digest(row)
+                if changed:
+                    self.changed += 1
+                    self._writer.reopen(row_id)
+                elif row_id not in self._unfinished:
+                    continue
+                self.retried.add(row.prompt.id)
+            yield row
 
     def meet(self, failure: Failure) -> None:
         """Take note that a record still fails."""
-        self._misread.discard(failure.record_id)
+        self._unmet.discard(failure.record_id)
 
     def finish(self) -> int:
-        """Take back failures of the input that the old run no longer has."""
-        if self._misread:
-            self._writer.take_back(self._misread)
-        return len(self._misread & self.failed)
+        """Take back failures that the old run no longer has, and find its orphans."""
+        if self._unmet:
+            self._writer.take_back(self._unmet)
+        if len(self._done) > len(self._read_rows) or self._writer.has_orphans():
+            self._writer.flush()
+            self.orphans = self._writer.find_orphans(self._read_rows, lambda _: True)
+        for event, rows in (("changed", self.changed), ("orphans", self.orphans)):
+            if rows:
+                self._writer.log(event, rows=rows)
+        return len(self._unmet & self.failed)
+
+
+def _digest(row: Row) -> int:
+    """Return a number that differs when a row has other responses, or other calls for them failed.
+
+    Rows judged anew keep both from the row whose responses they judge.
+    """
+    failures = digest_failures(one for one in row.failures if one.stage != "judge")
+    return hash((tuple(response.id for response in row.responses), failures))

@@ -1,11 +1,13 @@
 """The tally: what came of a run so far, and whether that is a reason to stop."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from rlaif.engines import Written
 from rlaif.errors import RlaifError, StoppedEarly
 from rlaif.pipeline.item import RENDER, never_rendered
 from rlaif.records import REMOVED, Failure, Row
@@ -17,6 +19,11 @@ from rlaif.sessions.recorded import RecordedEngine
 
 _UNRENDERED = 20
 """So many prompts that no template can be filled in with, and no row, stop a run."""
+
+_FEWEST_SAMPLED = 3
+_NEARLY_ALL = 0.9
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,12 @@ class Progress(Plain):
     budget: tuple[Use, ...] = ()
     """The limits of the run, and how much of them is used."""
 
+    samples: int = 0
+    """Replies generated since this start, also for prompts that are not finished."""
+
+    tokens_per_second: float = 0.0
+    """Generated since this start, as far as engines say."""
+
     pending: tuple[str, ...] = ()
     """What engines wait for that takes long: batches, servers that are down or throttle."""
 
@@ -58,6 +71,7 @@ class Tally:
     Args:
         writer: The run, open for writing.
         failed: Record ids of failures in the run that count already.
+        drawn: Whether samples are drawn at a temperature above 0, so that they should differ.
 
     Attributes:
         total: Records in the input; None while it is not known.
@@ -65,8 +79,10 @@ class Tally:
         failures: Failures in the run.
     """
 
-    def __init__(self, writer: RunWriter, failed: Set[str]) -> None:
+    def __init__(self, writer: RunWriter, failed: Set[str], *, drawn: bool = False) -> None:
         self._writer = writer
+        self._drawn = drawn
+        self._warned = False
         self._failed = failed
         self.total: int | None = None
         self.rows, self.failures = len(writer.done_ids()), len(failed)
@@ -74,6 +90,9 @@ class Tally:
         self._started = time.monotonic()
         self._unrendered: list[Failure] = []
         """Prompts that no template could be filled in with, while the run has no row."""
+
+        self._sampled = self._identical = 0
+        """Prompts with several samples; those whose samples are all the same."""
 
         self._said = MessageCounter()
         self._asked: Counter[str] = Counter()
@@ -97,6 +116,7 @@ class Tally:
         for failure in outcome.failures:
             self._said.add(failure)
         self.rows += self._writer.add_row(outcome)
+        self._compare_samples(outcome)
         self._finished += 1
         unrendered, self._unrendered = self._unrendered, []
         for failure in unrendered:
@@ -118,6 +138,29 @@ class Tally:
         """Return the most frequent messages of failed calls since this start, for the log."""
         messages = [one.to_json() for one in self._said.most_common()]
         return {"messages": messages} if messages else {}
+
+    def warn_of_identical(self) -> None:
+        """Warn, once, if nearly all prompts so far have samples that are all the same."""
+        if self._warned or not self._drawn or self._sampled < _FEWEST_SAMPLED:
+            return
+        if self._identical < _NEARLY_ALL * self._sampled:
+            return
+        self._warned = True
+        message = (
+            f"{self._identical} of {self._sampled} prompts have samples that are all the same, at "
+            "a temperature above 0: the student's server probably ignores temperature, n or seed "
+            "(supports_n: false asks for each sample by itself)"
+        )
+        _log.warning(message)
+        self._writer.log("warning", message=message)
+
+    def _compare_samples(self, row: Row) -> None:
+        samples = [one.text.strip() for one in row.responses if one.origin == "sample"]
+        if len(samples) > 1:
+            self._sampled += 1
+            self._identical += len(set(samples)) == 1
+            if self._sampled == _UNRENDERED:
+                self.warn_of_identical()
 
     def never_rendered(self) -> RlaifError | None:
         """Why there is no row, where templates could be filled in with no prompt at all."""
@@ -149,6 +192,8 @@ class Tally:
         """Say how far the run is."""
         counts = self.counts(engines)
         totals = self._writer.ledger.totals()
+        written = sum((engine.written() for engine in engines), Written(0, 0))
+        seconds = max(time.monotonic() - self._started, 1e-9)
         prices = [total.price for total in totals if total.price is not None]
         if self._spent.price:
             prices.append(self._spent.price)
@@ -159,7 +204,9 @@ class Tally:
             asked=sum(counts["asked"].values()),
             remembered=sum(counts["remembered"].values()),
             price=sum(prices) if prices else None,
-            rate=self._finished / max(time.monotonic() - self._started, 1e-9),
+            rate=self._finished / seconds,
+            samples=written.samples,
+            tokens_per_second=written.tokens / seconds,
             budget=budget,
             # Engines at the same server say the same.
             pending=tuple(dict.fromkeys(filter(None, (one.pending for one in engines)))),

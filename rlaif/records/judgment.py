@@ -93,7 +93,8 @@ class Verdict:
     """The scores of both responses, for methods that score them separately; in the order shown."""
 
     reason: str = ""
-    """Why it abstained: ``unreadable``, ``refused``, ``low-mass`` or ``failed``. Else empty."""
+    """Why it abstained: ``unreadable``, ``refused``, ``low-mass``, ``not-relevant`` or ``failed``.
+    Else empty."""
 
     raw: str = ""
     """The text of the judge's reply, if it has any."""

@@ -31,7 +31,7 @@ class Drop:
     """Something left out on purpose, with the reason. Counted in every report."""
 
     what: str
-    """``comparison``, ``pair``, ``response`` or ``prompt``."""
+    """``comparison``, ``pair``, ``response``, ``prompt`` or ``principle``."""
 
     reason: str
     """Short and countable, such as ``tie``, ``margin``, ``identical`` or ``all-abstained``."""

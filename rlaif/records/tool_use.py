@@ -6,6 +6,7 @@ conversation ``tools``, the definitions as JSON text. Messages without tools are
 alone, so their ids and keys are what they always were.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
@@ -43,12 +44,12 @@ class Message(TypedDict):
     """On the first message: a JSON list of the tools there are."""
 
 
-_FIELDS = ("name", "tool_calls", "tool_call_id", "tools")
+_FIELDS = frozenset({"name", "tool_calls", "tool_call_id", "tools"})
 
 
 def uses_tools(messages: Sequence[Message]) -> bool:
     """Whether a message carries anything beside role and content."""
-    return any(field in message for message in messages for field in _FIELDS)
+    return not all(map(_FIELDS.isdisjoint, messages))
 
 
 def read_tool_calls(value: Any) -> list[ToolCall]:
@@ -101,18 +102,18 @@ def for_template(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], lis
 def for_server(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return messages as servers take them: every call has an id, every result names its call.
 
-    Calls without ids get ``call_1``, ``call_2`` …; results without one belong to the calls before
-    them, in order.
+    Calls without ids get ``call_1``, ``call_2`` …, as far as no other call or result has that id;
+    results without one belong to the calls before them, in order.
     """
     turns = without_tools(messages)
     waiting: list[str] = []
-    count = 0
+    given = set(_ids(turns))
+    free = (name for name in map("call_{}".format, itertools.count(1)) if name not in given)
     for turn in turns:
         if "tool_calls" in turn:
             calls = []
             for call in turn["tool_calls"]:
-                count += 1
-                calls.append({**call, "id": call.get("id") or f"call_{count}"})
+                calls.append({**call, "id": call.get("id") or next(free)})
             waiting = [call["id"] for call in calls]
             turn |= {"content": turn["content"] or None, "tool_calls": calls}
         elif turn["role"] == "tool":
@@ -160,6 +161,12 @@ def _names(messages: Sequence[Message]) -> Iterator[str]:
     yield from map(_tool_name, tools_of(messages) or ())
     for message in messages:
         yield from (call["function"]["name"] for call in message.get("tool_calls", ()))
+
+
+def _ids(turns: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    for turn in turns:
+        yield turn.get("tool_call_id")
+        yield from (call.get("id") for call in turn.get("tool_calls", ()))
 
 
 def _spoken(message: Message) -> Message:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rlaif.records import Failure
@@ -71,6 +71,16 @@ class MessageCounter:
     def total(self, role: str) -> int:
         """Return how many calls of a role failed."""
         return self._counts.get(role, Counter()).total()
+
+    def shares(self, made: Mapping[str, int]) -> dict[str, float]:
+        """Return the share of failed calls by role.
+
+        Args:
+            made: By role, what was made of the other calls. What abstained for another reason than
+                a failed call is in neither number.
+        """
+        totals = {role: self.total(role) for role in self.roles}
+        return {role: n / (n + made.get(role, 0)) for role, n in totals.items() if n}
 
     def most_common(self, count: int = 3) -> Iterator[Message]:
         """Yield the most frequent messages of each role, at most so many."""

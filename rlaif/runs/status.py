@@ -1,7 +1,7 @@
 """Status: what a run has done, dropped, failed and spent, read from its own directory."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,18 @@ from rlaif.runs.shards import Shards
 
 State = Literal["running", "finished", "interrupted"]
 
+LOW_MASS = 0.5
+"""A median label mass below this is low: the labels are less likely than everything else."""
+
+
+def low_mass_notice(who: str, median: float) -> str:
+    """Return what readers of a judge's labels must know when their mass is low."""
+    return (
+        f"{who}: low label mass, {median:.3f} (median): it would rather reply something other than "
+        "a label"
+    )
+
+
 _ABSTAIN = Choice.ABSTAIN.value
 _COLUMNS = (
     "prompt.id",
@@ -38,6 +50,7 @@ _COLUMNS = (
     "judgments.list.element.verdicts.list.element.choice",
     "judgments.list.element.verdicts.list.element.judge",
     "judgments.list.element.verdicts.list.element.reason",
+    "judgments.list.element.verdicts.list.element.mass",
     "canaries.list.element.verdicts.list.element.choice",
     "canaries.list.element.verdicts.list.element.judge",
 )
@@ -76,6 +89,16 @@ class RunStatus:
     """By role, the share of what was asked for that failed: samples, critiques and revisions,
     verdicts. Only roles of which something failed."""
 
+    more_rows: int = 0
+    """Of ``rows``, those of prompts that the last whole pass did not read: beyond ``limit``, or in
+    another part."""
+
+    more_failed: int = 0
+    """Of ``failed``, the same."""
+
+    warnings: tuple[str, ...] = ()
+    """What the last start warned of."""
+
     orphans: int = 0
     """Rows on the disk whose prompt is no longer in the input; they are in no other count."""
 
@@ -89,6 +112,10 @@ class RunStatus:
 
     abstentions: Counter[str] = field(default_factory=Counter)
     """Verdicts that abstained, by reason."""
+
+    label_mass: dict[str, float] = field(default_factory=dict)
+    """Judge to the median probability of its labels together, to three digits, over the verdicts
+    that report one; abstentions included."""
 
     pairs: int = 0
     drops: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -113,6 +140,15 @@ class RunStatus:
     def abstained(self) -> int:
         """Verdicts that abstained."""
         return self.abstentions.total()
+
+    @property
+    def low_masses(self) -> tuple[str, ...]:
+        """A line for every judge that would mostly reply something other than a label."""
+        return tuple(
+            low_mass_notice(judge, mass)
+            for judge, mass in self.label_mass.items()
+            if mass < LOW_MASS
+        )
 
     @property
     def price(self) -> float | None:
@@ -181,18 +217,19 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     layout = Layout(root)
     # Before the log: a writer says that it has finished, and then lets the lock go.
     locked = is_locked(root)
-    expected, at_end, stopped = _from_log(layout.log)
     status = RunStatus(
-        root, manifest.name, manifest.label, "interrupted", expected, notices=manifest.notices
+        root, manifest.name, manifest.label, "interrupted", None, notices=manifest.notices
     )
-    status.stopped = stopped
+    at_end = _read_log(layout.log, status)
     failures = _read_failures(layout, status)
     said, made = MessageCounter(), Counter[str]()
+    masses: dict[str, Counter[float]] = {}
     shards = Shards(layout.shards, without=_read_orphans(layout, status))
     for path in shards.paths:
         try:
             for batch in shards.read(path, None if verify else _COLUMNS):
                 _count(status, batch, said, made)
+                _count_masses(masses, batch)
                 if failures:
                     for prompt_id in batch.column("prompt").field("id").to_pylist():
                         failures.pop(prompt_id, None)
@@ -201,13 +238,15 @@ def read_status(root: Path, manifest: Manifest, *, verify: bool = False) -> RunS
     for failure in failures.values():
         said.add(failure)
     status.orphans = shards.left_out
+    status.label_mass = {judge: _median(masses[judge]) for judge in sorted(masses)}
     status.messages = tuple(said.most_common())
-    status.failed_shares = _failed_shares(said, made)
+    status.failed_shares = said.shares(made)
     status.failed = len(failures)
     status.failures = Counter(failure.kind for failure in failures.values())
     status.removed = Counter(one.kind for one in failures.values() if one.stage == REMOVED)
     _read_calls(layout, status)
-    complete = expected is None or status.rows + status.failed >= expected
+    asked_for = status.rows + status.failed - status.more_rows - status.more_failed
+    complete = status.expected is None or asked_for >= status.expected
     if locked:
         status.state = "running"
     elif at_end and complete and not status.damaged:
@@ -249,6 +288,26 @@ def _count_verdicts(made: Counter[str], verdicts: pa.Array) -> None:
         made[f"judge:{judge}"] += count
 
 
+def _count_masses(masses: dict[str, Counter[float]], batch: pa.RecordBatch) -> None:
+    """Count rounded masses by judge: few different ones, however many verdicts there are."""
+    verdicts = _items(_items(batch.column("judgments")).field("verdicts"))
+    table = pa.table(
+        {"judge": verdicts.field("judge"), "mass": pc.round(verdicts.field("mass"), 3)}
+    ).filter(pc.field("mass").is_valid())
+    for row in table.group_by(["judge", "mass"]).aggregate([([], "count_all")]).to_pylist():
+        masses.setdefault(row["judge"], Counter())[row["mass"]] += row["count_all"]
+
+
+def _median(counts: Counter[float]) -> float:
+    """The median of counted values; of an even number the mean of the two in the middle."""
+    total, passed = counts.total(), 0
+    middle = []
+    for value in sorted(counts):
+        here = range(passed, passed := passed + counts[value])
+        middle += [value] * ((total - 1) // 2 in here) + [value] * (total // 2 in here)
+    return sum(middle) / 2.0
+
+
 def _items(lists: pa.Array) -> pa.Array:
     return lists.flatten()
 
@@ -261,15 +320,6 @@ def _tally(counter: Counter[str], values: pa.Array) -> None:
 def _counted(values: pa.Array) -> Iterator[tuple[str, int]]:
     for pair in values.value_counts().to_pylist():
         yield pair["values"], pair["counts"]
-
-
-def _failed_shares(said: MessageCounter, made: Mapping[str, int]) -> dict[str, float]:
-    """The share of failed calls by role; what abstained for another reason is in neither."""
-    return {
-        role: failed / (failed + made.get(role, 0))
-        for role in said.roles
-        if (failed := said.total(role))
-    }
 
 
 def _read_orphans(layout: Layout, status: RunStatus) -> IdSet:
@@ -298,19 +348,29 @@ def _read_calls(layout: Layout, status: RunStatus) -> None:
         status.damaged[str(layout.ledger)] = str(problem)
 
 
-def _from_log(path: Path) -> tuple[int | None, bool, str]:
-    """Return the expected prompts, whether the last start reached its end, and why it stopped."""
-    expected, at_end, stopped = None, False, ""
+def _read_log(path: Path, status: RunStatus) -> bool:
+    """Read what the last start said; return whether it reached its end."""
+    at_end, warnings = False, list[str]()
     for event in read_log(path):
         match event:
             case {"event": "input", "prompts": int(prompts)}:
-                expected = prompts
+                status.expected = prompts
+                status.more_rows = _number(event, "more_rows")
+                status.more_failed = _number(event, "more_failed")
             case {"event": "started"}:
-                at_end, stopped = False, ""
+                at_end, status.stopped, warnings = False, "", []
             case {"event": "finished"}:
                 at_end = True
             case {"event": "stopped", "error": str(why)}:
-                stopped = why
+                status.stopped = why
+            case {"event": "warning", "message": str(message)}:
+                warnings.append(message)
             case _:
                 pass
-    return expected, at_end, stopped
+    status.warnings = tuple(warnings)
+    return at_end
+
+
+def _number(event: dict[str, Any], key: str) -> int:
+    value = event.get(key)
+    return value if isinstance(value, int) else 0

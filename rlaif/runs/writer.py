@@ -157,6 +157,10 @@ class RunWriter:
         self._unfinished = failed_rows(self._layout.shards)
         return self._unfinished.keys()
 
+    def reopen(self, row_id: bytes) -> None:
+        """Let one row be made anew, whatever it has: `add_row` takes it once more."""
+        self._unfinished[row_id] = Unfinished(failures=0, made=(0, 0))
+
     def find_orphans(self, ids: IdSet, is_gone: Callable[[str], bool]) -> int:
         """Write down which rows are of prompts no longer in the input.
 

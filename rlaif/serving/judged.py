@@ -8,7 +8,8 @@ Two ways, by what the judges can be asked:
       P(a better than b) = σ(s_a − s_b),      s = scale · score / T
 
   with the method's own scale and, for a calibrated judge, its temperature. Principles and judges
-  are averaged by their weights. Direct RLAIF (Lee et al. 2023, arXiv 2309.00267) with a unit.
+  are averaged by their weights; propositions of a rubric are summed, as in labels. Direct RLAIF
+  (Lee et al. 2023, arXiv 2309.00267) with a unit.
 - *against a reference* (every method, a whole panel in both orders): P(better than the reference),
   in [0, 1], as in any judgment.
 
@@ -32,7 +33,7 @@ from rlaif.judging import (
     judge_comparison,
     weigh_principles,
 )
-from rlaif.judging.protocol import ScoresAlone
+from rlaif.judging.protocol import ScoresAlone, sums_up
 from rlaif.records import Comparison, Message, Prompt, Response, Verdict
 from rlaif.runs import Ledger
 from rlaif.sessions.session import Session
@@ -90,11 +91,12 @@ class Panel:
         together = sum(own.values())
         total = weights = 0.0
         for verdicts, (judge, judge_weight) in zip(said, self.judges, strict=True):
+            times = len(verdicts) if sums_up(judge) else 1
             for verdict in verdicts:
                 if verdict.scores is None:
                     return None, _missing(verdict)
                 weight = judge_weight * own.get(verdict.principle, together)
-                total += weight * strength(judge, verdict.principle, verdict.scores[0])
+                total += times * weight * strength(judge, verdict.principle, verdict.scores[0])
                 weights += weight
         return total / weights, ""
 

@@ -195,8 +195,9 @@ def hint_for(problem: CallFailed, label: str) -> str:
 UNREAD: dict[str, str] = {
     UNREADABLE_REASON: "set words: true under the judge's method where the server gives no "
     "usable label probabilities, raise its max_tokens, or choose another model",
-    LOW_MASS_REASON: "lower judging.min_mass (min_mass in other files), set words: true under the "
-    "judge's method, or choose another model",
+    LOW_MASS_REASON: "the judge would rather reply something else: set thinking: 1024 under its "
+    "pairwise if it thinks first, or words: true; lower judging.min_mass (min_mass in other "
+    "files), or choose another model",
     REFUSED_REASON: "the server's filter refuses every request: choose another model",
 }
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rlaif.engines import (
     Capability,
+    Counting,
     Engine,
     Generate,
     Lasting,
@@ -23,6 +24,7 @@ from rlaif.engines import (
     Reply,
     Request,
     Wasteful,
+    Written,
     is_batching,
     request_key,
 )
@@ -30,7 +32,7 @@ from rlaif.errors import CallFailed
 from rlaif.records import content_id
 from rlaif.runs import Entry
 from rlaif.sessions.budget import NOTHING, Budget, Spend, cost_of, most_of
-from rlaif.sessions.outset import CallOutsets
+from rlaif.sessions.outset import CallOutsets, Outset
 
 
 class Memory(Protocol):
@@ -89,6 +91,8 @@ class RecordedEngine:
         self._priced = engine if isinstance(engine, Priced) else None
         self._lasting = engine if isinstance(engine, Lasting) else None
         self._wasteful = engine if isinstance(engine, Wasteful) else None
+        self._counting = engine if isinstance(engine, Counting) else None
+        self._written = Written(0, 0)
         self._outsets = CallOutsets(label, give_up_after, slow=not is_batching(engine))
         if self._lasting is not None:
             self._lasting.keep_state(ledger.path.with_name("batches"))
@@ -112,6 +116,10 @@ class RecordedEngine:
     def pending(self) -> str:
         """What the engine is waiting for beyond single calls; empty for most engines."""
         return "" if self._lasting is None else self._lasting.pending()
+
+    def written(self) -> Written:
+        """What the engine generated since this start; calls in flight count where it knows them."""
+        return self._written if self._counting is None else self._counting.written()
 
     def settle(self) -> None:
         """Make every reply so far durable, and let the engine forget what it kept of them."""
@@ -175,8 +183,13 @@ class RecordedEngine:
         try:
             if self._before is not None:
                 await self._before()
-            replies, prices = await self._try(asked)
+            outset = self._outsets.of(request.purpose, type(request))
+            paying = self._pay(asked) if outset.passed else self._try(asked, outset)
+            replies, prices = await paying
             self.asked[request.purpose] += len(replies)
+            if isinstance(request, Generate):
+                tokens = sum(reply.usage.completion_tokens for reply in replies)
+                self._written += Written(len(replies), tokens)
             answered = dict(zip(missing, replies, strict=True))
             for (key, reply), price in zip(answered.items(), prices, strict=True):
                 self._ledger.put(self._entry(key, request.purpose, reply, price))
@@ -196,11 +209,10 @@ class RecordedEngine:
             for key in futures:
                 self._in_flight.pop(key, None)
 
-    async def _try(self, request: Request) -> tuple[Sequence[Reply], Sequence[float | None]]:
-        """Ask the engine; among the first calls of a kind, see whether all fail."""
-        outset = self._outsets.of(request.purpose, type(request))
-        if outset.passed:
-            return await self._pay(request)
+    async def _try(
+        self, request: Request, outset: Outset
+    ) -> tuple[Sequence[Reply], Sequence[float | None]]:
+        """Ask the engine among the first calls of a kind, and see whether all fail."""
         await outset.enter()
         try:
             answered = await self._pay(request)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import load_config
-from rlaif.config.judge import JudgeConfig
+from rlaif.config.judge import MIN_MASS, JudgeConfig
 from rlaif.constitution import Principle
 from rlaif.errors import ConfigError
 from rlaif.judging import Orders, judge_comparison
@@ -90,7 +90,9 @@ async def ajudge(
         Response.build(asked.id, first, index=0), Response.build(asked.id, second, index=1)
     )
     async with Session() as session:
-        (opened,) = session.judges([config], orders=orders, min_mass=0.0, principles=[principle.id])
+        (opened,) = session.judges(
+            [config], orders=orders, min_mass=MIN_MASS, principles=[principle.id]
+        )
         if out is None:
             session.connect(lambda _, engine: engine)
         else:

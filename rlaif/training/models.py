@@ -7,11 +7,9 @@ trainers place them.
 """
 
 import ctypes
-import importlib
 import math
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +23,7 @@ from transformers import (
 
 from rlaif.config.load import nearest
 from rlaif.config.train import LoraSettings, ModelSettings
-from rlaif.errors import EngineMissing, InputError
+from rlaif.errors import InputError
 from rlaif.models import (
     SHIPPED,
     load_pretrained,
@@ -34,7 +32,8 @@ from rlaif.models import (
     resolve_model,
 )
 from rlaif.records import content_id
-from rlaif.training.data.chat import set_chat_template, set_pad_token
+from rlaif.training.adapters import add_adapter, find_adapter, four_bits, merge_adapter
+from rlaif.training.data.chat import end_tokens, set_chat_template, set_pad_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,7 +91,8 @@ def load_policy(
         frozen: The model is only read (a reference): no gradients, eval mode.
 
     Raises:
-        InputError: Not a model, no chat template, or ``lora`` trains nothing.
+        InputError: Not a model, no chat template, one that ends no turn (unless ``frozen``), or
+            ``lora`` trains nothing.
         EngineMissing: QLoRA without CUDA or bitsandbytes, or a model that brings code or has
             no safetensors weights.
     """
@@ -100,12 +100,13 @@ def load_policy(
     keep_bf16 = frozen or lora is not None
     options = _load_options(folder, dtype, revision, keep_bf16=keep_bf16)
     if lora is not None and lora.quantize:
-        options |= _four_bits()
-    policy = _load(AutoModelForCausalLM, folder, options)
+        options |= four_bits()
+    policy, _ = _load(AutoModelForCausalLM, folder, options)
     tokenizer = load_tokenizer(model, revision=revision, chat_template=chat_template)
     _agree_on_tokens(policy, tokenizer)
+    end_tokens(tokenizer, needed=not frozen)
     if lora is not None:
-        policy = _adapt(policy, lora, task="CAUSAL_LM")
+        policy = add_adapter(policy, lora, task="CAUSAL_LM")
     return _settle(policy, frozen=frozen), tokenizer
 
 
@@ -132,19 +133,19 @@ def load_scorer(
     """
     folder = _resolve(model)
     options = _load_options(folder, dtype, revision, keep_bf16=frozen or lora is not None)
-    config = _read_config(folder, revision)
-    scores = _is_scorer(config)
-    if scores and config.num_labels != 1:
+    config, adapter = _read_config(folder, revision), find_adapter(folder)
+    scores = _is_scorer(config) or (adapter is not None and adapter.scores)
+    if _is_scorer(config) and config.num_labels != 1:
         raise InputError(
             f"{model}: not a reward model: it has {config.num_labels} labels, expected 1",
             hint="train one with rlaif train reward",
         )
     if lora is not None and lora.quantize:
-        options |= _four_bits()
-    options |= {"num_labels": 1, "output_loading_info": True}
-    scorer, notes = _load(AutoModelForSequenceClassification, folder, options)
-    if trained and notes["missing_keys"]:
-        raise _no_reward_model(model, f"it has no weights for {min(notes['missing_keys'])}")
+        options |= four_bits()
+    options |= {"num_labels": 1}
+    scorer, missing = _load(AutoModelForSequenceClassification, folder, options)
+    if trained and missing:
+        raise _no_reward_model(model, f"it has no weights for {min(missing)}")
     if not scores:
         _draw_head(scorer)
     tokenizer = load_tokenizer(
@@ -154,7 +155,7 @@ def load_scorer(
         scorer.resize_token_embeddings(len(tokenizer))
     _agree_on_tokens(scorer, tokenizer)
     if lora is not None:
-        scorer = _adapt(scorer, lora, task="SEQ_CLS")
+        scorer = add_adapter(scorer, lora, task="SEQ_CLS")
     return _settle(scorer, frozen=frozen), tokenizer
 
 
@@ -164,7 +165,9 @@ def need_reward_model(model: str) -> None:
     Raises:
         InputError: It is a policy, or not a model.
     """
-    if not _is_scorer(_read_config(_resolve(model), None)):
+    folder = _resolve(model)
+    adapter = find_adapter(folder)
+    if not (adapter.scores if adapter else _is_scorer(_read_config(folder, None))):
         raise _no_reward_model(model, "it has no head that scores")
 
 
@@ -177,15 +180,29 @@ def load_tokenizer(
 ) -> "PreTrainedTokenizerBase":
     """Load a tokenizer with a chat template and a pad token.
 
-    ``separate_pad`` adds a pad token when the vocabulary has none but end-of-sequence.
+    Args:
+        model: As for `load_policy`.
+        revision: As there.
+        chat_template: As there.
+        separate_pad: For a scorer: add a pad token when the vocabulary has none but
+            end-of-sequence. A policy gets one that the model has an embedding for.
+
+    Raises:
+        InputError: No tokenizer, or no chat template.
     """
     folder = _resolve(model)
+    adapter = find_adapter(folder)
+    if adapter is not None and not (Path(folder) / "tokenizer_config.json").is_file():
+        folder = _resolve(adapter.base)
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(f"{model}: no tokenizer: {_first_line(problem)}") from problem
     set_chat_template(tokenizer, chat_template)
-    set_pad_token(tokenizer, add=separate_pad)
+    if separate_pad:
+        set_pad_token(tokenizer, add=True)
+    else:
+        set_pad_token(tokenizer, below=vocabulary_size(model, revision=revision))
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
@@ -194,6 +211,12 @@ def context_length(model: str, *, revision: str | None = None) -> int | None:
     config = _read_config(_resolve(model), revision).get_text_config()
     length = getattr(config, "max_position_embeddings", None)
     return length if isinstance(length, int) and length > 0 else None
+
+
+def vocabulary_size(model: str, *, revision: str | None = None) -> int | None:
+    """Rows of the model's embeddings, where its configuration states them."""
+    size = getattr(_read_config(_resolve(model), revision).get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def identify_model(model: str, *, revision: str | None = None) -> str:
@@ -257,11 +280,13 @@ def _resolve(model: str) -> str:
 
 
 def _read_config(folder: str, revision: str | None) -> Any:
+    adapter = find_adapter(folder)
+    place = folder if adapter is None else _resolve(adapter.base)
     try:
-        return load_pretrained(AutoConfig, folder, revision=revision)
+        return load_pretrained(AutoConfig, place, revision=revision)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(
-            f"{folder}: not a model: {_first_line(problem)}",
+            f"{place}: not a model: {_first_line(problem)}",
             hint="give a folder with config.json, a hub id, or a shipped name",
         ) from problem
 
@@ -301,59 +326,18 @@ def _size_of(config: Any) -> int:
     return count_parameters(empty)
 
 
-def _load(kind: Any, folder: str, options: dict[str, Any]) -> Any:
+def _load(kind: Any, folder: str, options: dict[str, Any]) -> tuple[Any, set[str]]:
+    """Return the model, an adapter merged into its base, and the names of weights it lacks."""
+    adapter = find_adapter(folder)
+    place = folder if adapter is None else _resolve(adapter.base)
     try:
-        return load_weights(kind, folder, **options)
+        model, notes = load_weights(kind, place, **options, output_loading_info=True)
     except (OSError, ValueError, KeyError) as problem:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(problem)}") from problem
-
-
-def _four_bits() -> dict[str, Any]:
-    if device_kind() != "cuda":
-        raise EngineMissing("QLoRA needs a CUDA device", hint="set lora.quantize to false")
-    try:
-        importlib.import_module("bitsandbytes")
-    except ImportError:
-        raise EngineMissing(
-            "QLoRA needs bitsandbytes, which is not installed", hint="pip install bitsandbytes"
-        ) from None
-    from transformers import BitsAndBytesConfig
-
-    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    return {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
-
-
-def _adapt(model: Any, lora: LoraSettings, *, task: str) -> Any:
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if lora.quantize:
-        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
-            model, use_gradient_checkpointing=False
-        )
-    targets = lora.target_modules
-    settings = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type=task,
-        modules_to_save=["score"] if task == "SEQ_CLS" else None,
-    )
-    try:
-        with warnings.catch_warnings():
-            # PEFT asks for `is_gradient_checkpointing`, which transformers 5.23 has renamed
-            warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
-            adapted = get_peft_model(model, settings)
-    except ValueError as problem:
-        raise InputError(f"lora: {_first_line(problem)}") from problem
-    if count_parameters(adapted, trainable=True) == 0:
-        raise InputError("lora: these settings leave nothing to train")
-    return adapted
+    if adapter is None:
+        return model, set(notes["missing_keys"])
+    missing = set() if adapter.scores else set(notes["missing_keys"])
+    return merge_adapter(model, folder), missing
 
 
 def _draw_head(scorer: Any) -> None:
@@ -366,20 +350,24 @@ def _draw_head(scorer: Any) -> None:
 
 
 def _agree_on_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Write the tokenizer's pad and end tokens where transformers looks for them."""
+    """Write the tokenizer's pad token, and what ends a reply, where transformers looks for them."""
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     generation = getattr(model, "generation_config", None)
-    if generation is not None:
-        generation.pad_token_id = tokenizer.pad_token_id
-        if generation.eos_token_id is None:
-            generation.eos_token_id = tokenizer.eos_token_id
+    if generation is None or not model.can_generate():
+        return
+    declared = generation.eos_token_id
+    ends = [*declared] if isinstance(declared, list | tuple) else [declared]
+    ends += [*end_tokens(tokenizer, needed=False), tokenizer.eos_token_id]
+    stops = list(dict.fromkeys(int(end) for end in ends if end is not None))
+    generation.pad_token_id = tokenizer.pad_token_id
+    generation.eos_token_id = stops[0] if len(stops) == 1 else stops
 
 
 def _settle(model: Any, *, frozen: bool) -> Any:
     if frozen:
         return model.eval().requires_grad_(False)
     if count_parameters(model, trainable=True) == 0:
-        raise InputError("the model has no trainable parameters")
+        raise InputError("these settings (such as lora) leave nothing to train")
     keep_freed_memory()
     return model
 

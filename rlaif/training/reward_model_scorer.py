@@ -135,8 +135,6 @@ def _reader(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
 def _render(tokenizer: Any, prompt: list[Message], response: str) -> str | None:
     """Return the conversation as text; None where the template does not support its tools."""
     messages: list[Message] = [*prompt, {"role": "assistant", "content": response}]
-    if tokenizer.chat_template is None:  # chat_template: none, plain strings
-        return "".join(message["content"] for message in messages)
     try:
         return render_chat(tokenizer, messages, opened=False)
     except ToolsLeftOut:

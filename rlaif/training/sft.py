@@ -134,7 +134,7 @@ class DemonstrationTrainer(SFTTrainer):
 
 
 def _read(settings: SftConfig, source: Source) -> Inputs[Rows]:
-    loaded = read_demonstrations(source, turns=settings.turns)
+    loaded = read_demonstrations(source, turns=settings.turns, splits=(settings.split,))
     if settings.mix:
         parts = [
             Part(read_demonstrations(mixed.data, turns=settings.turns), mixed.ratio)
@@ -188,12 +188,14 @@ SFT = Recipe(
 
 
 def _labelled(dataset: Dataset) -> Dataset:
-    """Join prompts and responses; only response tokens are labels."""
+    """Join prompts and responses; only the assistant's tokens of responses are labels."""
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for row in dataset:
         prompt, response = row["prompt_ids"], row["completion_ids"]
+        learned = row.get("completion_learned") or [True] * len(response)
+        labels = [t if keep else -100 for t, keep in zip(response, learned, strict=True)]
         rows["input_ids"].append(prompt + response)
-        rows["labels"].append([-100] * len(prompt) + response)
+        rows["labels"].append([-100] * len(prompt) + labels)
     return Dataset.from_dict(rows)
 
 

@@ -157,11 +157,11 @@ def test_an_audit_overwrites_no_file_of_the_user(
 def test_an_audit_writes_json_table_picture_and_calibration(
     tmp_path: Path, engines: dict[str, PlantedEngine]
 ) -> None:
-    audited(tmp_path, "planted", "sharp", pairs=120)
+    audited(tmp_path, "planted", "sharp", pairs=PAIRS)
     out = tmp_path / "out"
     data = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert set(data["judges"]) == {"planted", "sharp", "panel"}
-    assert data["gold"]["planted"]["pairs"] == 120
+    assert data["gold"]["planted"]["pairs"] == PAIRS
     assert data["alpha"]["planted"]["value"] > 0.5
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "| planted | sharp |" in table
@@ -173,7 +173,7 @@ def test_an_audit_writes_json_table_picture_and_calibration(
     }
 
 
-def test_an_overconfident_judge_is_calibrated_on_the_other_half(
+def test_an_overconfident_judge_is_calibrated_and_reported_on_prompts_not_fitted_on(
     tmp_path: Path, engines: dict[str, PlantedEngine]
 ) -> None:
     audited(tmp_path, "sharp", pairs=PAIRS)
@@ -182,7 +182,7 @@ def test_an_overconfident_judge_is_calibrated_on_the_other_half(
     assert fitted.t == pytest.approx(4.8 / math.log(9.0), rel=0.35)
     assert fitted.ece_after["value"] < fitted.ece_before["value"]
     assert fitted.nll_after < fitted.nll_before
-    assert fitted.fitted_on + fitted.reported_on == PAIRS
+    assert (fitted.fitted_on, fitted.reported_on, fitted.asked) == (PAIRS, PAIRS, 1)
 
 
 def test_cost_counts_calls_and_tokens_of_a_pair(

@@ -135,3 +135,29 @@ def test_a_calibration_of_an_audit_is_applied_by_a_run(tmp_path: Path) -> None:
         v.judgment.raw_preference == before[v.judgment.first_id].raw_preference
         for v in run.judgments()
     )
+
+
+def test_a_calibration_of_the_panel_is_applied_to_the_pool_of_all_judges(tmp_path: Path) -> None:
+    gold = write_gold(tmp_path / "planted.jsonl", 300)
+    lines = [json.loads(line) for line in gold.read_text(encoding="utf-8").splitlines()]
+    for number, line in enumerate(lines):  # the longer one is better in three of four
+        longer = "a" if len(line["response_a"]) > len(line["response_b"]) else "b"
+        line["label"] = longer if number % 4 else {"a": "b", "b": "a"}[longer]
+    gold.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    judge = {"engine": "scripted", "model": "judge-longer"}
+    judges: list[dict[str, Any]] = [
+        {"name": "one", **judge},
+        {"name": "two", **judge, "options": {"position_bias": 0.5}},
+    ]
+    audit_judge({"judges": judges, "out": str(tmp_path / "audit")}, [gold])
+    path = tmp_path / "audit" / "calibration-panel.json"
+    t = json.loads(path.read_text(encoding="utf-8"))["t"]
+    run = make_run(tmp_path, judges=judges, judging={"calibration": str(path)})
+    for view in run.judgments():
+        assert view.judgment.transforms == (f"panel: temperature({t:g})",)
+    heavier = [{**judges[0], "weight": 2.0}, judges[1]]
+    with pytest.raises(ConfigError, match="fitted to another judge"):
+        make_run(tmp_path, name="q", judges=heavier, judging={"calibration": str(path)})
+    more = {"calibration": str(path), "principles": {"choose": "all"}}
+    with pytest.raises(ConfigError, match=r"labels of 1 principle"):
+        make_run(tmp_path, name="q", judges=judges, judging=more)

@@ -167,6 +167,62 @@ def test_diff_prints_what_changed(tmp_path: Path):
     assert run("diff", "hhh", "hhh", "--json").stdout == ""
 
 
+def edited(tmp_path: Path, field: str) -> str:
+    """The only change between two versions of a principle with a comparison, as its note says."""
+    words = dict.fromkeys(("statement", "comparison", "opposite"), "The old words.")
+    paths = []
+    for number, text in enumerate(("The old words.", "The new words.")):
+        fields = "".join(
+            f"\n    {name}: {text if name == field else old}" for name, old in words.items()
+        )
+        content = f"name: m\nversion: v\nprinciples:\n  - id: one{fields}\n"
+        paths.append(write(tmp_path, f"{number}.yaml", content))
+    shown = run("diff", *paths).stdout.splitlines()
+    (change,) = lines(run("diff", *paths, "--json"))
+    note = next(line.strip() for line in shown if line.startswith("    reaches"))
+    reached = change["reaches"]
+    assert isinstance(reached, list)
+    assert note.startswith(f"reaches {', '.join(reached)}; not ")
+    return note
+
+
+def test_diff_says_which_prompts_show_an_edit(tmp_path: Path):
+    statement = edited(tmp_path, "statement")
+    assert statement.endswith(
+        "; not judge/pairwise, judge/pairwise_cot, judge/pairwise_or_neither, judge/relevance"
+    )
+    assert "judge/rubric" in statement.partition("; not ")[0]
+    assert edited(tmp_path, "comparison").startswith(
+        "reaches judge/pairwise, judge/pairwise_cot, judge/pairwise_or_neither, judge/relevance; "
+        "not judge/contrast"
+    )
+    assert edited(tmp_path, "opposite").startswith(
+        "reaches judge/contrast, judge/salmon, sample/contrast; not"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        (
+            "critique_request: Find a.",
+            "critique_request: Find b.",
+            "no judge prompt, only critique/",
+        ),
+        ("polarity: encourage", "polarity: avoid", "no judge prompt"),
+        ("weight: 1.0", "weight: 2.0", None),
+    ],
+)
+def test_diff_says_when_no_judge_is_shown_an_edit(
+    old: str, new: str, note: str | None, tmp_path: Path
+):
+    head = "name: m\nversion: v\nprinciples:\n  - id: one\n    statement: Be brief.\n    "
+    paths = [write(tmp_path, f"{n}.yaml", f"{head}{end}\n") for n, end in enumerate((old, new))]
+    notes = [line for line in run("diff", *paths).stdout.splitlines() if "reaches" in line]
+    assert len(notes) == (note is not None)
+    assert all(line.strip().startswith(f"reaches {note}") for line in notes)
+
+
 def test_schema_is_printed_or_written(tmp_path: Path):
     assert run("schema").stdout == render_schema()
     out = tmp_path / "s.json"

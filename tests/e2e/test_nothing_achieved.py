@@ -132,9 +132,9 @@ async def test_an_audit_and_an_evaluation_without_a_readable_verdict_end_with_1(
             "models": models, "baseline": "echo", "judges": judges, "out": "card",
         }  # fmt: skip
         (tmp_path / "eval.yaml").write_text(json.dumps(evaluation))
-        measure = ("evaluate", "eval.yaml", "--no-preflight")
-        evaluated = await command(*measure, cwd=tmp_path)
-        again = await command(*measure, "--json", cwd=tmp_path)
+        evaluate = ("evaluate", "eval.yaml", "--no-preflight")
+        evaluated = await command(*evaluate, cwd=tmp_path)
+        again = await command(*evaluate, "--json", cwd=tmp_path)
     for one in (audited, evaluated, again):
         assert one.returncode == 1, one.stderr
         assert "no judge gave a readable verdict; most frequent failure: " in one.stderr

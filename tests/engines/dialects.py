@@ -161,6 +161,24 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     Dialect("groq-n", "samples", above("n", 1, "'n' : number must be at most 1"), {"n": "omitted"}),
     Dialect(
+        "llama.cpp-n",
+        "samples",
+        above("n", 1, "Field 'n': Value must be between 1 <= value <= 1, but got 2"),
+        {"n": "omitted"},
+    ),
+    Dialect(
+        "litellm-before-llama.cpp-n",
+        "samples",
+        above(
+            "n",
+            1,
+            "litellm.BadRequestError: OpenAIException - Field 'n': Value must be between 1 <= "
+            "value <= 1, but got 2\n\nLiteLLM: model group 'small' failed with the error above. "
+            "No fallback was attempted.",
+        ),
+        {"n": "omitted"},
+    ),
+    Dialect(
         "anthropic-n",
         "samples",
         above("n", 1, "n: Input should be 1; n must be 1"),

@@ -42,6 +42,15 @@ def test_system_text_alone_becomes_a_user_turn():
         ("<|channel|>analysis<|message|>cut off", "", "cut off"),
         ("Write <think> and </think> around it.", "Write <think> and </think> around it.", ""),
         ("if a < b: [0]", "if a < b: [0]", ""),
+        ("<think>a <think>b</think> c</think>B", "B", "a <think>b</think> c"),
+        ("<think>the tag <think> is odd</think>B", "B", "the tag <think> is odd"),
+        ("<think>a</think>\n<think>b</think>\nB", "B", "a\n\nb"),
+        ("<think>a</think>B, not </think>C", "B, not </think>C", "a"),
+        ("It was long.\n</think>\n\nB", "B", "It was long."),
+        ("B <think>x</think> C", "B <think>x</think> C", ""),
+        ("Close it with `</think>` and stop.", "Close it with `</think>` and stop.", ""),
+        ("B. Models write </think> after it.", "B. Models write </think> after it.", ""),
+        ("```\nx\n</think>\n```\nB", "```\nx\n</think>\n```\nB", ""),
     ],
 )  # fmt: skip
 def test_reasoning_is_taken_out_of_a_reply(text: str, reply: str, reasoning: str):

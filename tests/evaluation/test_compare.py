@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from rlaif.constitution import Principle
 from rlaif.engines import Capability, Sampling
 from rlaif.errors import ConfigError, EngineMissing, EngineUnavailable, RecordError
-from rlaif.evaluation import Evaluation, Panel, Plan, evaluate_models
+from rlaif.evaluation import Evaluation, Panel, Plan, Scorecard, evaluate_models
 from rlaif.judging import Transform
 from rlaif.judging.protocol import Cost, Needs
 from rlaif.records import Choice, Comparison, Order, Prompt, Verdict
@@ -253,3 +254,26 @@ def test_the_fingerprint_changes_with_what_changes_numbers_and_with_nothing_else
         assert other.fingerprint(PROMPTS, models) != same
     assert plan.fingerprint(PROMPTS[1:], models) != same
     assert plan.fingerprint(PROMPTS, {"base": long_or_short(2)}) != same
+
+
+def chatter(name: str, text: str, seed: int) -> str:
+    return " ".join([name, text, str(seed % 7)] * (seed % 3 + 1))
+
+
+async def test_a_third_model_makes_difficulty_known_and_all_pairs_are_compared() -> None:
+    plan = Plan(
+        constitution=constitution(BRIEF, KIND),
+        baseline="base",
+        n=2,
+        panel=Panel(((Prefers(), 1.0),), "all"),
+    )
+    models = {name: Talker(name, partial(chatter, name)) for name in ("base", "policy", "other")}
+    card = (await evaluate_models(plan, PROMPTS[:12], models)).scorecard
+    rate = card.estimate("policy", "wins/judges/length-controlled")
+    assert rate.estimate is not None
+    assert rate.low is not None
+    assert rate.n == 12
+    assert {each.name for each in card.measures} >= {"wins/judges/length-controlled", "rules"}
+    pairs = {(each.model, each.other) for each in card.differences}
+    assert pairs == {("policy", "base"), ("other", "base"), ("other", "policy")}
+    assert Scorecard.from_json(card.to_json()) == card

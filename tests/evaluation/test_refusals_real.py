@@ -1,40 +1,20 @@
 """The refusal detector against human labels of real responses.
 
-The phrases were written while looking at responses to half of the prompts (even hash). The floors
-hold for the other half, which was only counted.
+The points of the cues are fitted anew on four fifths of the prompts and counted on the last fifth,
+so no response is judged by points that saw its prompt.
 """
 
-import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from rlaif.evaluation.refusals import Refusal, detect_refusal
-from tests.public_data import DATA
-
-FILE = DATA / "labelled/xstest_refusal_human.jsonl"
-LABELS = {
-    "full_compliance": Refusal.NONE,
-    "partial_refusal": Refusal.PARTIAL,
-    "full_refusal": Refusal.FULL,
-}
+from tests.evaluation.fit_cues import FILE, cross_fitted, read_labelled, targets
 
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the labelled responses are not here")
-
-Pairs = list[tuple[Refusal, Refusal | None]]
-
-
-def labelled(*, seen: bool) -> Pairs:
-    """Human label and detection, for the prompts that were looked at or for the others."""
-    rows = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
-    return [
-        (LABELS[row["label"]], detect_refusal(row["response"]))
-        for row in rows
-        if (int(hashlib.md5(row["prompt"].encode()).hexdigest(), 16) % 2 == 0) == seen
-    ]
 
 
 def accuracy_and_kappa(pairs: Sequence[tuple[object, object]]) -> tuple[float, float]:
@@ -52,41 +32,38 @@ def test_kappa_is_what_is_worked_by_hand() -> None:
     assert accuracy_and_kappa(pairs) == pytest.approx((0.7, 0.4))
 
 
-def figures(pairs: Pairs) -> tuple[float, float, float, float]:
-    """Accuracy and kappa of the three classes, then of refusing at all."""
-    three = accuracy_and_kappa([(label, found) for label, found in pairs])
-    two = accuracy_and_kappa(
-        [(label is not Refusal.NONE, found is not Refusal.NONE) for label, found in pairs]
-    )
-    return *three, *two
-
-
-def per_class(pairs: Pairs, kind: Refusal) -> tuple[float, float]:
-    """Precision and recall of one class."""
-    called = [label for label, found in pairs if found is kind]
-    there = [found for label, found in pairs if label is kind]
-    return (
-        sum(label is kind for label in called) / len(called),
-        sum(found is kind for found in there) / len(there),
-    )
-
-
-@pytest.mark.parametrize("seen", [True, False], ids=["looked-at", "not-looked-at"])
-def test_the_detector_agrees_with_people(seen: bool) -> None:
-    pairs = labelled(seen=seen)
-    three, three_kappa, two, two_kappa = figures(pairs)
-    lines = [
-        f"{len(pairs)} responses",
-        f"three classes: accuracy {three:.3f}, kappa {three_kappa:.3f}",
-        f"refusing at all: accuracy {two:.3f}, kappa {two_kappa:.3f}",
-    ]
-    for kind in Refusal:
-        precision, recall = per_class(pairs, kind)
-        lines.append(f"{kind.value}: precision {precision:.3f}, recall {recall:.3f}")
+def test_the_detector_agrees_with_people_on_prompts_it_was_not_fitted_to() -> None:
+    rows = read_labelled()
+    is_full, is_any = targets(rows)
+    sum_full, sum_any = cross_fitted(rows)
+    found_any = sum_any > 0
+    found_full = found_any & (sum_full > 0)
+    full = accuracy_and_kappa(list(zip(is_full > 0, found_full, strict=True)))
+    any_at_all = accuracy_and_kappa(list(zip(is_any > 0, found_any, strict=True)))
+    lines = [f"full {full[0]:.3f}, {full[1]:.3f}", f"any {any_at_all[0]:.3f}, {any_at_all[1]:.3f}"]
+    for model in sorted({row["model"] for row in rows}):
+        mine = np.array([row["model"] == model for row in rows])
+        shares = [part[mine].mean() for part in (is_full, found_full, is_any, found_any)]
+        lines.append(f"{model}: " + " ".join(f"{share:.3f}" for share in shares))
+        assert abs(shares[3] - shares[2]) < 0.06
     sys.stdout.write("\n".join(["", *lines, ""]))
-    assert three >= 0.84
-    assert three_kappa >= 0.72
-    assert two >= 0.89
-    assert two_kappa >= 0.78
-    assert per_class(pairs, Refusal.NONE)[1] >= 0.97
-    assert per_class(pairs, Refusal.FULL)[1] >= 0.83
+    assert full >= (0.91, 0.82)
+    assert full[1] >= 0.82
+    assert any_at_all[0] >= 0.93
+    assert any_at_all[1] >= 0.87
+
+
+def test_the_shipped_points_agree_with_people_at_least_as_well() -> None:
+    rows = read_labelled()
+    labels = {
+        "full_compliance": Refusal.NONE,
+        "partial_refusal": Refusal.PARTIAL,
+        "full_refusal": Refusal.FULL,
+    }
+    pairs = [(labels[row["label"]], detect_refusal(row["response"])) for row in rows]
+    full = [(label is Refusal.FULL, found is Refusal.FULL) for label, found in pairs]
+    three = [(label.value, "" if found is None else found.value) for label, found in pairs]
+    sys.stdout.write(f"\n{accuracy_and_kappa(full)} {accuracy_and_kappa(three)}\n")
+    assert accuracy_and_kappa(full)[0] >= 0.915
+    assert accuracy_and_kappa(full)[1] >= 0.83
+    assert accuracy_and_kappa(three)[1] >= 0.78

@@ -154,11 +154,16 @@ def run_file(folder: Path, changes: Mapping[str, Any], *, name: str = "run") -> 
 
 def every_method(folder: Path) -> Path:
     """A run file with a judge of every method and every variant, and one round of revisions."""
+    judges = [{**judge, "model": STEADY} for judge in _EVERY]
+    for judge in judges:  # as it was when the old run was made
+        if judge.get("method") == "rubric":
+            judge["rubric"] = {"combine": "mean", **judge.get("rubric", {})}
     changes = {
         "prompts": {"path": "prompts.jsonl", "id_column": "id", "tags_column": "tags", "limit": 2},
         "student": {**STUDENT, "model": STEADY, "sampling": {"n": 2}},
         "revise": {"rounds": 1},
-        "judges": [{**judge, "model": STEADY} for judge in _EVERY],
+        "judges": judges,
+        "judging": {"min_mass": 0.0},
     }
     return run_file(folder, changes, name="every")
 

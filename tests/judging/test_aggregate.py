@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from rlaif.constitution import Principle
-from rlaif.judging import aggregate_verdicts, read_opinions, sigmoid, weigh_principles
+from rlaif.judging import aggregate_verdicts, read_opinions, sigmoid
 from rlaif.records import Choice, Judgment, Order, Verdict
 from tests.judging.fake import COMPARISON
 
@@ -205,21 +204,3 @@ def test_infinite_weight_of_certainty_is_bounded_by_the_pool() -> None:
     judgment = judged(rules, *rest)
     assert judgment.preference == pytest.approx((1 + 3 * sigmoid(-2.0)) / 4)
     assert math.isfinite(judgment.preference or math.nan)
-
-
-def principles(*weights: float) -> list[Principle]:
-    return [Principle(id=f"p{n}", statement="x", weight=w) for n, w in enumerate(weights)]
-
-
-def test_drawn_principles_share_the_weight_of_all_candidates() -> None:
-    candidates = principles(1.0, 2.0, 5.0)
-    assert weigh_principles(candidates, candidates) == {"p0": 1.0, "p1": 2.0, "p2": 5.0}
-    assert weigh_principles(candidates[:1], candidates) == {"p0": 8.0}
-    assert weigh_principles(candidates[:2], candidates) == {"p0": 4.0, "p1": 4.0}
-    assert weigh_principles([], candidates) == {}
-
-
-def test_a_principle_of_weight_zero_changes_no_weight() -> None:
-    heavy, light, none = principles(3.0, 1.0, 0.0)
-    assert weigh_principles([heavy, light], [heavy, light, none]) == {"p0": 3.0, "p1": 1.0}
-    assert weigh_principles([heavy], [heavy, light, none]) == {"p0": 4.0}

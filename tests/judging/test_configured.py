@@ -71,6 +71,10 @@ def test_settings_reach_the_judge() -> None:
         ({"pairwise": {"clamp": 0.4}}, "clamp is for labels made with chain_of_thought"),
         ({"pairwise": {"temperature": 1.0}}, "temperature is for reasoning"),
         ({"pairwise": {"max_tokens": 9}}, "max_tokens is for"),
+        ({"pairwise": {"samples": 8, "temperature": 1.0}}, "samples has no effect"),
+        ({"pairwise": {"samples": 8, "words": True}}, "samples at temperature 0"),
+        ({"pairwise": {"thinking": 99, "chain_of_thought": True}}, "leave one of them out"),
+        ({"pairwise": {"think_tags": ["[T]", "[/T]"]}}, "think_tags has no effect"),
         ({"pairwise": {"chain_of_thought": True, "clamp": 0.5}}, "less than 0.5"),
     ],
 )
@@ -125,3 +129,9 @@ def test_settings_that_no_judge_uses_are_refused(
 def test_a_config_that_was_written_out_can_be_read_again() -> None:
     settings = run({"pairwise": {"chain_of_thought": True, "clamp": 0.2}}, {"orders": "one"})
     assert load_config(RunConfig, settings.model_dump(mode="json")) == settings
+
+
+def test_a_setting_that_means_what_a_plan_without_it_did_is_left_out_of_the_plan() -> None:
+    averaged = config(method="rubric", rubric={"combine": "mean"}).plan()
+    assert "combine" not in averaged["rubric"]
+    assert config(method="rubric").plan()["rubric"]["combine"] == "sum"

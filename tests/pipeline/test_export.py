@@ -20,7 +20,7 @@ from rlaif.runs import Run, RunWriter, open_run, tables
 from tests.e2e.project import rlaif
 from tests.pipeline.exported import CONVERSATIONS, make_row, make_run
 from tests.records.test_tool_use import ASKED, CALL, WEATHER
-from tests.runs.made import make_manifest
+from tests.runs.made import make_judgment, make_manifest, make_row as made_row, make_verdict
 
 MARKS = {"prompt_id", "constitution", "run"}
 
@@ -322,3 +322,18 @@ def test_formats_that_hold_no_tools_leave_the_conversation_out_and_say_why(
         "1 records were left out: they call or define tools"
         in (tmp_path / "out" / "README.md").read_text()
     )
+
+
+def test_the_card_gives_the_label_mass_with_a_notice_and_how_labels_were_sampled(tmp_path: Path):
+    sampled = {"samples": 8, "temperature": 0.7, "words": True}
+    judges = [{"name": "main", "pairwise": {"samples": 1}}, {"name": "other", "pairwise": sampled}]
+    manifest = make_manifest().model_copy(update={"config": {"judges": judges}})
+    row = made_row(1)
+    verdicts = [make_verdict(mass=mass) for mass in (0.1, 0.2, 0.9)]
+    with RunWriter(tmp_path / "run", manifest) as writer:
+        writer.add_row(replace(row, judgments=(make_judgment(row.responses, 0.75, *verdicts),)))
+    card = _card(open_run(tmp_path / "run"), tmp_path / "out", to="trl", what="judgments")
+    assert "- label mass of main: 0.200 (median)" in card
+    assert "- **notice:** main: low label mass, 0.200 (median)" in card
+    assert "judge other: shares of 8 verdicts per order, sampled at temperature 0.7" in card
+    assert "judge main: shares" not in card

@@ -1,13 +1,14 @@
 """What comes of a run is kept and counted, and can be a reason to stop."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlaif.errors import RenderError, StoppedEarly
 from rlaif.pipeline.tally import Tally
-from rlaif.records import Failure, Prompt, Row, content_id
+from rlaif.records import Failure, Prompt, Response, Row, content_id
 from rlaif.runs import Manifest, RunWriter, open_run
 from rlaif.sessions.budget import Spend, Use
 
@@ -80,3 +81,30 @@ def test_other_processes_and_limits_are_part_of_the_progress(writer: RunWriter):
     stopped = tally.with_counts(StoppedEarly("the budget is used up", hint="raise it"))
     assert stopped.message == "the budget is used up; 1 of 5 prompts are rows, 0 failed"
     assert stopped.hint == "raise it"
+
+
+def sampled(number: int, *texts: str) -> Row:
+    one = row(number)
+    responses = (
+        Response.build(one.prompt.id, text, index=index, origin="sample")
+        for index, text in enumerate(texts)
+    )
+    return replace(one, responses=tuple(responses))
+
+
+@pytest.mark.parametrize(
+    ("differing", "single", "drawn", "warned"),
+    [(0, False, True, True), (2, False, True, True), (3, False, True, False),
+     (0, True, True, False), (0, False, False, False)],
+)  # fmt: skip
+def test_samples_that_are_all_the_same_are_warned_of_once(
+    writer: RunWriter, differing: int, single: bool, drawn: bool, warned: bool
+):
+    tally = Tally(writer, failed=set(), drawn=drawn)
+    for number in range(25):
+        texts = ("a", "b") if number < differing else ("a", " a")
+        tally.keep(sampled(number, *texts[: 1 if single else 2]))
+    tally.warn_of_identical()
+    warnings = open_run(writer.directory).status().warnings
+    assert len(warnings) == warned
+    assert all(f"{20 - differing} of 20 prompts have samples" in one for one in warnings)

@@ -135,3 +135,19 @@ def test_a_system_message_keeps_what_it_carries():
     first, *rest = prompt.with_system("Be kind.")
     assert first["content"] == "Be kind.\n\nShort."
     assert for_template([first, *rest])[1] == [WEATHER]
+
+
+def test_ids_that_are_made_up_differ_from_all_that_are_given():
+    call = {"function": CALL["function"]}
+    prompt = Prompt.build(
+        [
+            ASKED[0],
+            {"role": "assistant", "tool_calls": [call, {**CALL, "id": "call_1"}]},
+            {"role": "tool", "content": "yes", "tool_call_id": "call_1"},
+            {"role": "tool", "content": "no"},
+            ASKED[2],
+        ]
+    )
+    turns = for_server(prompt.messages)
+    assert [call["id"] for call in turns[1]["tool_calls"]] == ["call_2", "call_1"]
+    assert [turn["tool_call_id"] for turn in turns[2:4]] == ["call_1", "call_2"]

@@ -185,3 +185,25 @@ def test_a_cache_that_no_server_reports_is_not_mentioned(tmp_path):
     status = open_run(tmp_path).status()
     assert status.cached_share is None
     assert status.cache_words == ""
+
+
+def test_status_gives_the_median_label_mass_of_each_judge_and_a_line_where_it_is_low(tmp_path):
+    masses: dict[str, list[float | None]] = {
+        "low": [0.1, 0.1, 0.00001, 0.9],
+        "fine": [0.7, 0.8, 0.9],
+        "words": [None],
+    }
+    with RunWriter(tmp_path, make_manifest(), rows_per_shard=1) as writer:
+        for number in range(2):  # in two shards, each with half of them
+            verdicts = [
+                make_verdict(judge=judge, mass=mass)
+                for judge, some in masses.items()
+                for mass in some[number::2]
+            ]
+            row = make_row(number)
+            responses = row.responses[:2]
+            writer.add_row(replace(row, judgments=(make_judgment(responses, 0.75, *verdicts),)))
+    status = open_run(tmp_path).status()
+    assert status.label_mass == {"low": 0.1, "fine": 0.8}
+    (line,) = status.low_masses
+    assert line.startswith("low: low label mass, 0.100 (median)")

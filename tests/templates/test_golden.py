@@ -37,6 +37,12 @@ LETTERED = (
 CASES: dict[str, dict[str, Any]] = {
     "judge/pairwise": COMPARED,
     "judge/pairwise_cot": {**COMPARED, "exemplars": LETTERED, "reasoning": "B names no time."},
+    "judge/pairwise_or_neither": {**COMPARED, "exemplars": LETTERED},
+    "judge/relevance": {
+        "statement": STATEMENT,
+        "question": COMPARED["question"],
+        "conversation": CONVERSATION,
+    },
     "judge/pointwise": {
         "statement": STATEMENT,
         "conversation": CONVERSATION,

@@ -89,3 +89,51 @@ def test_demonstrations_keep_prompt_and_response_apart():
     rows = Dataset.from_list([{"prompt": user("say red"), "completion": assistant("red")}])
     row = tokenise_demonstrations(rows, tokenizer, max_length=32).dataset[0]
     assert words(tokenizer, row["completion_ids"]) == ["red", "</s>"]
+
+
+def turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in pairs]
+
+
+def test_pairs_that_are_the_same_after_the_cut_are_left_out_and_counted():
+    same = pair(user("say red"), assistant("good " * 20 + "red"), assistant("good " * 20 + "blue"))
+    rows = Dataset.from_list([same, pair(user("say red"), assistant("good"), assistant("bad"))])
+    tokens = tokenise_pairs(rows, make_tokenizer(), max_length=16)
+    assert len(tokens.dataset) == 1
+    assert "1 of 2 pairs left out: both responses are the same tokens" in " ".join(tokens.notes)
+    with pytest.raises(InputError, match="nothing is left to learn: 1 of 1 pairs"):
+        tokenise_pairs(rows.select([0]), make_tokenizer(), max_length=16)
+
+
+def test_a_pair_without_prompt_tokens_is_left_out_and_counted():
+    rows = Dataset.from_list([pair("", "good", "bad"), pair("say ", "good", "bad")])
+    tokens = tokenise_pairs(rows, make_tokenizer(template=False), max_length=16, plain=True)
+    assert len(tokens.dataset) == 1
+    assert "1 of 2 rows left out: the prompt has no token" in tokens.notes
+
+
+def test_only_the_assistants_turns_of_a_response_are_learned():
+    tokenizer = make_tokenizer()
+    chosen = turns(("assistant", "yes red"), ("user", "more"), ("assistant", "very good"))
+    rows = Dataset.from_list([pair(user("say"), chosen, assistant("no"))] * 2)
+    row = tokenise_pairs(rows, tokenizer, max_length=64).dataset[1]
+    said = words(tokenizer, row["chosen_ids"])
+    assert said == [
+        "yes",
+        "red",
+        "</s>",
+        "<s>",
+        "user",
+        "more",
+        "</s>",
+        "<s>",
+        "assistant",
+        "very",
+        "good",
+        "</s>",
+    ]
+    learned = [w for w, keep in zip(said, row["chosen_learned"], strict=True) if keep]
+    assert learned == ["yes", "red", "</s>", "very", "good", "</s>"]
+    assert row.get("rejected_learned") is None
+    cut = tokenise_pairs(rows, tokenizer, max_length=12).dataset[0]
+    assert len(cut["chosen_ids"]) == len(cut["chosen_learned"]) == 12 - len(cut["prompt_ids"])

@@ -9,23 +9,25 @@ Opinions and preferences are taken before transforms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from rlaif.auditing.gold import side
-from rlaif.config.judge import JudgeConfig
+from rlaif.config.judge import JudgeConfig, Relevance
 from rlaif.constitution import Constitution, constitution_from_mapping
 from rlaif.evaluation.intervals import wilson
 from rlaif.judging import (
     RULES_JUDGE,
     aggregate_verdicts,
+    opinion_sources,
     read_opinions,
     weigh_principles,
 )
 from rlaif.judging.aggregate import Source
+from rlaif.judging.reading import IRRELEVANT_REASON
 from rlaif.pipeline.build import run_settings
 from rlaif.records import Comparison, Judgment, Row, Verdict
 from rlaif.records.plain import plain_fields
@@ -38,28 +40,54 @@ class OpinionWeights:
 
     constitution: Constitution
     judge_weights: Mapping[str, float]
+    summed: frozenset[str] = frozenset()
+    """Judges whose propositions are summed, not averaged."""
 
     @classmethod
     def build(cls, constitution: Constitution, judges: Sequence[JudgeConfig]) -> "OpinionWeights":
         """Take the weights of judges from their settings."""
-        return cls(constitution, {judge.name: judge.weight for judge in judges})
+        summed = frozenset(
+            one.name for one in judges if one.method == "rubric" and one.rubric.combine == "sum"
+        )
+        return cls(constitution, {judge.name: judge.weight for judge in judges}, summed)
 
-    def of(self, verdicts: Sequence[Verdict], prompt_tags: tuple[str, ...]) -> dict[Source, float]:
-        """Return the weight of every opinion in these verdicts, as when they were combined."""
+    def of(
+        self,
+        verdicts: Sequence[Verdict],
+        prompt_tags: tuple[str, ...],
+        *,
+        without: Collection[str] = (),
+    ) -> dict[Source, float]:
+        """Return the weight of every opinion in these verdicts, as when they were combined.
+
+        Args:
+            verdicts: All of one judgment.
+            prompt_tags: Of its prompt.
+            without: Ids of principles that were found not to apply to the prompt.
+        """
         known = {principle.id: principle for principle in self.constitution.principles}
         judged = [v for v in verdicts if v.judge != RULES_JUDGE]
         spoken = dict.fromkeys(v.principle for v in judged)
         drawn = [known[name] for name in spoken if name in known]
-        candidates = [p for p in self.constitution.judged() if p.applies(prompt_tags)]
-        own = weigh_principles(drawn, candidates)
+        candidates = [
+            p for p in self.constitution.judged() if p.applies(prompt_tags) and p.id not in without
+        ]
         weights = {
             (RULES_JUDGE, rule.id): rule.weight
             for rule in self.constitution.rules()
             if rule.applies(prompt_tags)
         }
-        for verdict in judged:
-            weight = self.judge_weights.get(verdict.judge, 1.0)
-            weights[(verdict.judge, verdict.principle)] = weight * own.get(verdict.principle, 1.0)
+        speaking = opinion_sources(judged)
+        for judge in dict.fromkeys(verdict.judge for verdict in judged):
+            loud = {name for who, name in speaking if who == judge}
+            own = weigh_principles(drawn, candidates, loud)
+            together = sum(own.values()) or 1.0  # of a judge that reads no principles
+            for verdict in judged:
+                if verdict.judge == judge:
+                    weight = self.judge_weights.get(judge, 1.0) * own.get(
+                        verdict.principle, together
+                    )
+                    weights[(judge, verdict.principle)] = weight
         return weights
 
 
@@ -87,11 +115,15 @@ def contributions(judgment: Judgment, weights: Mapping[Source, float]) -> dict[s
 
 
 def leave_one_out(
-    comparison: Comparison, judgment: Judgment, principle: str, weights: Mapping[Source, float]
+    comparison: Comparison,
+    judgment: Judgment,
+    principle: str,
+    weights: Mapping[Source, float],
+    summed: Collection[str] = (),
 ) -> float | None:
     """Return the raw preference without this principle; None if no other contributed."""
     others = [verdict for verdict in judgment.verdicts if verdict.principle != principle]
-    return aggregate_verdicts(comparison, others, weights=weights).raw_preference
+    return aggregate_verdicts(comparison, others, weights=weights, summed=summed).raw_preference
 
 
 def deciding_principle(parts: Mapping[str, float], direction: int) -> str | None:
@@ -124,6 +156,14 @@ class Influence:
 
     ties: int = 0
     """In which its opinion was exactly ½."""
+
+    relevant: int = 0
+    """Where it was asked whether the principle has a bearing on the prompt: with ``relevance:
+    model`` prompts (also those of which the reply could not be read: it may be drawn there), with
+    ``label`` verdicts that say that it has."""
+
+    irrelevant: int = 0
+    """Of the same, that it has not."""
 
     @property
     def mattered(self) -> bool:
@@ -196,23 +236,65 @@ def explain_run(run: str | Path | Run) -> Explanation:
         InputError: The run was not found.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    return explain_rows(opened.rows(), weights_of(opened))
+    relevance = run_settings(opened).judging.relevance
+    return explain_rows(opened.rows(), weights_of(opened), relevance=relevance)
 
 
-def explain_rows(rows: Iterable[Row], weights: OpinionWeights) -> Explanation:
-    """Count what principles did, row by row; memory grows with the principles only."""
+def explain_rows(
+    rows: Iterable[Row], weights: OpinionWeights, *, relevance: Relevance = "off"
+) -> Explanation:
+    """Count what principles did, row by row; memory grows with the principles only.
+
+    Args:
+        rows: Of a run.
+        weights: Of its opinions.
+        relevance: As in the run's settings.
+    """
     explanation = Explanation(
         principles={principle.id: Influence() for principle in weights.constitution.principles}
     )
     for row in rows:
         pairs = Counter(frozenset((pair.chosen_id, pair.rejected_id)) for pair in row.pairs)
         explanation.pairs += len(row.pairs)
+        left_out = {d.ids[0] for d in row.drops if d.reason == IRRELEVANT_REASON}
+        if relevance != "off":
+            _count_relevance(explanation, row, weights.constitution, relevance, left_out)
         for judgment in row.judgments:
-            own = weights.of(judgment.verdicts, row.prompt.tags)
+            own = weights.of(judgment.verdicts, row.prompt.tags, without=left_out)
             first, second = row.response(judgment.first_id), row.response(judgment.second_id)
             behind = pairs[frozenset((judgment.first_id, judgment.second_id))]
-            _count(explanation, Comparison(first, second), judgment, own, behind)
+            compared = Comparison(first, second)
+            _count(explanation, compared, judgment, own, behind, weights.summed)
     return explanation
+
+
+def _count_relevance(
+    explanation: Explanation,
+    row: Row,
+    constitution: Constitution,
+    relevance: Relevance,
+    left_out: Collection[str],
+) -> None:
+    if relevance == "model":
+        if not row.judgments:
+            return  # nothing was asked
+        said = [
+            (one.id, one.id not in left_out)
+            for one in constitution.judged()
+            if one.weight > 0.0 and one.applies(row.prompt.tags)
+        ]
+    else:
+        said = [
+            (verdict.principle, verdict.reason != IRRELEVANT_REASON)
+            for judgment in row.judgments
+            for verdict in judgment.verdicts
+            if verdict.judge != RULES_JUDGE
+            and (not verdict.reason or verdict.reason == IRRELEVANT_REASON)
+        ]
+    for name, applies in said:
+        influence = explanation.principles.setdefault(name, Influence())
+        influence.relevant += applies
+        influence.irrelevant += not applies
 
 
 def _count(
@@ -221,6 +303,7 @@ def _count(
     judgment: Judgment,
     weights: Mapping[tuple[str, str], float],
     pairs: int,
+    summed: Collection[str],
 ) -> None:
     explanation.judgments += 1
     parts = contributions(judgment, weights)
@@ -244,6 +327,6 @@ def _count(
         explanation.principles[decider].decided += 1
         explanation.principles[decider].pairs += pairs
     for name in parts:
-        left = side(leave_one_out(comparison, judgment, name, weights))
+        left = side(leave_one_out(comparison, judgment, name, weights, summed))
         explanation.principles[name].only += left is None
         explanation.principles[name].flips += left is not None and left != direction

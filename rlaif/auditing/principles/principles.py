@@ -4,7 +4,7 @@ An example says which of two responses the principle prefers. A judged principle
 on each of its examples, in both orders; a rule is checked on both responses, without a judge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from rlaif.engines.ask import run_together
 from rlaif.errors import GateRefused, InputError
 from rlaif.evaluation.intervals import wilson
 from rlaif.judging import judge_comparison
-from rlaif.records import Choice, Comparison, Order, Prompt, Response
+from rlaif.judging.panel import why_unread
+from rlaif.pipeline.achieved import check_verdicts
+from rlaif.records import Choice, Comparison, Judgment, Order, Prompt, Response
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress, unseen
@@ -99,6 +101,9 @@ class TrialReport:
     untested: tuple[str, ...]
     """Principles without examples."""
 
+    nothing: str = ""
+    """Why nothing was tested, or no verdict of a judge could be read; empty as a rule."""
+
     def below(self, least: float) -> list[Tested]:
         """Principles that a judge applies in fewer than this share of examples."""
         return [one for one in self.tested if one.accuracy is not None and one.accuracy < least]
@@ -144,6 +149,7 @@ def try_constitution(
     Raises:
         InputError: The constitution or the file cannot be used, or no folder is given.
         EngineMissing: A judge's model, extra or key is missing.
+        TooManyFailed: More than ``max_failed_share`` of a judge's calls failed.
         KeyboardInterrupt: Stopped by a signal; what was asked is kept.
     """
     return run_sync(
@@ -165,13 +171,18 @@ async def atry_constitution(
     constitution = load_constitution(source)
     tested = [_test_rule(rule) for rule in constitution.rules()]
     untested = tuple(p.id for p in constitution.principles if not p.examples)
+    nothing = ""
     if judge is not None:
         switched_off = {} if preflight else {"preflight": False}
         settings = load_config(AuditConfig, judge, switched_off)
         folder = settings.out if out is None else Path(out)
         if folder is None:
             raise InputError("no folder for the ledger", hint="give --out DIR")
-        tested += await _ask(constitution, settings, folder, on_progress or unseen)
+        asked, judgments = await _ask(constitution, settings, folder, on_progress or unseen)
+        tested += asked
+        nothing = why_unread([verdict for one in judgments for verdict in one.verdicts])
+        if not nothing:
+            check_verdicts(judgments, settings.max_failed_share)
     elif constitution.judged():
         untested = tuple(
             p.id for p in constitution.principles if not p.examples or p.kind == "judged"
@@ -179,12 +190,16 @@ async def atry_constitution(
     order = {principle.id: place for place, principle in enumerate(constitution.principles)}
     tested = [one for one in tested if one.tried]
     tested.sort(key=lambda one: (one.judge, order[one.principle]))
-    return TrialReport(constitution.label, tuple(tested), untested)
+    if not tested:
+        nothing = "nothing was tested: no principle with examples is a rule" + (
+            " or was put before a judge (give --judge)" if judge is None else " or a judged one"
+        )
+    return TrialReport(constitution.label, tuple(tested), untested, nothing)
 
 
 async def _ask(
     constitution: Constitution, settings: AuditConfig, out: Path, on_progress: OnProgress
-) -> list[Tested]:
+) -> tuple[list[Tested], list[Judgment]]:
     judged = tuple(p for p in constitution.judged() if p.examples)
     question = Question(constitution.label, constitution.fingerprint, constitution.judged())
     async with Session.of(settings) as session:
@@ -193,20 +208,28 @@ async def _ask(
         )
         await session.preflight.before(out, settings.reuse)
         session.open(out, reuse=settings.reuse)
-        tested = [one for judge in judges for one in await _try_all(judge, judged, on_progress)]
+        judgments: list[Judgment] = []
+        tested = [
+            one
+            for judge in judges
+            for one in await _try_all(judge, judged, judgments.append, on_progress)
+        ]
         session.settle()
-        return tested
+        return tested, judgments
 
 
 async def _try_all(
-    judge: Audited, principles: Sequence[Principle], on_progress: OnProgress
+    judge: Audited,
+    principles: Sequence[Principle],
+    keep: Callable[[Judgment], None],
+    on_progress: OnProgress,
 ) -> list[Tested]:
     total, done = sum(len(principle.examples) for principle in principles), 0
 
     async def one(principle: Principle, example: Example) -> Tried:
         nonlocal done
         # The example is the question here, so it is not shown as an exemplar too.
-        tried = await _try(judge, _without_example(principle, example), example)
+        tried = await _try(judge, _without_example(principle, example), example, keep)
         done += 1
         on_progress(f"examples by {judge.name}", done, total)
         return tried
@@ -218,7 +241,9 @@ async def _try_all(
     return tested
 
 
-async def _try(judge: Audited, principle: Principle, example: Example) -> Tried:
+async def _try(
+    judge: Audited, principle: Principle, example: Example, keep: Callable[[Judgment], None]
+) -> Tried:
     prompt = Prompt.build(example.prompt)
     better = Response.build(prompt.id, example.better, index=0, origin="example")
     worse = Response.build(prompt.id, example.worse, index=1, origin="example")
@@ -229,6 +254,7 @@ async def _try(judge: Audited, principle: Principle, example: Example) -> Tried:
         drawn=[principle],
         candidates=[principle],
     )
+    keep(judgment)
     said = {verdict.order: verdict.content_choice() for verdict in judgment.verdicts}
     return Tried(example.prompt, choice_of(judgment), said.get(Order.AB), said.get(Order.BA))
 

@@ -84,8 +84,14 @@ class Rejudged:
     failed: int = 0
     """Rows of the old run that a template could not be filled in with, and so not judged."""
 
+    changed: int = 0
+    """Rows judged again, as the old run has made them anew since the last time."""
 
-async def rejudge(  # noqa: PLR0913 - one parameter an option
+    orphans: int = 0
+    """Rows left out, as they are orphans in the old run by now."""
+
+
+async def rejudge(  # noqa: PLR0913 - a run, and all that differs from it
     run: Run,
     constitution: Constitution,
     *,
@@ -94,6 +100,7 @@ async def rejudge(  # noqa: PLR0913 - one parameter an option
     notice: str,
     replay_only: bool = False,
     preflight: bool = True,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Rejudged:
     """Judge every row of a run anew and write the new run; repeating it resumes.
@@ -106,6 +113,7 @@ async def rejudge(  # noqa: PLR0913 - one parameter an option
         notice: What every reader of the new run must know besides the old run's notices.
         replay_only: Ask no judge: what the ledger does not hold is an abstention.
         preflight: Whether the judges' servers are asked once first, if the run's settings say so.
+        retry_failed: Ask again what failed before: rows that hold failed calls of judges.
         on_progress: Called about twice a second.
 
     Raises:
@@ -126,7 +134,7 @@ async def rejudge(  # noqa: PLR0913 - one parameter an option
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows
         ) as writer:
             session.record(writer.ledger)
-            remaining = RemainingRows(run, writer, parts.work.row_id)
+            remaining = RemainingRows(run, writer, parts.work.row_id, retry_failed=retry_failed)
             shown = None if on_progress is None else _show(on_progress)
             job = Job(session, parts, writer, remaining, on_progress=shown)
             await job.run()
@@ -138,6 +146,8 @@ async def rejudge(  # noqa: PLR0913 - one parameter an option
         remembered=sum(counts["remembered"].values()),
         rows=rows,
         failed=run.count_rows() - rows,
+        changed=remaining.changed,
+        orphans=remaining.orphans,
     )
 
 
@@ -177,7 +187,7 @@ def _build(
         **why,
         "responses": old.label,
         "constitution": {p.id: p.fingerprint for p in constitution.principles},
-        "templates": templates_shown(judges),
+        "templates": templates_shown(session, settings, judges),
         "judges": {judge.config.name: judge.plan() for judge in judges},
     }
     notices = (*old.notices, notice)

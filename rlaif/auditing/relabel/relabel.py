@@ -11,14 +11,16 @@ from typing import Any
 
 from rlaif.auditing.gold import side
 from rlaif.auditing.principles.explain import OpinionWeights, contributions
+from rlaif.auditing.principles.reach import find_reached, prompts_of
 from rlaif.auditing.relabel.rejudge import Rejudged, rejudge
 from rlaif.constitution import constitution_from_mapping, diff_constitutions, load_constitution
 from rlaif.pipeline.build import run_settings
 from rlaif.records import Judgment
-from rlaif.records.plain import plain_fields
+from rlaif.records.plain import Plain, plain_fields
 from rlaif.runs import JudgmentView, Run, open_run
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.shown import OnProgress
+from rlaif.templates import TemplateSet
 
 EXAMPLES = 3
 """Flips kept per principle, to be shown."""
@@ -69,6 +71,16 @@ class Flips:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit(Plain):
+    """One edit of a judged principle."""
+
+    principle: str
+    field: str
+    reaches: tuple[str, ...]
+    """Judges that are shown it; without any, no label changes because of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Relabelled:
     """A new run, and how its labels differ from the old one's."""
 
@@ -76,6 +88,8 @@ class Relabelled:
     flips: Flips
     unchanged_principles: int
     principles: int
+    edits: tuple["Edit", ...] = ()
+    """Edits of words, and the judges that are shown them."""
 
 
 def relabel(
@@ -84,6 +98,7 @@ def relabel(
     constitution: str | Path,
     out: str | Path,
     preflight: bool = True,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """Judge a run's responses by another constitution.
@@ -93,8 +108,10 @@ def relabel(
     Args:
         run: The run directory; it is only read.
         constitution: A file, or the name of a shipped constitution.
-        out: The new run directory. Repeating the call resumes.
+        out: The new run directory. Repeating the call resumes, and judges rows again that the old
+            run has made anew since.
         preflight: Whether the judges' servers are asked once before the first call.
+        retry_failed: Ask again what failed before: single calls of judges.
         on_progress: Called about twice a second.
 
     Raises:
@@ -105,7 +122,12 @@ def relabel(
     """
     return run_sync(
         lambda: arelabel(
-            run, constitution=constitution, out=out, preflight=preflight, on_progress=on_progress
+            run,
+            constitution=constitution,
+            out=out,
+            preflight=preflight,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
         )
     )
 
@@ -116,6 +138,7 @@ async def arelabel(
     constitution: str | Path,
     out: str | Path,
     preflight: bool = True,
+    retry_failed: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Relabelled:
     """The same as `relabel`, to be awaited."""
@@ -129,6 +152,7 @@ async def arelabel(
         why={"relabels": old.manifest.constitution_label},
         notice=f"responses are those of the run {old.manifest.label}, judged anew",
         preflight=preflight,
+        retry_failed=retry_failed,
         on_progress=on_progress,
     )
     before = constitution_from_mapping(old.manifest.constitution)
@@ -136,11 +160,20 @@ async def arelabel(
         OpinionWeights.build(before, settings.judges),
         OpinionWeights.build(new, settings.judges),
     )
+    difference = diff_constitutions(before, new)
+    templates = TemplateSet.open(settings.templates)
+    relevance = settings.judging.relevance == "model"
+    prompts = prompts_of(settings.asked_judges, templates, relevance=relevance)
+    reached = [(one, find_reached(one, before, new, prompts)) for one in difference.changes]
+    edits = [
+        Edit(one.principle, one.field, tuple(names)) for one, names in reached if names is not None
+    ]
     return Relabelled(
         done,
         compare_labels(old, done.run, *weights),
-        diff_constitutions(before, new).unchanged,
+        difference.unchanged,
         len(new.principles),
+        tuple(edits),
     )
 
 

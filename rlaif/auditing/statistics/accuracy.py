@@ -4,21 +4,16 @@
   there counts ½, which is what breaking it at random would give. Abstentions are left out of
   accuracy and said beside it (``answered``).
 - How often the judge ties where gold ties is another figure.
-
-The interval of a share is the wider, at either end, of two: Wilson, right for independent pairs and
-few of them; the bootstrap over prompts, right for pairs that share prompts and many prompts.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlaif.auditing.gold import Outcome
-from rlaif.auditing.statistics.figure import Numbers, bootstrap_figure, divide, mean_of
 from rlaif.errors import InputError
-from rlaif.evaluation.intervals import Figure, wilson
+from rlaif.evaluation.intervals import Figure, Numbers, bootstrap_figure, divide, share_figure
 from rlaif.records import Choice
 from rlaif.records.plain import Plain
 
@@ -32,11 +27,7 @@ class Accuracy(Plain):
     _derived = ("against_chance",)
 
     figure: Figure | None
-    """With the wider of both intervals; None when nothing could be compared."""
-
-    wilson: tuple[float, float] | None
-    bootstrap: tuple[float, float] | None
-    """None when the pairs share a single prompt."""
+    """None when nothing could be compared."""
 
     decided: int
     """Pairs whose gold label is not a tie."""
@@ -57,52 +48,32 @@ class Accuracy(Plain):
         return "not distinguishable from chance"
 
 
-def measure_accuracy(outcomes: Sequence[Outcome], *, seed: int) -> Accuracy:
+def measure_accuracy(outcomes: Sequence[Outcome]) -> Accuracy:
     """Compare preferences with decided gold labels."""
     decided = sum(outcome.gold is not Choice.TIE for outcome in outcomes)
     counted = [(o.cluster, o.credit) for o in outcomes if o.credit is not None]
-    clusters, credits = [c for c, _ in counted], [credit for _, credit in counted]
-    return _share(clusters, credits, decided=decided, seed=seed)
+    figure = share_figure([credit for _, credit in counted], [cluster for cluster, _ in counted])
+    return Accuracy(figure, decided, len(counted))
 
 
-def measure_longer(outcomes: Sequence[Outcome], *, seed: int) -> Accuracy:
+def measure_longer(outcomes: Sequence[Outcome]) -> Accuracy:
     """Return the accuracy of always picking the longer response; equal lengths count ½."""
     decided = [outcome for outcome in outcomes if outcome.gold is not Choice.TIE]
     credits = [_longer_credit(outcome) for outcome in decided]
-    return _share([o.cluster for o in decided], credits, decided=len(decided), seed=seed)
+    figure = share_figure(credits, [outcome.cluster for outcome in decided])
+    return Accuracy(figure, len(decided), len(decided))
 
 
-def measure_tie_agreement(outcomes: Sequence[Outcome], *, seed: int) -> Figure | None:
+def measure_tie_agreement(outcomes: Sequence[Outcome]) -> Figure | None:
     """Return how often the judge ties where gold ties, of those it has a preference on."""
     tied = [o for o in outcomes if o.gold is Choice.TIE and o.choice is not Choice.ABSTAIN]
-    return share_choosing(Choice.TIE, tied, seed=seed)
+    return share_choosing(Choice.TIE, tied)
 
 
-def share_choosing(choice: Choice, outcomes: Sequence[Outcome], *, seed: int) -> Figure | None:
+def share_choosing(choice: Choice, outcomes: Sequence[Outcome]) -> Figure | None:
     """Return how often the judge's choice is this one; None without outcomes."""
     chosen = [float(outcome.choice is choice) for outcome in outcomes]
-    return measure_share([outcome.cluster for outcome in outcomes], chosen, seed=seed)
-
-
-def measure_share(clusters: Sequence[str], values: Sequence[float], *, seed: int) -> Figure | None:
-    """Return the mean of values in [0, 1] with the wider of both intervals; None without any."""
-    return _share(clusters, values, decided=len(values), seed=seed).figure
-
-
-def _share(
-    clusters: Sequence[str], credits: Sequence[float], *, decided: int, seed: int
-) -> Accuracy:
-    drawn = bootstrap_figure(mean_of(credits), clusters, seed=seed) if credits else None
-    if drawn is None:
-        return Accuracy(None, None, None, decided, 0)
-    low, high = wilson(math.fsum(credits), len(credits))
-    bootstrap = None
-    widest = (low, high)
-    if drawn.low is not None and drawn.high is not None:
-        bootstrap = (drawn.low, drawn.high)
-        widest = (min(low, drawn.low), max(high, drawn.high))
-    figure = Figure(drawn.value, *widest, len(credits), "widest" if bootstrap else "wilson")
-    return Accuracy(figure, (low, high), bootstrap, decided, len(credits))
+    return share_figure(chosen, [outcome.cluster for outcome in outcomes])
 
 
 def _longer_credit(outcome: Outcome) -> float:

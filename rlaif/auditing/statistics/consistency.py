@@ -4,16 +4,16 @@ Position is measured on opinions (one judge under one principle) whose two order
 cannot be measured for a method that has no order, or that was asked in one only.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from rlaif.auditing.gold import Outcome
-from rlaif.auditing.statistics.accuracy import measure_share
-from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
-from rlaif.evaluation.intervals import Figure
-from rlaif.judging import read_opinions
+from rlaif.auditing.statistics.censored import Limited, mean_of_limited
+from rlaif.evaluation.intervals import Figure, share_figure
+from rlaif.judging.position import LOGIT_CAP, cut
 from rlaif.records import Choice, Order, Verdict
 from rlaif.records.plain import Plain
 
@@ -30,7 +30,7 @@ class Triads(Plain):
 
 
 def measure_stability(
-    clusters: Sequence[str], repeated: Sequence[Sequence[Choice]], *, seed: int
+    clusters: Sequence[str], repeated: Sequence[Sequence[Choice]]
 ) -> Figure | None:
     """Return the mean share of the most frequent choice when the same pair is asked repeatedly.
 
@@ -41,17 +41,12 @@ def measure_stability(
     Args:
         clusters: One per pair.
         repeated: For each pair the choices of all repetitions, at least two.
-        seed: Of the draws.
     """
     shares = [max(Counter(choices).values()) / len(choices) for choices in repeated]
-    if not shares:
-        return None
-    if set(shares) == {1.0}:
-        return measure_share(clusters, shares, seed=seed)
-    return bootstrap_figure(mean_of(shares), clusters, seed=seed)
+    return share_figure(shares, clusters)
 
 
-def measure_triads(outcomes: Sequence[Outcome], *, seed: int) -> Triads | None:
+def measure_triads(outcomes: Sequence[Outcome]) -> Triads | None:
     """Count cyclic triads among the responses of each prompt; None without triads."""
     beats: dict[str, dict[tuple[str, str], bool]] = {}
     for outcome in outcomes:
@@ -69,7 +64,7 @@ def measure_triads(outcomes: Sequence[Outcome], *, seed: int) -> Triads | None:
             if all(game in games for game in ring):
                 clusters.append(cluster)
                 cyclic.append(float(len({games[game] for game in ring}) == 1))
-    share = measure_share(clusters, cyclic, seed=seed)
+    share = share_figure(cyclic, clusters)
     return None if share is None else Triads(share, len(set(clusters)))
 
 
@@ -82,33 +77,48 @@ class Position(Plain):
 
     bias: Figure | None
     """Mean log-odds added to whatever is shown first; negative: to what is shown second. Log-odds
-    are capped as in aggregation."""
+    at the cap of aggregation are taken for what they are, limits: see `censored`."""
 
     fairness: Figure | None
     """Among opinions that pick the same place in both orders: share that picks the first place
     minus share that picks the second, in [−1, 1]; 0 is even."""
+
+    saturated: float | None = None
+    """Share of the opinions with numbers of which at least one order is at the cap."""
 
 
 def measure_position(outcomes: Sequence[Outcome], *, seed: int) -> Position:
     """Measure consistency, bias and fairness."""
     clusters: list[str] = []
     couples: list[tuple[Verdict, Verdict]] = []
-    biases: list[tuple[str, float]] = []
     for outcome in outcomes:
         for couple in _both_orders(outcome.judgment.verdicts):
             clusters.append(outcome.cluster)
             couples.append(couple)
-        for opinion in read_opinions(outcome.judgment.verdicts):
-            if opinion.bias is not None:
-                biases.append((outcome.cluster, opinion.bias))
     same = [float(one.content_choice() is other.content_choice()) for one, other in couples]
+    halves = [_half_difference(*both) for both in zip(clusters, couples, strict=True)]
+    limited = [half for half in halves if half is not None]
+    numbers = sum(one.logit is not None and other.logit is not None for one, other in couples)
+    cut_short = numbers - sum(half.side == 0 for half in limited)
     return Position(
-        consistency=measure_share(clusters, same, seed=seed),
-        bias=bootstrap_figure(
-            mean_of([bias for _, bias in biases]), [cluster for cluster, _ in biases], seed=seed
-        ),
-        fairness=_fairness(clusters, couples, seed),
+        consistency=share_figure(same, clusters),
+        bias=mean_of_limited(limited, seed=seed),
+        fairness=_fairness(clusters, couples),
+        saturated=cut_short / numbers if numbers else None,
     )
+
+
+def _half_difference(cluster: str, couple: tuple[Verdict, Verdict]) -> Limited | None:
+    """What an opinion says about the bias; None without numbers, or where both are cut alike."""
+    if couple[0].logit is None or couple[1].logit is None:
+        return None
+    # Log-odds for what is shown first: their mean is the bias, whatever the responses are worth.
+    shown = [cut(verdict.logit or 0.0, LOGIT_CAP) for verdict in couple]
+    sides = {int(math.copysign(1, logit)) for logit in shown if abs(logit) >= LOGIT_CAP}
+    if len(sides) > 1:  # sure of the same response in both orders
+        return None
+    room = LOGIT_CAP - abs(shown[0] - shown[1]) / 2.0
+    return Limited(cluster, sum(shown) / 2.0, sides.pop() if sides else 0, room)
 
 
 def _both_orders(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
@@ -124,15 +134,13 @@ def _both_orders(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
     ]
 
 
-def _fairness(
-    clusters: Sequence[str], couples: Sequence[tuple[Verdict, Verdict]], seed: int
-) -> Figure | None:
+def _fairness(clusters: Sequence[str], couples: Sequence[tuple[Verdict, Verdict]]) -> Figure | None:
     kept, firsts = [], []
     for cluster, (one, other) in zip(clusters, couples, strict=True):
         if one.choice is other.choice and one.choice is not Choice.TIE:
             kept.append(cluster)
             firsts.append(float(one.choice is Choice.A))
-    share = measure_share(kept, firsts, seed=seed)
+    share = share_figure(firsts, kept)
     if share is None or share.low is None or share.high is None:
         return None
     ends = (2.0 * share.low - 1.0, 2.0 * share.high - 1.0)

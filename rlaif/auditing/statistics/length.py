@@ -11,20 +11,20 @@ Two fits of one model, judge = constant + effect · doublings + weight · gold (
 - on picks, by logistic regression (a tie is half a pick), for every judge. Noise that flips picks
   makes this effect smaller than the one in log-odds.
 
-Intervals are normal, from a covariance that allows pairs of a prompt to depend on each other
-(sandwich, Liang & Zeger 1986, with G/(G − 1)); with fewer than about 20 prompts they are too
-narrow.
+Intervals are Student's with G − 1 degrees of freedom for G prompts, from a covariance that allows
+pairs of a prompt to depend on each other: by leaving out one prompt after the other for log-odds
+(CR3, Bell & McCaffrey 2002), by the sandwich for picks (Liang & Zeger 1986), which is too narrow
+below 30 prompts and left out there.
 """
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 from rlaif.auditing.gold import Outcome
-from rlaif.auditing.statistics.figure import Numbers
-from rlaif.evaluation.intervals import CONFIDENCE, Figure
+from rlaif.evaluation.intervals import Figure, Numbers, student_t
 from rlaif.records import Choice
 
 _GOLD = {Choice.A: 1.0, Choice.B: -1.0, Choice.TIE: 0.0}
@@ -34,6 +34,7 @@ _CONVERGED = 1e-8
 _SEPARATED = 15.0
 """Log-odds beyond this say that picks are perfectly explained, and the fit has no end."""
 
+_FEWEST_PICKED = 30
 _EFFECT = 1  # column of the design that holds length
 
 
@@ -56,7 +57,16 @@ def fit_log_odds(outcomes: Sequence[Outcome]) -> Figure | None:
     bread = design.T @ design
     coefficients = np.linalg.solve(bread, design.T @ y)
     scores = design * (y - design @ coefficients)[:, None]
-    return _effect(coefficients, bread, scores, [outcome.cluster for outcome in kept])
+    of_item, count = _numbered(kept)
+    without = np.zeros((count, *bread.shape))
+    np.add.at(without, of_item, -design[:, :, None] * design[:, None, :])
+    if min(np.linalg.matrix_rank(bread + without)) < len(bread):
+        return Figure(float(coefficients[_EFFECT]), None, None, len(kept), "none")
+    summed = np.zeros((count, len(bread), 1))
+    np.add.at(summed, of_item, scores[:, :, None])
+    moved = np.linalg.solve(bread + without, summed)[:, _EFFECT, 0]
+    variance = float(moved @ moved) * (count - 1) / count
+    return _figure(coefficients, variance, kept, count)
 
 
 def fit_picks(outcomes: Sequence[Outcome]) -> Figure | None:
@@ -81,8 +91,13 @@ def fit_picks(outcomes: Sequence[Outcome]) -> Figure | None:
         if np.abs(coefficients).max() > _SEPARATED:
             return None
         if np.abs(step).max() < _CONVERGED:
-            scores = design * (y - p)[:, None]
-            return _effect(coefficients, bread, scores, [outcome.cluster for outcome in kept])
+            of_item, count = _numbered(kept)
+            if count < _FEWEST_PICKED:
+                return Figure(float(coefficients[_EFFECT]), None, None, len(kept), "none")
+            summed = np.zeros((count, len(bread)))
+            np.add.at(summed, of_item, design * (y - p)[:, None])
+            moved = (summed @ np.linalg.inv(bread))[:, _EFFECT]
+            return _figure(coefficients, float(moved @ moved), kept, count)
     return None
 
 
@@ -97,14 +112,15 @@ def _design(outcomes: Sequence[Outcome]) -> Numbers | None:
     return design if np.linalg.matrix_rank(design) == design.shape[1] else None
 
 
-def _effect(
-    coefficients: Numbers, bread: Numbers, scores: Numbers, clusters: Sequence[str]
+def _numbered(outcomes: Sequence[Outcome]) -> tuple[npt.NDArray[np.int64], int]:
+    """The number of each outcome's prompt, and how many prompts there are."""
+    clusters = np.asarray([outcome.cluster for outcome in outcomes], dtype=object)
+    names, of_item = np.unique(clusters, return_inverse=True)
+    return of_item, len(names)
+
+
+def _figure(
+    coefficients: Numbers, variance: float, outcomes: Sequence[Outcome], count: int
 ) -> Figure:
-    names, of_item = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
-    summed = np.zeros((len(names), scores.shape[1]))
-    np.add.at(summed, of_item, scores)
-    inverse = np.linalg.inv(bread)
-    covariance = inverse @ (summed.T @ summed) @ inverse * len(names) / (len(names) - 1)
-    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * math.sqrt(covariance[_EFFECT, _EFFECT])
-    value = float(coefficients[_EFFECT])
-    return Figure(value, value - half, value + half, len(clusters), "sandwich")
+    half, value = student_t(count) * math.sqrt(variance), float(coefficients[_EFFECT])
+    return Figure(value, value - half, value + half, len(outcomes), "sandwich")

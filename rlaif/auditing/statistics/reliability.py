@@ -1,27 +1,19 @@
-"""Reliability: whether a judge that says 80 % is right in 80 of 100 cases; and its calibration.
+"""Reliability: whether a judge that says 80 % is right in 80 of 100 cases.
 
 A preference and its opposite are one statement, so confidence is max(p, 1 − p), in [½, 1], and
 correctness is whether the likelier side is the gold one (½ where p is ½). Gold ties and
-abstentions do not count. ECE = Σ_b |B_b|/n · |accuracy_b − confidence_b| (Naeini et al. 2015) over
-bins of equal width. It is biased upward in small samples: even a perfectly calibrated judge has an
-ECE above 0. A calibration is fitted on one half of the prompts and its effect is reported on the
-other.
+abstentions do not count. ECE is over bins of equal width and without its upward bias; see `ece`.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rlaif.auditing.gold import GoldPair, Outcome
-from rlaif.auditing.statistics.figure import Numbers, bootstrap_figure, divide, mean_of
-from rlaif.evaluation.intervals import Figure, wilson
-from rlaif.judging import Judge, read_opinions
-from rlaif.judging.calibration import Calibration, fit_temperature, negative_log_likelihood
-from rlaif.judging.position import sigmoid
-from rlaif.records import Choice, Judgment, content_uniform
+from rlaif.auditing.gold import Outcome
+from rlaif.auditing.statistics.ece import ece_figure
+from rlaif.evaluation.intervals import Figure, Numbers, share_figure
 from rlaif.records.plain import Plain
 
 BINS = 10
@@ -36,9 +28,9 @@ class Bin:
     n: int
     confidence: float
     accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    """Ends of the Wilson interval."""
+    accuracy_low: float | None
+    accuracy_high: float | None
+    """Ends of its interval; None for a single prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +38,11 @@ class Reliability(Plain):
     """How well confidence matches how often the judge is right."""
 
     ece: Figure
+    """Debiased, in [0, 1]; 0 where the judge cannot be told from a perfectly calibrated one."""
+
+    binned: float
+    """The plain sum over the bins, which is above 0 even for a perfect judge."""
+
     brier: Figure
     """Mean squared distance of the preference from gold, in [0, 1]; always ½ gives 0.25."""
 
@@ -90,14 +87,14 @@ def reliability_of(
     # The likelier side is gold with this probability, so p's squared error is (1 − it)².
     squared_N = (np.where(correct_N == 0.0, confidence_N, 1.0 - confidence_N)) ** 2
 
-    def ece(weights_BN: Numbers) -> Numbers:
-        return divide(np.abs(weights_BN @ gap_NK).sum(axis=1), weights_BN.sum(axis=1))
-
-    first = bootstrap_figure(ece, clusters, seed=seed)
-    second = bootstrap_figure(mean_of(squared_N), clusters, seed=seed)
-    if first is None or second is None:
-        return None
-    return Reliability(first, second, _bins(place_N, confidence_N, correct_N, bins))
+    brier = share_figure(squared_N.tolist(), clusters)
+    assert brier is not None, "there are clusters"
+    return Reliability(
+        ece_figure(gap_NK, clusters, seed=seed),
+        float(np.abs(gap_NK.mean(axis=0)).sum()),
+        brier,
+        _bins(place_N, confidence_N, correct_N, clusters, bins),
+    )
 
 
 def _confidence(outcome: Outcome) -> float:
@@ -106,119 +103,23 @@ def _confidence(outcome: Outcome) -> float:
     return max(preference, 1.0 - preference)
 
 
-def _bins(place_N: Any, confidence_N: Numbers, correct_N: Numbers, bins: int) -> tuple[Bin, ...]:
+def _bins(
+    place_N: Any, confidence_N: Numbers, correct_N: Numbers, clusters: Sequence[str], bins: int
+) -> tuple[Bin, ...]:
     filled = []
     for place in range(bins):
-        inside = place_N == place
-        n = int(inside.sum())
-        if n:
-            low, high = wilson(float(correct_N[inside].sum()), n)
+        inside = np.flatnonzero(place_N == place).tolist()
+        accuracy = share_figure(correct_N[inside].tolist(), [clusters[at] for at in inside])
+        if accuracy is not None:
             filled.append(
                 Bin(
                     low=0.5 + place / (2 * bins),
                     high=0.5 + (place + 1) / (2 * bins),
-                    n=n,
+                    n=len(inside),
                     confidence=float(confidence_N[inside].mean()),
-                    accuracy=float(correct_N[inside].mean()),
-                    accuracy_low=low,
-                    accuracy_high=high,
+                    accuracy=accuracy.value,
+                    accuracy_low=accuracy.low,
+                    accuracy_high=accuracy.high,
                 )
             )
     return tuple(filled)
-
-
-FEWEST = 20
-"""Opinions that each half must have: with fewer, T would be noise."""
-
-_CERTAIN = 1e-9  # how close to 0 and 1 probabilities are taken for log-odds
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    cluster: str
-    logit: float
-    first: bool
-
-
-def fit_calibration(
-    judge: Judge,
-    judged: Sequence[tuple[GoldPair, Judgment]],
-    *,
-    fingerprint: str,
-    question: str,
-    gold: Mapping[str, str],
-    seed: int,
-) -> Calibration | str:
-    """Fit a temperature to a judge's opinions on decided gold pairs.
-
-    Prompts are split by a hash of their content, so that no prompt is in both halves and the same
-    prompt is always in the same half.
-
-    Args:
-        judge: For its name, method and the transforms its opinions already go through.
-        judged: Gold pairs of all sets with this judge's judgments.
-        fingerprint: The judge's.
-        question: What it was asked, as ``name@fingerprint``.
-        gold: Gold set to its fingerprint.
-        seed: Of the split and the intervals.
-
-    Returns:
-        The calibration, or why there is none, in a sentence.
-    """
-    points = [point for pair, judgment in judged for point in _points(judge, pair, judgment)]
-    fitted = [point for point in points if content_uniform(seed, "half", point.cluster) < 0.5]
-    held = [point for point in points if content_uniform(seed, "half", point.cluster) >= 0.5]
-    if min(len(fitted), len(held)) < FEWEST:
-        return (
-            f"no calibration: {len(fitted)} and {len(held)} opinions with decided gold in the two "
-            f"halves, at least {FEWEST} are needed in each"
-        )
-    t = fit_temperature([p.logit for p in fitted], [p.first for p in fitted])
-    if t is None:
-        return "no calibration: the judge's log-odds do not point towards gold"
-    before, after = _report(held, 1.0, seed), _report(held, t, seed)
-    logits, firsts = [p.logit for p in held], [p.first for p in held]
-    return Calibration(
-        t=t,
-        judge=judge.name,
-        fingerprint=fingerprint,
-        method=judge.method,
-        question=question,
-        fitted_on=len(fitted),
-        reported_on=len(held),
-        ece_before=before.ece.to_json(),
-        ece_after=after.ece.to_json(),
-        nll_before=negative_log_likelihood(logits, firsts, 1.0),
-        nll_after=negative_log_likelihood(logits, firsts, t),
-        gold=dict(gold),
-    )
-
-
-def _points(judge: Judge, pair: GoldPair, judgment: Judgment) -> list[_Point]:
-    if pair.label is Choice.TIE:
-        return []
-    points = []
-    for opinion in read_opinions(judgment.verdicts):
-        probability = opinion.probability
-        for transform in judge.transforms(opinion.principle):
-            probability = transform.apply(probability)
-        logit = _logit(probability)
-        points.append(_Point(pair.cluster, logit, pair.label is Choice.A))
-    return points
-
-
-def _report(points: Sequence[_Point], t: float, seed: int) -> Reliability:
-    """Reliability at a temperature, over opinions."""
-    confidence, correct = [], []
-    for point in points:
-        p = sigmoid(point.logit / t)
-        confidence.append(max(p, 1.0 - p))
-        correct.append(0.5 if point.logit == 0.0 else float((point.logit > 0.0) is point.first))
-    report = reliability_of(confidence, correct, [point.cluster for point in points], seed=seed)
-    assert report is not None, "both halves were checked not to be empty"
-    return report
-
-
-def _logit(probability: float) -> float:
-    inside = min(1.0 - _CERTAIN, max(_CERTAIN, probability))
-    return math.log(inside) - math.log1p(-inside)

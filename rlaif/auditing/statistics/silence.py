@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlaif.auditing.gold import Outcome
-from rlaif.auditing.statistics.accuracy import measure_share, share_choosing
-from rlaif.auditing.statistics.figure import bootstrap_figure, mean_of
-from rlaif.evaluation.intervals import Figure
+from rlaif.auditing.statistics.accuracy import share_choosing
+from rlaif.evaluation.intervals import Figure, share_figure
 from rlaif.records import Choice
 from rlaif.records.plain import Plain
 
@@ -38,6 +37,7 @@ class Mass(Plain):
     """Probability that fell on the allowed labels, over the verdicts that report it."""
 
     mean: Figure
+    median: float
     least: float
     tenth: float
     """One verdict in ten has less."""
@@ -46,25 +46,24 @@ class Mass(Plain):
     """Share of verdicts whose labels together are less likely than everything else."""
 
 
-def measure_silence(outcomes: Sequence[Outcome], *, seed: int) -> Silence:
+def measure_silence(outcomes: Sequence[Outcome]) -> Silence:
     """Count ties and abstentions."""
     spoken = [outcome for outcome in outcomes if outcome.choice is not Choice.ABSTAIN]
     verdicts = [(o.cluster, verdict) for o in outcomes for verdict in o.judgment.verdicts]
     reasons = Counter(v.reason for _, v in verdicts if v.choice is Choice.ABSTAIN)
     return Silence(
-        ties=share_choosing(Choice.TIE, spoken, seed=seed),
-        undecided=share_choosing(Choice.ABSTAIN, outcomes, seed=seed),
-        abstained=measure_share(
-            [cluster for cluster, _ in verdicts],
+        ties=share_choosing(Choice.TIE, spoken),
+        undecided=share_choosing(Choice.ABSTAIN, outcomes),
+        abstained=share_figure(
             [float(verdict.choice is Choice.ABSTAIN) for _, verdict in verdicts],
-            seed=seed,
+            [cluster for cluster, _ in verdicts],
         ),
         reasons=dict(sorted(reasons.items())),
         verdicts=len(verdicts),
     )
 
 
-def measure_mass(outcomes: Sequence[Outcome], *, seed: int) -> Mass | None:
+def measure_mass(outcomes: Sequence[Outcome]) -> Mass | None:
     """Summarise label mass; None for methods that have no labels."""
     reported = [
         (outcome.cluster, verdict.mass)
@@ -74,11 +73,12 @@ def measure_mass(outcomes: Sequence[Outcome], *, seed: int) -> Mass | None:
     ]
     masses = [mass for _, mass in reported]
     clusters = [cluster for cluster, _ in reported]
-    mean = bootstrap_figure(mean_of(masses), clusters, seed=seed)
+    mean = share_figure(masses, clusters)
     if mean is None:
         return None
     return Mass(
         mean=mean,
+        median=float(np.median(masses)),
         least=min(masses),
         tenth=float(np.quantile(masses, 0.1)),
         below_half=sum(mass < 0.5 for mass in masses) / len(masses),

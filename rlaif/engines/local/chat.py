@@ -1,5 +1,6 @@
 """Between messages and tokens: the chat template, prompt and continuation, labels, ends of turn."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import jinja2
 
 from rlaif.engines.turns import fold_system
 from rlaif.errors import CallFailed
+from rlaif.models.turns import turn_ends
 from rlaif.records import Message
 from rlaif.records.tool_use import for_template, left_out
 
@@ -105,17 +107,9 @@ class Chat:
     def turn_ends(self) -> set[int]:
         """Return the tokens that end a reply: end of sequence, and the template's end of turn."""
         ends = {self._tokenizer.eos_token_id} - {None}
-        try:
-            turns: list[Message] = [
-                {"role": "user", "content": "?"},
-                {"role": "assistant", "content": "reply"},
-            ]
-            _, _, after = self._render(turns, start_reply=False).rpartition("reply")
-        except CallFailed:
-            return ends
-        special = {i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
-        first = next((token for token in self._encode(after) if token in special), None)
-        return ends if first is None else ends | {first}
+        with contextlib.suppress(CallFailed):
+            ends |= {*turn_ends(self._tokenizer, lambda m: self._render(m, start_reply=False))}
+        return ends
 
     def _render(self, messages: Sequence[Message], *, start_reply: bool = True) -> str:
         turns, tools = for_template(messages)

@@ -15,7 +15,7 @@ from rlaif.engines.local.draw import draw_tokens
 from rlaif.engines.local.forward import Forward
 from rlaif.engines.local.queue import Limits
 from rlaif.engines.local.rows import new_rows
-from rlaif.engines.protocol import Reply, Usage
+from rlaif.engines.protocol import Reply, Usage, Written
 from rlaif.engines.turns import split_reasoning
 from rlaif.records import content_uniform
 
@@ -27,6 +27,7 @@ class Decoder:
     """The rows one worker is decoding."""
 
     def __init__(self, forward: Forward, chat: Chat, ends: frozenset[int], limits: Limits) -> None:
+        self.written = Written(0, 0)
         self._forward = forward
         self._chat = chat
         self._ends = ends
@@ -161,6 +162,7 @@ class Decoder:
         if token in self._ends:
             return self._finish(row, self._text(row), "stop")
         row.tokens.append(token)
+        self.written += Written(0, 1)
         if row.sampling.stop:
             cut = self._cut_at_stop(row)
             if cut is not None:
@@ -189,6 +191,7 @@ class Decoder:
         # What continues a stub is the reply itself, however it begins.
         text, reasoning = (text, "") if row.continues else split_reasoning(text)
         reply = Reply(text, finish=finish, usage=usage, reasoning=reasoning)
+        self.written += Written(len(row.places), 0)
         row.call.answer(row.places, reply)
 
     def _leave(self) -> None:

@@ -14,7 +14,7 @@ from rlaif.engines.local.forward import Forward
 from rlaif.engines.local.load import Loaded, TransformersOptions, load_model, read_options
 from rlaif.engines.local.queue import Queue, choose_limits
 from rlaif.engines.local.worker import Worker, closed, twin
-from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score
+from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Written
 from rlaif.errors import EngineMissing
 
 _MOST_WORKERS = 4
@@ -48,6 +48,7 @@ class TransformersEngine:
         self._identity = dict(loaded.identity)
         self._chat = loaded.chat
         self._workers: list[Worker] = []
+        self._decoders: list[Decoder] = []
         self._start(loaded, options)
         # A thread that is still inside torch when the interpreter is taken down aborts the process.
         self._forgotten = weakref.finalize(self, _stop, self._queue, tuple(self._workers))
@@ -72,6 +73,7 @@ class TransformersEngine:
                 max_batch_tokens=options.max_batch_tokens,
             )
             decoder = Decoder(forward, loaded.chat, loaded.ends, limits)
+            self._decoders.append(decoder)
             own_threads = max(1, threads // count) if on_cpu else None
             worker = Worker(self._queue, decoder, forward, loaded.chat, limits, threads=own_threads)
             worker.start()
@@ -97,6 +99,10 @@ class TransformersEngine:
             }
         )
 
+    def written(self) -> Written:
+        """Return the samples finished and tokens drawn since it was opened."""
+        return sum((decoder.written for decoder in self._decoders), Written(0, 0))
+
     async def ask(self, request: Request) -> Sequence[Reply]:
         """Answer, as `rlaif.engines.Engine.ask` says.
 
@@ -118,6 +124,7 @@ class TransformersEngine:
         for worker in workers:
             await asyncio.to_thread(worker.join)
         del workers
+        self._decoders.clear()
         gc.collect()  # modules are full of cycles, and this is where the memory is
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -6,7 +6,7 @@ and not as many as are in flight. It does not hold them up for long: refusals co
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlaif.engines.openai import rejections, responses
@@ -71,52 +71,44 @@ class Chat:
             tokens: The most the reply may take.
             seeds: What tells this call from another with the same body, in batches.
         """
+        refused: list[Body] = []
         lessons: list[Lesson] = []
         try:
-            sent = await self._ask(body, read, tokens, seeds, lessons)
+            while True:
+                shaped = self._dialect.shape(body)
+                form = _form_of(shaped)
+                if form in self._proven or self._batches is not None:
+                    sent = await self._send(shaped, body, read, tokens, seeds)
+                elif await self._waited(form):
+                    continue
+                else:
+                    sent = await self._try_form(form, body, read, tokens)
+                if not isinstance(sent, Rejected):
+                    self._proven.add(form)
+                    self._dialect.confirm(lessons)
+                    return sent
+                refused.append(shaped)
+                sent = self._endpoint.cleaned(sent, body)
+                if not self._learned(sent, body, refused, lessons):
+                    self._dialect.take_back(lessons)  # one bad call says nothing about the others
+                    return sent
         except BaseException:
             self._dialect.take_back(lessons)
             raise
-        if isinstance(sent, Rejected):  # one bad call says nothing about the others
-            self._dialect.take_back(lessons)
-        else:
-            self._dialect.confirm(lessons)
-        return sent
 
-    async def _ask(
-        self,
-        body: Body,
-        read: Read[T],
-        tokens: int,
-        seeds: Sequence[int],
-        lessons: list[Lesson],
-    ) -> T | Rejected:
-        refused: list[Body] = []
-        while True:
-            shaped = self._dialect.shape(body)
-            form = _form_of(shaped)
-            if form in self._proven or self._batches is not None:
-                sent = await self._send(shaped, read, tokens, seeds)
-            elif await self._waited(form):
-                continue
-            else:
-                sent = await self._try_form(form, body, read, tokens)
-            if not isinstance(sent, Rejected):
-                self._proven.add(form)
-                return sent
-            cleaned = self._endpoint.cleaned(sent, body)
-            if rejections.is_filtered(cleaned) or TOO_LONG.search(
-                f"{cleaned.code} {cleaned.words}"
-            ):
-                return cleaned
-            refused.append(shaped)
-            if self._dialect.shape(body) in refused:
-                lesson = self._dialect.learn(cleaned, body)
-                if lesson is None:
-                    return cleaned
-                lessons.append(lesson)
-                if self._dialect.shape(body) in refused:
-                    return cleaned
+    def _learned(
+        self, rejected: Rejected, body: Body, refused: Sequence[Body], lessons: list[Lesson]
+    ) -> bool:
+        """Return whether there is a form that was not refused, after a lesson if need be."""
+        too_long = TOO_LONG.search(f"{rejected.code} {rejected.words}")
+        if too_long or rejections.is_filtered(rejected):
+            return False
+        if self._dialect.shape(body) in refused:
+            lesson = self._dialect.learn(rejected, body)
+            if lesson is None:
+                return False
+            lessons.append(lesson)
+        return self._dialect.shape(body) not in refused
 
     async def error_for(self, rejected: Rejected, body: Mapping[str, Any]) -> EngineError:
         """Return the error for a call that was refused in every form."""
@@ -146,11 +138,11 @@ class Chat:
         """Send the first call of a form, or one of those that the first kept waiting too long."""
         shaped = self._dialect.shape(body)
         if form in self._pilots:
-            return await self._send(shaped, read, tokens)
+            return await self._send(shaped, body, read, tokens)
         ended = self._pilots[form] = asyncio.Event()
         try:
             if "response_format" not in shaped:
-                return await self._send(shaped, read, tokens)
+                return await self._send(shaped, body, read, tokens)
             return await self._try_format(shaped, body, read, tokens)
         finally:
             del self._pilots[form]
@@ -165,14 +157,14 @@ class Chat:
         """Send a call with a format; some servers answer 500 to it, which is tried early."""
         early = min(_EARLY, self._endpoint.max_attempts)
         try:
-            return await self._send(shaped, read, tokens, max_attempts=early)
+            return await self._send(shaped, body, read, tokens, max_attempts=early)
         except CallFailed as failed:
             if failed.kind.startswith("http-5"):
                 return await self._without_format(failed, body, read, tokens)
             left = self._endpoint.max_attempts - failed.attempts
             if failed.attempts < early or left < 1:  # it is final, or there is no more to try
                 raise
-            return await self._send(shaped, read, tokens, max_attempts=left)
+            return await self._send(shaped, body, read, tokens, max_attempts=left)
 
     async def _without_format(
         self, failed: CallFailed, body: Body, read: Read[T], tokens: int
@@ -187,13 +179,15 @@ class Chat:
         for form in self._dialect.looser_formats(body):
             less = self._dialect.with_format(body, form)
             try:
-                sent = await self._send(less, keep, tokens)
+                sent = await self._send(less, body, keep, tokens)
             except CallFailed:
                 continue
             if isinstance(sent, Rejected):
                 continue
             try:
-                again = await self._send(self._dialect.shape(body), read, tokens, max_attempts=1)
+                again = await self._send(
+                    self._dialect.shape(body), body, read, tokens, max_attempts=1
+                )
             except CallFailed as still:
                 if still.kind.startswith("http-5"):
                     self._dialect.note("response_format", form, still.message)
@@ -204,21 +198,20 @@ class Chat:
             return again
         raise failed
 
-    async def _send(
+    def _send(
         self,
         shaped: Body,
+        body: Body,
         read: Read[T],
         tokens: int,
         seeds: Sequence[int] = (),
         max_attempts: int | None = None,
-    ) -> T | Rejected:
+    ) -> Coroutine[Any, Any, T | Rejected]:
         if self._batches is not None:
-            return await self._batches.chat(shaped, read, seeds=seeds)
+            return self._batches.chat(shaped, read, asked=body, seeds=seeds)
         if not self._by_responses:
-            return await self._endpoint.chat(
-                CHAT, shaped, read, tokens=tokens, max_attempts=max_attempts
-            )
-        return await self._endpoint.chat(
+            return self._endpoint.chat(CHAT, shaped, read, tokens=tokens, max_attempts=max_attempts)
+        return self._endpoint.chat(
             responses.RESPONSES,
             responses.body_of(shaped),
             lambda payload: read(responses.chat_of(payload)),

@@ -35,6 +35,14 @@ _LIMITED = (
     r"must be|at most|exceeds?|(?:greater|more|less|larger|higher) than|maximum|above|between"
     r"|range|up to|<=|≤|requires"
 )
+_ABOUT_A_VALUE = re.compile(
+    r"at (?:most|least)|exceeds?|\btoo (?:many|long|large|big|small|short)|out of range|\bbetween\b"
+    r"|(?:greater|more|less|fewer|larger|higher|lower|longer) than|up to \d|<=|>=|≤|≥|maximum"
+    r"|must be (?:an? )?(?:\w+ )?(?:integer|positive|non-?negative|string|array|list|in\b|within)"
+    r"|(?:invalid|not a valid) (?:value|integer|string|length)|non-?empty|not be (?:empty|blank)"
+    r"|minimum",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,9 @@ class Feature:
 
     limits: bool = True
     """Whether a complaint about its value, too, is one about the field."""
+
+    any_value: bool = False
+    """Whether a complaint about its value is one about a setting, and teaches nothing."""
 
     fields: str = ""
     """What servers call it where they name fields, as a pattern; its name when empty."""
@@ -148,7 +159,9 @@ def _has_system(body: Body) -> bool:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("seed", r"\bseed\b", _omit_once, _drop("seed"), _has("seed")),
+    Feature(
+        "seed", r"\bseed\b", _omit_once, _drop("seed"), _has("seed"), limits=False, any_value=True
+    ),
     Feature(
         "n",
         r"['\"`“]n['\"`”]|\bn (?:must|should|is|>|=|value)|parameter:? n\b|\bn:|[:=] n\b|multiple "
@@ -164,6 +177,8 @@ FEATURES: tuple[Feature, ...] = (
         _omit_once,
         _drop("stop"),
         _has("stop"),
+        limits=False,
+        any_value=True,
     ),
     Feature(
         "top_logprobs",
@@ -297,6 +312,8 @@ class Dialect:
         """
         for feature in FEATURES:
             if feature.name in self._fixed or not feature.uses(body):
+                continue
+            if feature.any_value and _ABOUT_A_VALUE.search(rejected.words):
                 continue
             name = feature.fields or rf"^{self._rename.get(feature.name, feature.name)}(\W|$)"
             words = feature.words

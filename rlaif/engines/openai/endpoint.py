@@ -5,14 +5,14 @@ says about itself, and turns refusals into errors. Knows nothing about requests 
 """
 
 import asyncio
-import itertools
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import orjson
 
@@ -45,7 +45,16 @@ _PATIENCE_S = 5.0
 """How long `Endpoint.look` tries to reach a server, unless ``max_outage_s`` was set: as long as a
 run waits for one that never answered."""
 
+VLLM = "vllm"
+"""The owner that vLLM names in its list of models."""
+
+_LONGEST_PAUSE_S = 300.0
+"""Between failed looks at the list of models: the second follows at once, later ones wait."""
+
 _MOST_WORDS = 2000
+_VERSION = re.compile(r"v?[\d.-]+(?:-?(?:alpha|beta|preview))?\d*|true|false")
+"""A value in a query that is no secret."""
+
 _TELLING = 8
 """Characters of a secret that give it away."""
 
@@ -60,6 +69,7 @@ class Endpoint:
         model: The name the servers know it by.
         urls: Normalised addresses.
         headers: Sent with every request; their values are secrets.
+        query: Added to every address; values that are no version are secrets.
         key_name: The environment variable the key came from, for messages.
         options: How to connect and how hard to push.
     """
@@ -70,23 +80,25 @@ class Endpoint:
         urls: Sequence[str],
         *,
         headers: Mapping[str, str],
+        query: Mapping[str, str],
         key_name: str | None,
         options: OpenAIOptions,
     ) -> None:
         self.model = model
         self.urls = tuple(urls)
         self._headers = dict(headers)
-        self._secrets = _secrets(headers)
+        self._secrets = _secrets(headers, query)
         self._key_name = key_name
         self._options = options
         self._fixed = {"model": model, **options.extra_body}
         self._transport: Transport | None = None
         self._sender: Sender | None = None
         self._served: dict[str, str] | None = None
+        self._ask_models_at = self._models_pause_s = 0.0
         self._learning = asyncio.Lock()
         self._worked = False
         self._wasted: Usage | None = None
-        self._query = f"?{urlencode(options.query)}" if options.query else ""
+        self._query = f"?{urlencode(query)}" if query else ""
 
     def __repr__(self) -> str:
         return f"Endpoint(model={self.model!r}, base_url={', '.join(self.urls)!r})"
@@ -173,14 +185,20 @@ class Endpoint:
 
     async def is_vllm(self) -> bool:
         """Return whether /models says that vLLM serves."""
-        return "vllm" in (await self.models()).values()
+        return VLLM in (await self.models() or {}).values()
 
-    async def models(self) -> dict[str, str]:
-        """Return the served models with their owners, asked for once; empty if it has no list."""
+    async def models(self) -> dict[str, str] | None:
+        """Return the served models with their owners; empty if the server has no list.
+
+        What it answers is asked for once. None while it does not answer; then it is asked again,
+        but not at every call.
+        """
         if self._served is None:
             async with self._learning:
-                if self._served is None:
+                if time.monotonic() >= self._ask_models_at and self._served is None:
                     self._served = await self._ask_models()
+                    self._ask_models_at = time.monotonic() + self._models_pause_s
+                    self._models_pause_s = min(2.0 * self._models_pause_s + 1.0, _LONGEST_PAUSE_S)
         return self._served
 
     async def look(self) -> Served:
@@ -240,7 +258,7 @@ class Endpoint:
         cleaned = replace(rejected, words=self.redact(rejected.words))
         url = self.urls[0]
         if not self._worked and rejections.is_about_model(cleaned):
-            served = list(await self.models())
+            served = list(await self.models() or ())
             missing = rejections.missing_model(
                 cleaned, model=self.model, base_url=url, served=served
             )
@@ -266,19 +284,28 @@ class Endpoint:
         return wasted
 
     def _hide(self, words: str) -> str:
+        """Take out every secret, and every part of one that a server cut out of it."""
         for secret in self._secrets:
             words = words.replace(secret, "***")
-            head = secret[:_TELLING]
-            while len(secret) > _TELLING and head in words:  # the server cut it short
-                start = words.index(head)
-                pairs = zip(words[start:], secret, strict=False)
-                same = sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], pairs))
-                words = f"{words[:start]}***{words[start + same :]}"
+            parts = {secret[at : at + _TELLING] for at in range(len(secret) - _TELLING + 1)}
+            kept, hidden = [], 0  # hidden: up to where a part of it is repeated
+            for at, character in enumerate(words):
+                if words[at : at + _TELLING] in parts:
+                    if at >= hidden:
+                        kept.append("***")
+                    hidden = at + _TELLING
+                if at >= hidden:
+                    kept.append(character)
+            words = "".join(kept)
         return words
 
     def note_wasted(self, payload: dict[str, Any]) -> None:
         """Add the tokens of a reply that was paid for and could not be used."""
-        usage, before = wire.read_usage(payload), self._wasted or Usage()
+        self.note_unused(wire.read_usage(payload))
+
+    def note_unused(self, usage: Usage) -> None:
+        """Add tokens that were paid for, of which nothing came."""
+        before = self._wasted or Usage()
         if usage != Usage():
             self._wasted = Usage(
                 before.prompt_tokens + usage.prompt_tokens,
@@ -299,11 +326,12 @@ class Endpoint:
         if transport is not None:
             await transport.aclose()
 
-    async def _ask_models(self) -> dict[str, str]:
+    async def _ask_models(self) -> dict[str, str] | None:
         try:
-            sent = await self.send("/models", None, wire.read_models)
-        except CallFailed:
-            return {}
+            attempts = 1 if self._models_pause_s else None  # it has failed before
+            sent = await self.send("/models", None, wire.read_models, max_attempts=attempts)
+        except CallFailed as failed:
+            return {} if failed.kind == "bad-reply" else None  # it answers, but with no list
         return {} if isinstance(sent, Rejected) else sent
 
     def _opened(self) -> tuple[Transport, Sender]:
@@ -334,9 +362,11 @@ class Endpoint:
         return self._transport, self._sender
 
 
-def _secrets(headers: Mapping[str, str]) -> list[str]:
-    """Return the header values that must never be shown, longest first."""
+def _secrets(headers: Mapping[str, str], query: Mapping[str, str]) -> list[str]:
+    """Return the values that must never be shown, longest first, also as they stand in a URL."""
     values = {
         value.removeprefix("Bearer ") for name, value in headers.items() if name != "Content-Type"
     }
-    return sorted(values - {NO_KEY}, key=len, reverse=True)
+    values |= {value for value in query.values() if not _VERSION.fullmatch(value)}
+    written = {spell(value) for value in values for spell in (str, quote, quote_plus)}
+    return sorted(written - {NO_KEY, ""}, key=len, reverse=True)

@@ -24,6 +24,7 @@ from rlaif.engines.openai.options import (
     read_headers,
     read_key,
     read_options,
+    read_query,
     read_urls,
 )
 from rlaif.engines.openai.prices import price_of
@@ -60,7 +61,10 @@ def build_openai_engine(
     key = read_key(api_key_env, urls)
     headers = read_headers(settings.headers_env, key, settings.key_header)
     check_installed(settings.transport)
-    endpoint = Endpoint(model, urls, headers=headers, key_name=api_key_env, options=settings)
+    query = read_query(settings.query, settings.query_env)
+    endpoint = Endpoint(
+        model, urls, headers=headers, query=query, key_name=api_key_env, options=settings
+    )
     return OpenAIEngine(endpoint, settings)
 
 
@@ -88,6 +92,7 @@ class OpenAIEngine:
             endpoint, self._dialect, self._batches, by_responses=options.api == "responses"
         )
         self._labels = Labels(endpoint, self._chat, self._dialect, options)
+        self._capabilities = _capabilities(options, samples=self._dialect.offers_n)
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._endpoint!r})"
@@ -119,17 +124,7 @@ class OpenAIEngine:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What the options promise; whether the server keeps it shows at the first call."""
-        options = self._options
-        offered = {
-            Capability.GENERATE: True,
-            Capability.SAMPLES: self._dialect.offers_n,
-            Capability.TOP_LOGPROBS: options.labels != "none",
-            Capability.LABEL_LOGPROBS: options.labels == "logprob_token_ids",
-            Capability.SCORE: options.score == "vllm",
-            Capability.STRUCTURED: options.structured != "none",
-            Capability.PREFILL: options.prefill,
-        }
-        return frozenset(one for one, can in offered.items() if can)
+        return self._capabilities
 
     async def ask(self, request: Request) -> Sequence[Reply]:
         """Answer, as `rlaif.engines.Engine.ask` says.
@@ -246,17 +241,47 @@ class OpenAIEngine:
                     raise problem
                 # Some refuse n > 1 without a word; if it is the prompt, they say so again below.
         rest = seeds[len(replies) :]
-        for one in await run_together([self._draw_one(request, seed) for seed in rest]):
-            replies += one
+        if rest:
+            replies += await self._draw_singly(request, rest, list(replies))
         if rest and together and self._dialect.takes("n"):
             self._dialect.note("n", OMITTED, "it took the samples one by one")
         return replies
 
-    async def _draw_one(self, request: Generate, seed: int) -> list[Reply]:
-        drawn = await self._draw(request, (seed,))
-        if isinstance(drawn, Rejected):
-            raise await self._error_for(drawn, request)
-        return drawn
+    async def _draw_singly(
+        self, request: Generate, seeds: Sequence[int], paid: list[Reply]
+    ) -> list[Reply]:
+        """Draw the samples by themselves; where one fails, book what all others cost."""
+        try:
+            drawn: list[Reply] = []
+            failed: list[CallFailed] = []
+            for one in await run_together([self._draw_one(request, seed, paid) for seed in seeds]):
+                if isinstance(one, CallFailed):
+                    failed.append(one)
+                else:
+                    drawn += one
+            if failed:
+                raise failed[0]
+            return drawn
+        except BaseException:
+            for reply in paid:
+                self._endpoint.note_unused(reply.usage)
+            raise
+
+    async def _draw_one(
+        self, request: Generate, seed: int, paid: list[Reply]
+    ) -> list[Reply] | CallFailed:
+        """Draw one sample; a call that fails alone does not end the others under way."""
+        try:
+            drawn = await self._draw(request, (seed,))
+        except CallFailed as problem:
+            return problem
+        if not isinstance(drawn, Rejected):
+            paid += drawn
+            return drawn
+        error = await self._error_for(drawn, request)
+        if isinstance(error, CallFailed):
+            return error
+        raise error
 
     async def _draw(self, request: Generate, seeds: Sequence[int]) -> list[Reply] | Rejected:
         body, unwrap = await self._body(request, seeds)
@@ -276,7 +301,8 @@ class OpenAIEngine:
 
     async def _body(self, request: Generate, seeds: Sequence[int]) -> tuple[dict[str, Any], bool]:
         """Return what asks for samples, and whether their text comes in an envelope."""
-        structured = await self._structured(request)
+        constrained = bool(request.choices or request.schema)
+        structured = await self._structured(request) if constrained else "none"
         body = wire.generate_body(
             request,
             seeds,
@@ -331,7 +357,7 @@ class OpenAIEngine:
     async def _tokenize(self, body: dict[str, Any]) -> list[int]:
         sent = await self._endpoint.tokenize(body)
         if isinstance(sent, Rejected):
-            if sent.status == 404 and self._endpoint.model in await self._endpoint.models():
+            if sent.status == 404 and self._endpoint.model in (await self._endpoint.models() or ()):
                 raise EngineMissing(
                     f"{self._endpoint.urls[0]} has no /tokenize, which scoring needs",
                     hint="serve the model with vLLM, or choose a method that needs no scores",
@@ -367,3 +393,16 @@ def _max_tokens_field(options: OpenAIOptions, endpoint: Endpoint) -> str:
     if options.max_tokens_field != "auto":
         return options.max_tokens_field
     return "max_completion_tokens" if OPENAI_URL in endpoint.urls else "max_tokens"
+
+
+def _capabilities(options: OpenAIOptions, *, samples: bool) -> frozenset[Capability]:
+    offered = {
+        Capability.GENERATE: True,
+        Capability.SAMPLES: samples,
+        Capability.TOP_LOGPROBS: options.labels != "none",
+        Capability.LABEL_LOGPROBS: options.labels == "logprob_token_ids",
+        Capability.SCORE: options.score == "vllm",
+        Capability.STRUCTURED: options.structured != "none",
+        Capability.PREFILL: options.prefill,
+    }
+    return frozenset(one for one, can in offered.items() if can)

@@ -6,7 +6,7 @@ token counts for a label when it is that label, however spelled, without surroun
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlaif.engines.openai.wire import choices_of, read_usage, text_of
@@ -16,6 +16,9 @@ from rlaif.engines.turns import opens_reasoning
 
 _MARKS = "Ġ▁Ċ"
 """How vocabularies write a space or a line break before a word."""
+
+_Candidate = tuple[str, Any, float]
+"""A token as text, its bytes where the server gives them, and its log-probability."""
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -32,12 +35,16 @@ def read_label(payload: Mapping[str, Any], labels: Sequence[str]) -> Reply:
     reply, candidates = _first_token(payload, len(labels))
     if reply.finish == "refusal":
         return reply
-    found: dict[str, list[float]] = {label: [] for label in labels}
-    for token, raw, value in candidates:
-        label = _spelled(token, raw, found)
-        if label is not None:
-            found[label].append(value)
-    return _with(reply, [log_sum(found[label]) for label in labels])
+    found: dict[str, list[_Candidate]] = {label: [] for label in labels}
+    for one in candidates:
+        text = one[0].strip()
+        if text in found:
+            found[text].append(one)
+        elif not (text.isascii() and text.isalnum()):  # all others are words as they are
+            label = _spelled(text, one[1], found)
+            if label is not None:
+                found[label].append(one)
+    return _with(reply, [_sum(some) for some in found.values()])
 
 
 def read_label_ids(payload: Mapping[str, Any], ids: Sequence[Sequence[int]]) -> Reply | None:
@@ -56,13 +63,22 @@ def read_label_ids(payload: Mapping[str, Any], ids: Sequence[Sequence[int]]) -> 
     reported = {token for token, _, _ in candidates}
     if not all(values <= reported for values in named):
         return None
-    own = [[value for token, _, value in candidates if token in values] for values in named]
-    return _with(reply, [log_sum(values) for values in own])
+    return _with(reply, [_sum([one for one in candidates if one[0] in some]) for some in named])
 
 
-def _first_token(
-    payload: Mapping[str, Any], labels: int
-) -> tuple[Reply, list[tuple[str, Any, float]]]:
+def _sum(candidates: Sequence[_Candidate]) -> float | None:
+    """Return the logarithm of the summed probabilities of different tokens.
+
+    The chosen token is reported apart and again among the candidates. Two tokens may look alike
+    (vLLM shows both spellings of SentencePiece without the space) but differ in value.
+    """
+    if len(candidates) == 1:
+        return min(0.0, candidates[0][2])
+    different = {(token or str(raw), value): value for token, raw, value in candidates}
+    return log_sum(list(different.values()))
+
+
+def _first_token(payload: Mapping[str, Any], labels: int) -> tuple[Reply, list[_Candidate]]:
     """Return the reply with no label known, and the candidates for its first token."""
     choice = choices_of(payload)[0]
     text, finish, reasoning = text_of(choice)
@@ -70,11 +86,11 @@ def _first_token(
     if finish == "refusal":
         return reply, []
     logprobs = choice.get("logprobs")
-    candidates = list(_candidates(logprobs if isinstance(logprobs, dict) else {}))
+    candidates = _candidates(logprobs) if isinstance(logprobs, dict) else []
     if reasoning or text.lstrip().startswith("<think") or _thinks(choice, candidates):
         raise BadReply(
             "the judge thinks before it answers, so its first token is not a label: turn that off "
-            "(options.extra_body), or set words: true under the judge's pairwise",
+            "(options.extra_body), or set thinking: 1024 or words: true under the judge's pairwise",
             kind="thinking-judge",
             final=True,
         )
@@ -85,7 +101,7 @@ def _first_token(
             kind="no-logprobs",
             final=True,
         )
-    found = _distinct(candidates)
+    found = [one for one in map(_readable, candidates) if one is not None]
     if not found:
         raise BadReply("no log-probability of the reply is a number", final=True)
     return reply, found
@@ -93,63 +109,56 @@ def _first_token(
 
 def _thinks(choice: Mapping[str, Any], candidates: Sequence[tuple[Any, Any, Any]]) -> bool:
     """Return whether the content as it came, or the chosen token, begins to think."""
-    first = [choice["message"].get("content"), *(token for token, _, _ in candidates[:1])]
-    return any(isinstance(one, str) and opens_reasoning(one) for one in first)
+    for first in (choice["message"].get("content"), candidates[0][0] if candidates else None):
+        if isinstance(first, str) and opens_reasoning(first):
+            return True
+    return False
 
 
-def _distinct(candidates: Sequence[tuple[Any, Any, Any]]) -> list[tuple[str, Any, float]]:
-    """Return the candidates that have a value, each once.
-
-    The chosen token is reported apart and again among the candidates. Two tokens may look alike
-    (vLLM shows both spellings of SentencePiece without the space) but differ in value.
-    """
-    found: dict[tuple[str, float], tuple[str, Any, float]] = {}
-    for token, raw, value in candidates:
-        if value is None:
-            continue  # an alternative that cannot be, and no word against the others
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadReply("a log-probability is not a number", final=True)
-        if isinstance(token, list):  # spelled in bytes alone
-            token, raw = "", token
-        if not isinstance(token, str):
-            raise BadReply("a log-probability has no token", final=True)
-        if math.isfinite(value):
-            found.setdefault((token or str(raw), float(value)), (token, raw, float(value)))
-    return list(found.values())
+def _readable(candidate: tuple[Any, Any, Any]) -> _Candidate | None:
+    """Return a candidate whose value is a number; None for an alternative that cannot be."""
+    token, raw, value = candidate
+    if type(value) is float and type(token) is str:  # nearly all
+        return candidate if math.isfinite(value) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadReply("a log-probability is not a number", final=True)
+    if isinstance(token, list):  # spelled in bytes alone
+        token, raw = "", token
+    if not isinstance(token, str):
+        raise BadReply("a log-probability has no token", final=True)
+    return (token, raw, float(value)) if math.isfinite(value) else None
 
 
 def _with(reply: Reply, values: Sequence[float | None]) -> Reply:
     return Reply(reply.text, reply.finish, tuple(values), usage=reply.usage)
 
 
-def _candidates(logprobs: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
+def _candidates(logprobs: Mapping[str, Any]) -> list[tuple[Any, Any, Any]]:
     """Return what is reported for the first token: as token, its bytes, and its value."""
     content = logprobs.get("content")
     if isinstance(content, list) and content and isinstance(content[0], dict):
         top = content[0].get("top_logprobs")
-        for one in [content[0], *(top if isinstance(top, list) else [])]:
-            if not isinstance(one, dict):
-                raise BadReply("a log-probability has no token", final=True)
-            yield one.get("token"), one.get("bytes"), one.get("logprob")
-        return
+        reported = [content[0], *top] if isinstance(top, list) else [content[0]]
+        try:
+            return [(one.get("token"), one.get("bytes"), one.get("logprob")) for one in reported]
+        except AttributeError:
+            raise BadReply("a log-probability has no token", final=True) from None
     # The form of text completions, which some servers use for chats as well.
     tokens, values, top = (
         logprobs.get(name) for name in ("tokens", "token_logprobs", "top_logprobs")
     )
+    candidates: list[tuple[Any, Any, Any]] = []
     if isinstance(tokens, list) and tokens and isinstance(values, list) and values:
-        yield tokens[0], None, values[0]
+        candidates.append((tokens[0], None, values[0]))
     if isinstance(top, list) and top and isinstance(top[0], dict):
-        for token, value in top[0].items():
-            yield token, None, value
+        candidates += [(token, None, value) for token, value in top[0].items()]
+    return candidates
 
 
-def _spelled(token: str, raw: Any, labels: Mapping[str, Any]) -> str | None:
-    """Return the label that a token spells; None when it spells none."""
-    text = token.strip()
-    if text in labels:
-        return text
-    if text and text.isascii() and text[0] != "<" and text[-1] != ">":
-        return None  # nearly all others: words as they are
+def _spelled(text: str, raw: Any, labels: Mapping[str, Any]) -> str | None:
+    """Return the label that a token spells in another way; None when it spells none."""
     bare = text.strip(_MARKS).removesuffix("</w>")
     if bare in labels:
         return bare

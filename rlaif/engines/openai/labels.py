@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rlaif.engines.openai import label_replies, rejections, vllm_extensions, wire
 from rlaif.engines.openai.chat import Chat
 from rlaif.engines.openai.dialect import OMITTED, Body, Dialect
-from rlaif.engines.openai.endpoint import Endpoint
+from rlaif.engines.openai.endpoint import VLLM, Endpoint
 from rlaif.engines.openai.options import OpenAIOptions
 from rlaif.engines.protocol import Label, Reply
 from rlaif.engines.traffic.outcomes import Rejected
@@ -61,9 +61,13 @@ class Labels:
 
     async def ask(self, request: Label) -> Reply:
         """Answer a request for labels."""
-        if self._exact is None and not await self._endpoint.is_vllm():
-            self._exact = False
-        if self._exact is not False:
+        exact = self._exact
+        if exact is None:
+            served = await self._endpoint.models()
+            exact = served is not None and VLLM in served.values()
+            if served is not None and not exact:
+                self._exact = False
+        if exact:
             reply = await self._exactly(request)
             if reply is not None:
                 self._exact = self._worked = True
@@ -84,17 +88,24 @@ class Labels:
         if isinstance(sent, Rejected):
             return await self._rejected(sent, request, body)
         self._worked = True
-        if self._exact is None:
+        if exact and self._exact is None:
             self._exact = False  # a call that only succeeds the plain way says how to continue
             self._dialect.learned["logprob_token_ids"] = OMITTED
         return sent
 
     async def _choose_top(self) -> int:
         options = self._options
-        self._top = options.top_logprobs
-        unsaid = options.labels == "auto" and "top_logprobs" not in options.model_fields_set
-        if unsaid and LLAMA_CPP in (await self._endpoint.models()).values():
-            self._top = self._dialect.learned["top_logprobs"] = LLAMA_CPP_TOP
+        if options.labels != "auto" or "top_logprobs" in options.model_fields_set:
+            self._top = options.top_logprobs
+            return self._top
+        served = await self._endpoint.models()
+        if served is None:
+            return options.top_logprobs  # asked again at the next call
+        if LLAMA_CPP in served.values():
+            self._dialect.learned["top_logprobs"] = LLAMA_CPP_TOP
+            self._top = LLAMA_CPP_TOP
+        else:
+            self._top = options.top_logprobs
         return self._top
 
     async def _exactly(self, request: Label) -> Reply | None:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,14 @@ NO_KEY = "EMPTY"
 
 
 _KEY_HEADERS = {"api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key"}
+
+
+_SECRET_NAME = re.compile(
+    r"(^|[-_.])(api)?(key|token|secret|password|passwd|pwd|auth|authorization|sig|signature"
+    r"|credential|code)s?$",
+    re.IGNORECASE,
+)
+"""Names in a query whose values are secrets."""
 
 
 class PriceOptions(Settings):
@@ -117,6 +126,10 @@ class OpenAIOptions(Settings):
     query: dict[str, str] = Field(
         default_factory=dict, description="Added to every address, as {api-version: 2024-10-21}."
     )
+    query_env: dict[str, str] = Field(
+        default_factory=dict,
+        description="The same for secrets: name to the environment variable with its value.",
+    )
     key_header: str = Field(
         "Authorization",
         pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
@@ -155,6 +168,7 @@ class OpenAIOptions(Settings):
             "max_throttle_s",
             "min_concurrency",
             "price",
+            "query_env",
             "requests_per_minute",
             "start_concurrency",
             "timeout_s",
@@ -180,6 +194,16 @@ class OpenAIOptions(Settings):
         for name in ("model", "messages", "input", "stream"):
             if name in self.omit or name in self.rename or name in self.rename.values():
                 raise ValueError(f"omit and rename leave {name} alone")
+        return self
+
+    @model_validator(mode="after")
+    def _query_is_not_secret(self) -> "OpenAIOptions":
+        secret = [name for name in self.query if _SECRET_NAME.search(name)]
+        if secret:  # the value is not shown either
+            raise ValueError(
+                f"query.{secret[0]} looks like a secret, which files must not hold: name the "
+                "environment variable with its value under query_env"
+            )
         return self
 
     @model_validator(mode="after")
@@ -293,6 +317,19 @@ def read_headers(
     return headers
 
 
+def read_query(query: Mapping[str, str], query_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what is added to every address.
+
+    Raises:
+        EngineMissing: Names a variable that is not set.
+    """
+    secret = {
+        name: _from_environment(variable, f"options.query_env.{name}")
+        for name, variable in query_env.items()
+    }
+    return {**query, **secret}
+
+
 def is_self_hosted(url: str) -> bool:
     """Return whether an address looks like one's own machine or network."""
     host = urlsplit(url).hostname or ""
@@ -320,12 +357,17 @@ def _from_environment(variable: str, where: str) -> str:
     return value
 
 
+def _shown(url: str) -> str:
+    """Return an address without what may be secret in it."""
+    return re.sub(r"[?#].*", "?…", re.sub(r"(//)?[^/]*@", r"\1…@", url, count=1), flags=re.DOTALL)
+
+
 def _normal(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ConfigError(f"base_url {url!r:.80} is not an address") from None
+        raise ConfigError(f"base_url {_shown(url)!r:.80} is not an address") from None
     if parts.username or parts.password or parts.query or parts.fragment:
         # The address is part of every record's identity: nothing secret may stand in it, and what
         # is wrong with it is not shown either.
@@ -336,7 +378,7 @@ def _normal(url: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            f"base_url {url!r:.80} is not an address",
+            f"base_url {_shown(url)!r:.80} is not an address",
             hint="it looks like http://127.0.0.1:8000/v1",
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -46,9 +46,11 @@ NO_LABELS_HINT = (
 )
 
 _NO_MODEL = re.compile(
-    r"model_not_found|model\b.{0,200}?\b(not exist|not found)",
+    r"model_not_found|invalid model name|model\b.{0,200}?\b(not exist|not found)",
     re.IGNORECASE | re.DOTALL,
 )
+_UNKNOWN_KEY = "no_db_connection"
+"""What LiteLLM answers to a key that is not its own, where it has no database to look others up."""
 
 
 def is_filtered(rejected: Rejected) -> bool:
@@ -134,7 +136,7 @@ def error_of(
         return EngineMissing(
             f"{base_url}: {words}", hint="set options.api to responses for this model"
         )
-    if status == 401 or (status == 403 and not worked):
+    if status == 401 or (status == 403 and not worked) or _UNKNOWN_KEY in rejected.code:
         refused = EngineUnavailable if worked else KeyRefused
         hint = (
             f"check that the environment variable {key_name} holds a valid key for this server"

@@ -9,7 +9,8 @@ one the limits never see, and a redirect could carry the key to another host.
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 4.0
 """Shorter than the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a request
 written just as the server closes is lost."""
+
+_ACCEPTED = {"Accept-Encoding": "gzip, deflate"}
+"""What `_unpacked` can read."""
+
+_STEP = 1 << 18
+"""The most bytes that are unpacked at once."""
 
 TransportKind = Literal["sdk", "fast", "batch"]
 NoAnswerKind = Literal["unreachable", "connection", "timeout", "truncated", "too-large"]
@@ -134,7 +141,8 @@ class FastTransport:
         self._most = wiring.max_reply_bytes
         self._session = aiohttp.ClientSession(
             connector=_connector(wiring),
-            headers=wiring.headers,
+            headers={**_ACCEPTED, **wiring.headers},
+            auto_decompress=False,  # it would unpack a whole piece at once, however large
             timeout=self._timeout,
             # Asking the environment on every request costs more than sending it.
             trust_env=bool(urllib.request.getproxies()),
@@ -188,7 +196,7 @@ class FastTransport:
             ) as response:
                 if response.status != 200:
                     return await self._answer(response)
-                async for piece in response.content.iter_chunked(1 << 20):
+                async for piece in _unpacked(response.content.iter_any(), response.headers):
                     keep(piece)
                 return Answer(response.status, response.headers, b"{}")
         except Exception as error:  # noqa: BLE001 - sorted by type, as above
@@ -199,7 +207,8 @@ class FastTransport:
         if _is_short(headers, self._most):
             body = await response.read()
         else:
-            body = await _read_within(response.content.iter_any(), self._most)
+            pieces = _unpacked(response.content.iter_any(), headers)
+            body = await _read_within(pieces, self._most)
         return Answer(response.status, headers, body)
 
     async def aclose(self) -> None:
@@ -224,7 +233,7 @@ class SdkTransport:
         self._client = openai.AsyncOpenAI(
             base_url=wiring.base_url,
             api_key="unused",  # the real one travels in the headers, as on the fast path
-            default_headers=dict(wiring.headers),
+            default_headers={**_ACCEPTED, **wiring.headers},
             max_retries=0,
             timeout=httpx2.Timeout(
                 wiring.timeout_s, connect=wiring.connect_timeout_s, pool=wiring.timeout_s
@@ -261,7 +270,8 @@ class SdkTransport:
     async def _read_within_limit(self, response: Any) -> None:
         """Read the body before the client does, who would read it to whatever end it has."""
         if not _is_short(response.headers, self._most):
-            response._content = await _read_within(response.aiter_bytes(), self._most)
+            pieces = _unpacked(response.aiter_raw(), response.headers)
+            response._content = await _read_within(pieces, self._most)
 
     async def _send(self, sending: Any, timeout_s: float) -> Answer:
         try:
@@ -287,6 +297,34 @@ def _is_short(headers: Mapping[str, str], most: int) -> bool:
     if int(length) > most:
         raise _too_large(most)
     return True
+
+
+async def _unpacked(
+    pieces: AsyncIterable[bytes], headers: Mapping[str, str]
+) -> AsyncIterator[bytes]:
+    """Yield a body unpacked, in pieces no longer than `_STEP`, however tightly it is packed."""
+    coding = headers.get("Content-Encoding", "identity").strip().lower() or "identity"
+    if coding == "identity":
+        async for piece in pieces:
+            yield piece
+        return
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise NoAnswer("truncated", f"it is packed as {coding[:40]!r}, which was not asked for")
+    unpack: zlib._Decompress | None = None
+    try:
+        async for piece in pieces:
+            if unpack is None and piece:  # a deflate without its header is what some servers send
+                bare = coding == "deflate" and piece[0] & 0x0F != 8
+                unpack = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | 32)
+            while piece and unpack is not None and not unpack.eof:
+                yield unpack.decompress(piece, _STEP)
+                piece = unpack.unconsumed_tail
+        while unpack is not None and not unpack.eof and (rest := unpack.decompress(b"", _STEP)):
+            yield rest
+    except zlib.error as problem:
+        raise NoAnswer("truncated", f"it cannot be unpacked ({problem})") from None
+    if unpack is not None and not unpack.eof:
+        raise NoAnswer("truncated", "its packed body is not complete")
 
 
 async def _read_within(pieces: AsyncIterable[bytes], most: int) -> bytes:

@@ -15,7 +15,14 @@ METHODS: Methods = {
     ),
     "pointwise": Method(Pointwise, pointwise.flow, pointwise.TEMPLATE, factor=pointwise.factor),
     "reward": Method(Reward, reward.flow, factor=reward.factor, principle=reward.SPEAKER),
-    "rubric": Method(Rubric, rubric.flow, rubric.TEMPLATE, factor=rubric.factor, additive=True),
+    "rubric": Method(
+        Rubric,
+        rubric.flow,
+        rubric.TEMPLATE,
+        factor=rubric.factor,
+        additive=True,
+        summed=rubric.summed,
+    ),
     "salmon": Method(
         Salmon,
         salmon.flow,

@@ -1,4 +1,4 @@
-"""Contrastive likelihood (DLMA): judging by how much a wish changes a response's likelihood.
+"""Contrastive likelihood: judging by how much a wish changes a response's likelihood (from DLMA).
 
 Liu et al. 2024 (arXiv 2402.11907). With p⁺ a system message that keeps to the
 principle and p⁻ one that does the opposite,
@@ -6,9 +6,12 @@ principle and p⁻ one that does the opposite,
     R = [log π(a₁|p⁺) − log π(a₁|p⁻)] − [log π(a₂|p⁺) − log π(a₂|p⁻)]
 
 from summed log-probabilities. No instruction has to be followed and no order is shown, so small
-models can do it. Deviations: the paper generates a₁ under p⁺ and a₂ under p⁻ and puts
-``w·clamp(R)`` into its loss as a reward margin; here any two responses are judged, and
-``scale · clamp(R, ±clamp)`` (the paper's 0.2 and 40) is taken as log-odds that the first is better.
+models can do it.
+
+This is DLMA's reward and not the whole method. The paper generates a₁ under p⁺ and a₂ under p⁻ and
+puts ``w·clamp(R)`` into a loss of its own, as a margin; here any two responses are judged, any loss
+is trained, and ``scale · clamp(R, ±clamp)`` (the paper's 0.2 and 40) is taken as log-odds that the
+first is better.
 
 Cost: two scored prefills per response and principle; those of one response are the same calls in
 every comparison it takes part in.

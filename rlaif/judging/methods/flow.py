@@ -46,7 +46,8 @@ class Question(NamedTuple, Generic[S]):
     """Label mass below which a verdict abstains; for `rlaif.judging.reading`."""
 
     capabilities: frozenset[Capability]
-    """What the engine can do, for flows that ask better where they can; none in a rehearsal."""
+    """What the engine can do, for flows that ask better where they can; none where it is found out
+    what a flow needs."""
 
     rehearsed: bool = False
     """Whether replies are stand-ins; see `rehearse`."""
@@ -98,6 +99,9 @@ class Outcome(NamedTuple):
     raw: str = ""
     """The judge's words, to be kept on record."""
 
+    partial: bool = False
+    """Whether it can do without some of its replies: a refused one then refuses nothing else."""
+
     @property
     def silent(self) -> bool:
         """Whether it says nothing about the responses."""
@@ -111,6 +115,10 @@ reply to a call that failed for good is `rlaif.judging.reading.NO_REPLY`."""
 
 def _no_transforms(_: Any, __: str) -> tuple[Transform, ...]:
     return ()
+
+
+def _no(_: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,9 @@ class Method(Generic[S]):
 
     additive: bool = False
     """Whether its principles are parts of one opinion: averaged in log-odds, before the pool."""
+
+    summed: Callable[[S], bool] = _no
+    """``additive``: from settings to whether they are summed in place of averaged."""
 
     principle: Principle | None = None
     """For a method that reads no principle: stands for all of them, in one verdict."""
@@ -194,7 +205,7 @@ def rehearse(start: Callable[[], Sequence[Flow]], *, text: str) -> tuple[list[Re
     )
 
 
-def needs_of(requests: Sequence[Request], scored_by: Capability) -> Needs:
+def needs_of(requests: Sequence[Request], scored_by: Capability = Capability.SCORE) -> Needs:
     """Return what an engine must be able to do to answer these requests."""
     needs = [
         (any(isinstance(one, Label) for one in requests), _LABELS),
@@ -251,9 +262,9 @@ def _replies(request: Request, text: str, scored_by: Capability) -> list[Reply]:
                 return [Reply(score=0.0)]
             return [Reply(logprob=-1.0, scored_tokens=1)]
         case Generate():
-            return [Reply(text=request.choices[0] if request.choices else text)] * len(
-                request.seeds
-            )
+            said = request.choices[0] if request.choices else text
+            # Samples differ, and so does what is asked about each of them.
+            return [Reply(said + " " * n, reasoning=" " * n) for n in range(len(request.seeds))]
 
 
 def _structured(request: Request) -> bool:

@@ -9,14 +9,19 @@ of the reply, and exemplars (the paper's few-shot prompt) are the principle's ow
 Chain of thought, in both papers, takes two calls: the judge reasons freely, then gives its verdict
 in one token. Reasoning drives labels to 0 or 1, so Bai et al. clamp them to 40–60 %; that is a
 recorded transform (`rlaif.judging.transforms.Clamp`) of labels made this way and of no others.
-Deviation: the reasoning is the most likely one, as in Lee et al.; several reasonings per label,
-which Bai et al. suggest, lowered agreement there.
+Deviation: a single reasoning is the most likely one, as in Lee et al.; with ``samples`` K several
+are drawn, and the label is the share of A among their verdicts (`rlaif.judging.methods.votes`),
+unclamped.
 
 Words in place of log-probabilities are for servers that give none; a judge in words says 1 or 0
-per order.
+per order, or with ``samples`` K the share of A among K verdicts.
 
-Cost per principle and order: one next-token call; in words one generation; with chain of thought
-one generation more.
+A thinking judge thinks up to a budget of tokens, and the label is read after it: where the engine
+can start the reply, as the next token after the thought (finished or cut off there); else from the
+words that follow the thought. The thought is in the ledger only, and is shown to nobody else.
+
+Cost per principle and order: one next-token call; in words K generations; with chain of thought or
+thinking K generations more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,52 +30,110 @@ from typing import Any
 
 from rlaif.config.judge import Pairwise
 from rlaif.constitution import Principle
-from rlaif.engines import Capability, Generate, Reply, Sampling
+from rlaif.engines import Capability, Generate, Label, Reply, Sampling
 from rlaif.judging.methods.flow import Flow, Outcome, Question, label_request
+from rlaif.judging.methods.votes import draw_seeds, pool_votes
 from rlaif.judging.reading import (
     LabelReading,
     no_text_reason,
     read_labels,
+    read_or_neither,
     read_word,
     unanswered,
 )
 from rlaif.judging.transforms import Clamp, Transform
-from rlaif.records import Choice, Message, Prompt, content_seed, content_uniform
+from rlaif.records import Choice, Message, Prompt, content_uniform
 from rlaif.records.tool_use import spoken
 
 TEMPLATE = "judge/pairwise"
 REASONING_TEMPLATE = "judge/pairwise_cot"
+NEITHER_TEMPLATE = "judge/pairwise_or_neither"
 LABELS = ("A", "B")
+NEITHER_LABELS = (*LABELS, "N")
 
 
 def flow(question: Question[Pairwise]) -> Flow:
-    """Ask for A or B, after reasoning if the settings say so."""
+    """Ask for A or B, after reasoning or thinking if the settings say so."""
     settings = question.settings
-    values, said = show_both(question), []
+    values = show_both(question)
     if settings.exemplars:
         values["exemplars"] = choose_exemplars(
             question.principle, question.prompt, count=settings.exemplars
         )
     if settings.chain_of_thought:
-        (thought,) = yield (_reasoning_request(question.render(**values), settings),)
-        reason = no_text_reason(thought)
-        if reason:
-            return Outcome(reason=reason, raw=thought.text)
-        said.append(thought)
-        values["reasoning"] = thought.text
+        return (yield from _reason_first(question, values))
     messages = question.render(**values)
+    if settings.thinking is not None:
+        return (yield from _think_first(question, messages, settings.thinking))
     if settings.words:
-        choices = LABELS if Capability.STRUCTURED in question.capabilities else ()
-        (reply,) = yield (_words_request(messages, settings.max_tokens, choices),)
-        return _outcome(_read_words(reply), *said, reply)
-    (reply,) = yield (label_request(messages, LABELS),)
-    return _outcome(read_labels(reply, min_mass=question.min_mass), *said, reply)
+        replies = yield (_words_request(question, messages, samples=settings.samples),)
+        return _outcome([_read_words(reply, labels_of(settings)) for reply in replies], replies)
+    (reply,) = yield (label_request(messages, labels_of(settings)),)
+    return _outcome([_read_label(reply, question)], [reply])
 
 
 def ask_letter(question: Question[Any]) -> Flow:
     """Ask for A or B, read from the next token: all that a flow without variants does."""
     (reply,) = yield (label_request(question.render(**show_both(question)), LABELS),)
-    return _outcome(read_labels(reply, min_mass=question.min_mass), reply)
+    return _outcome([read_labels(reply, min_mass=question.min_mass)], [reply])
+
+
+def _reason_first(question: Question[Pairwise], values: dict[str, Any]) -> Flow:
+    """Ask for reasonings, then for one verdict after each."""
+    settings = question.settings
+    messages = question.render(**values)
+    sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens)
+    seeds = draw_seeds("reasoning", messages, settings.samples)
+    thoughts = yield (Generate(tuple(messages), sampling, seeds, purpose="judge"),)
+    votes, shown = [], []
+    for thought in thoughts:
+        if reason := no_text_reason(thought):
+            votes.append(LabelReading(Choice.ABSTAIN, reason=reason))
+        else:
+            shown.append(question.render(**{**values, "reasoning": thought.text}))
+    if not shown:
+        return _outcome(votes, thoughts)
+    if settings.words:
+        replies = yield tuple(_words_request(question, one) for one in shown)
+        votes += [_read_words(reply, LABELS) for reply in replies]
+    else:
+        replies = yield tuple(label_request(one, LABELS) for one in shown)
+        votes += [read_labels(reply, min_mass=question.min_mass) for reply in replies]
+    return _outcome(votes, [*thoughts, *replies])
+
+
+def _think_first(question: Question[Pairwise], messages: tuple[Message, ...], budget: int) -> Flow:
+    """Let the judge think, then read the label after each thought."""
+    settings = question.settings
+    forced = not settings.words and _can_force(question.capabilities)
+    sampling = Sampling(
+        temperature=settings.temperature,
+        max_tokens=budget if forced else budget + settings.max_tokens,
+    )
+    seeds = draw_seeds("thinking", messages, settings.samples)
+    thoughts = yield (Generate(messages, sampling, seeds, purpose="judge"),)
+    if not forced:
+        return _outcome([_read_words(one, labels_of(settings)) for one in thoughts], thoughts)
+    votes = [
+        LabelReading(Choice.ABSTAIN, reason=reason)
+        for one in thoughts
+        if (reason := unanswered(one))
+    ]
+    opening, closing = settings.think_tags
+    stubs = [
+        f"{opening}\n{one.reasoning}\n{closing}\n\n" for one in thoughts if not unanswered(one)
+    ]
+    if stubs:
+        labels = labels_of(settings)
+        replies = yield tuple(Label(messages, labels, stub, purpose="judge") for stub in stubs)
+        votes += [_read_label(reply, question) for reply in replies]
+    return _outcome(votes, thoughts)
+
+
+def _can_force(capabilities: frozenset[Capability]) -> bool:
+    """Whether a label can be read after a reply that was started."""
+    reads = {Capability.LABEL_LOGPROBS, Capability.TOP_LOGPROBS} & capabilities
+    return Capability.PREFILL in capabilities and bool(reads)
 
 
 def show_both(question: Question[Any]) -> dict[str, Any]:
@@ -89,8 +152,15 @@ def show_both(question: Question[Any]) -> dict[str, Any]:
 
 
 def template(settings: Pairwise) -> str:
-    """Return the name of the template, another one where the judge reasons first."""
-    return REASONING_TEMPLATE if settings.chain_of_thought else TEMPLATE
+    """Return the name of the template: others where the judge reasons first or may reply N."""
+    if settings.chain_of_thought:
+        return REASONING_TEMPLATE
+    return NEITHER_TEMPLATE if settings.neither else TEMPLATE
+
+
+def labels_of(settings: Pairwise) -> tuple[str, ...]:
+    """Return the allowed replies: A and B, and where the settings say so N for neither."""
+    return NEITHER_LABELS if settings.neither else LABELS
 
 
 def transforms(settings: Pairwise, _: str) -> tuple[Transform, ...]:
@@ -122,42 +192,43 @@ def choose_exemplars(
     )
 
 
-def _reasoning_request(messages: Sequence[Message], settings: Pairwise) -> Generate:
-    """The request for the reasoning; its seed belongs to the messages."""
-    return Generate(
-        tuple(messages),
-        Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens),
-        seeds=(content_seed(0, "reasoning", messages),),
-        purpose="judge",
-    )
-
-
 def _words_request(
-    messages: Sequence[Message], max_tokens: int, choices: tuple[str, ...]
+    question: Question[Pairwise], messages: Sequence[Message], *, samples: int = 1
 ) -> Generate:
+    settings = question.settings
     letter = label_request(messages, LABELS)
+    drawn = samples > 1
     return Generate(
         letter.messages,
-        Sampling(temperature=0.0, max_tokens=max_tokens),
-        seeds=(0,),
+        Sampling(
+            temperature=settings.temperature if drawn else 0.0, max_tokens=settings.max_tokens
+        ),
+        seeds=draw_seeds("verdict", messages, samples) if drawn else (0,),
         stub=letter.stub,
-        choices=choices,
+        choices=labels_of(settings) if Capability.STRUCTURED in question.capabilities else (),
         purpose="judge",
     )
 
 
-def _read_words(reply: Reply) -> LabelReading:
+def _read_label(reply: Reply, question: Question[Pairwise]) -> LabelReading:
+    read = read_or_neither if question.settings.neither else read_labels
+    return read(reply, min_mass=question.min_mass)
+
+
+def _read_words(reply: Reply, menu: Sequence[str]) -> LabelReading:
     reason = unanswered(reply)
     if reason:
         return LabelReading(Choice.ABSTAIN, reason=reason)
-    return read_word(reply.text, LABELS, cut_off=reply.finish == "length")
+    return read_word(reply.text, menu, cut_off=reply.finish == "length")
 
 
-def _outcome(reading: LabelReading, *said: Reply) -> Outcome:
+def _outcome(votes: Sequence[LabelReading], said: Sequence[Reply]) -> Outcome:
+    reading = pool_votes(votes)
     return Outcome(
         logit=reading.logit,
         choice=reading.choice,
         mass=reading.mass,
         reason=reading.reason,
         raw="\n\n".join([reply.text for reply in said if reply.text]),
+        partial=len(votes) > 1,
     )

@@ -9,8 +9,10 @@ does:
     s⁺ = log-odds of yes to "does it keep to this?",  s⁻ = to "does it go against this?"
     φ = σ((s⁺ − s⁻)/2) in [0, 1],      logit = scale · w · (φ_a − φ_b)
 
-The log-odds of one judge's propositions are *averaged* by the principles' weights before they
-become a probability (`rlaif.judging.aggregate`), which is the paper's weighted sum up to ``scale``.
+The log-odds of the propositions that one judge is asked are *summed* before they become a
+probability (`rlaif.judging.aggregate`), and only the sum is capped: one of twenty that differs
+fully gives σ(4), as if it had been the only one. Principles' weights enter relative to their mean;
+a proposition that abstains adds nothing. ``combine: mean`` averages those that speak.
 Deviations: one proposition per principle, no derived propositions, and a preference in place of an
 addition to a reward model's score. `fit_rubric_weights` fits weights as in the paper.
 
@@ -74,6 +76,11 @@ def proposition(logits: Sequence[float]) -> float:
 def factor(settings: Rubric, principle: str) -> float:
     """Return log-odds per unit of φ, times the principle's weight."""
     return settings.scale * settings.weights.get(principle, 1.0)
+
+
+def summed(settings: Rubric) -> bool:
+    """Return whether log-odds of propositions are summed in place of averaged."""
+    return settings.combine == "sum"
 
 
 Floats: TypeAlias = npt.NDArray[np.float64]

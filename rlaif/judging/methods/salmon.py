@@ -1,4 +1,4 @@
-"""Principle-wise scores in the manner of SALMON.
+"""Principle-wise scores in the manner of SALMON: its labels, not its reward model.
 
 Sun et al. 2023 (arXiv 2310.05910): for every pair and every principle d, the judge's
 log-odds of A against B in both orders; their mean where both orders prefer the same response, else
@@ -11,6 +11,10 @@ it makes of the replies:
 - orders that contradict each other make an opinion of exactly ½ (`split_agreeing`), where pairwise
   averages their log-odds and lets the surer order win;
 - log-odds are divided by the principle's variance, on record as a temperature.
+
+This is not the whole method. SALMON trains a reward model that reads the principles and is given
+others when the policy is trained; here no reward model reads any, and what is trained on these
+labels knows the principles only by them.
 
 Deviations: opinions are pooled by the principles' weights, as for every method, where the paper's
 reward model is trained on the sign of the principle with the largest score among a drawn few; and

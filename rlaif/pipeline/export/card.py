@@ -65,7 +65,9 @@ def data_card(
         "",
     ]
     lines += [f"- {role}: `{identity}`" for role, identity in manifest.engines.items()]
-    lines += [f"- **notice:** {notice}" for notice in manifest.notices]
+    lines += _sampled(manifest)
+    notices = (*manifest.notices, *status.low_masses)
+    lines += [f"- **notice:** {notice}" for notice in notices]
     lines += [
         "",
         "## What came of it",
@@ -76,6 +78,7 @@ def data_card(
         f"- preference pairs in the run: {status.pairs}; left out of this export: {left_out}",
     ]
     lines += [f"- prefix cache: {status.cache_words}"] if status.cache_words else []
+    lines += [f"- label mass of {name}: {m:.3f} (median)" for name, m in status.label_mass.items()]
     lines += [f"- dropped {what_} ({reason}): {n}" for (what_, reason), n in status.drops.items()]
     lines += ["", "## What it cost", "", *_costs(status)]
     lines += [
@@ -93,6 +96,19 @@ def data_card(
         for principle in manifest.constitution.get("principles", [])
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sampled(manifest: Manifest) -> list[str]:
+    """What labels that are shares of sampled verdicts are made of."""
+    lines = []
+    for judge in manifest.config.get("judges") or ():
+        asked = judge.get("pairwise") or {}
+        if asked.get("samples", 1) > 1:
+            lines.append(
+                f"- labels of the judge {judge['name']}: shares of {asked['samples']} verdicts per "
+                f"order, sampled at temperature {asked['temperature']:g}"
+            )
+    return lines
 
 
 def _explained(what: str, columns: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlaif.errors import InputError
+from rlaif.models import turn_ends
 from rlaif.records import Message
 from rlaif.records.tool_use import for_template, left_out
 
@@ -24,11 +25,20 @@ _CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
+_BARE = (
+    "{% if messages | length > 2 %}"
+    "{{ raise_exception('chat_template is none: one prompt and one reply') }}{% endif %}"
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    "{% if not add_generation_prompt and not messages[-1]['content'].endswith(eos_token) %}"
+    "{{ eos_token }}{% endif %}"
+)
+
 TEMPLATES = {"chatml": _CHATML}
 """Built-in chat templates by name."""
 
 NO_TEMPLATE = "none"
-"""As ``chat_template``: train on plain strings, without any template."""
+"""As ``chat_template``: bare text. It is a template too, of prompt, reply and end of sequence, so
+that whatever reads the checkpoint (a scorer, an engine) renders what was trained on."""
 
 _PAD_NAMES = (
     "<|finetune_right_pad_id|>",
@@ -45,13 +55,14 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", wanted: str | None) 
 
     Args:
         tokenizer: Changed in place.
-        wanted: A built-in name, the path of a Jinja file, ``none`` (plain strings), or None to
-            keep the tokenizer's own.
+        wanted: A built-in name, the path of a Jinja file, ``none`` (bare text), or None to keep
+            the tokenizer's own.
 
     Raises:
         InputError: The tokenizer has no template and none is wanted, or no such template exists.
     """
     if wanted == NO_TEMPLATE:
+        tokenizer.chat_template = _start_token(tokenizer, unless_written=True) + _BARE
         return
     if wanted is None:
         if tokenizer.chat_template is None:
@@ -72,7 +83,9 @@ def set_chat_template(tokenizer: "PreTrainedTokenizerBase", wanted: str | None) 
     tokenizer.chat_template = path.read_text(encoding="utf-8")
 
 
-def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) -> bool:
+def set_pad_token(
+    tokenizer: "PreTrainedTokenizerBase", *, add: bool = False, below: int | None = None
+) -> bool:
     """Choose a pad token that is not the end-of-sequence token, where the vocabulary has one.
 
     Padding that looks like the end of a reply makes masks by token equality wrong. Our own code
@@ -82,6 +95,7 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) ->
         tokenizer: Changed in place.
         add: Add ``<|pad|>`` to the vocabulary when nothing in it can serve. Scorers need this:
             transformers finds the last token of a sequence by comparing with the pad token.
+        below: Rows of the model's embeddings: a pad token beyond them cannot be read.
 
     Returns:
         Whether the vocabulary grew, so that embeddings must be resized.
@@ -92,9 +106,14 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) ->
             f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token",
             hint="a policy needs one to learn where a response ends",
         )
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != eos:
+    own = tokenizer.pad_token_id
+    if own is not None and own != eos and (below is None or own < below):
         return False
-    vocabulary = tokenizer.get_vocab()
+    vocabulary = {
+        name: number
+        for name, number in tokenizer.get_vocab().items()
+        if below is None or number < below
+    }
     template = str(tokenizer.chat_template or "")
     unknown = tokenizer.unk_token
     for name in (*_PAD_NAMES, *([unknown] if isinstance(unknown, str) else [])):
@@ -105,6 +124,47 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", *, add: bool = False) ->
         return bool(tokenizer.add_special_tokens({"pad_token": "<|pad|>"}))
     tokenizer.pad_token = tokenizer.eos_token
     return False
+
+
+def check_vocabulary(tokenizer: Any, largest: int, size: int | None) -> None:
+    """Make sure that the model has an embedding for every token.
+
+    Args:
+        tokenizer: The model's.
+        largest: The largest number among the tokens.
+        size: Rows of the embeddings; None where that is not known.
+
+    Raises:
+        InputError: It has not.
+    """
+    if size is not None and largest >= size:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the token {tokenizer.convert_ids_to_tokens(largest)!r} has"
+            f" the number {largest}, but the model knows only the first {size}",
+            hint="give it embeddings (resize_token_embeddings, then save_pretrained), or set"
+            " chat_template to one without it",
+        )
+
+
+def end_tokens(tokenizer: Any, *, needed: bool = True) -> tuple[int, ...]:
+    """Return the tokens that end an assistant's turn, as the chat template puts them.
+
+    Args:
+        tokenizer: With a chat template.
+        needed: Whether to refuse a template that has none.
+
+    Raises:
+        InputError: There is none, so that a policy would learn to go on for ever.
+    """
+    ends = turn_ends(tokenizer, lambda messages: render_chat(tokenizer, messages, opened=False))
+    if needed and not ends:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the chat template ends an assistant's turn without a token"
+            " of its own: nothing would teach the policy to stop",
+            hint="set chat_template to chatml, or to a .jinja file that writes {{ eos_token }}"
+            " after each of the assistant's turns",
+        )
+    return ends
 
 
 class ToolsLeftOut(InputError):  # noqa: N818 - reads like its siblings in rlaif.errors
@@ -155,10 +215,17 @@ def _start(messages: Sequence[Message]) -> str:
     return f"{first['role']} message {first['content']!r:.60}"
 
 
-def _start_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+def _start_token(tokenizer: "PreTrainedTokenizerBase", *, unless_written: bool = False) -> str:
     """The part of a template that writes the start token, for tokenizers that always add one.
 
     Templates are tokenised without special tokens, so it would be missing otherwise.
+    ``unless_written``: not where the first message starts with it already.
     """
     ids = tokenizer("a").input_ids
-    return "{{ bos_token }}" if ids and ids[0] == tokenizer.bos_token_id else ""
+    if not ids or ids[0] not in (tokenizer.bos_token_id, tokenizer.cls_token_id):
+        return ""
+    name = "bos_token" if ids[0] == tokenizer.bos_token_id else "cls_token"
+    if not unless_written:
+        return f"{{{{ {name} }}}}"
+    written = f"messages[0]['content'].startswith({name})"
+    return f"{{% if not {written} %}}{{{{ {name} }}}}{{% endif %}}"

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Value, load_dataset
 
-from rlaif.errors import InputError, RecordError
+from rlaif.errors import InputError
 from rlaif.records import content_uniform
-from rlaif.training.data.messages import check_texts, take_prompts_off
+from rlaif.training.data.files import TRAIN, pick_split, read_path
+from rlaif.training.data.messages import check_texts, take_prompts_off, turns_of
 
-Source: TypeAlias = str | Path | Dataset
+Source: TypeAlias = str | Path | Dataset | DatasetDict
+Splits: TypeAlias = tuple[str, ...]
+
+GOLD_SPLITS: Splits = ("test", "validation", TRAIN)
+"""What is measured on, in the order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +44,46 @@ class Loaded:
     """Where they came from."""
 
 
-def load_preferences(source: Source) -> Dataset:
+def load_preferences(source: Source, *, split: str = TRAIN) -> Dataset:
     """Return preference rows: prompt, chosen, rejected, chosen_prob and whatever else is there.
 
     Args:
         source: A folder written by ``rlaif export``, a Parquet, JSONL or JSON file, a folder of
-            such files, a saved or loaded ``datasets.Dataset``, or a hub id (its train split).
+            such files, a saved or loaded ``datasets.Dataset``, or a hub id.
+        split: The one that is read, where there are several.
 
     Raises:
-        InputError: Empty, columns missing, a label outside [0.5, 1], or nothing but ties.
+        InputError: Empty, no such split, columns missing, a label outside [0.5, 1], or nothing but
+            ties.
     """
-    return read_preferences(source).dataset
+    return read_preferences(source, splits=(split,)).dataset
 
 
-def load_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last") -> Dataset:
+def load_demonstrations(
+    source: Source, *, turns: Literal["last", "all"] = "last", split: str = TRAIN
+) -> Dataset:
     """Return demonstrations as ``prompt`` and ``completion`` rows; other columns are kept.
 
     Args:
         source: As for `load_preferences`.
         turns: Of a conversation, learn the last assistant turn, or each one as its own row.
+        split: The one that is read, where there are several.
 
     Raises:
-        InputError: Empty, columns missing, or no assistant turn anywhere.
+        InputError: Empty, no such split, columns missing, or no assistant turn anywhere.
     """
-    return read_demonstrations(source, turns=turns).dataset
+    return read_demonstrations(source, turns=turns, splits=(split,)).dataset
 
 
-def read_preferences(source: Source) -> Loaded:
-    """The same as `load_preferences`, with what was assumed and left out."""
-    name, dataset = _open(source)
+def read_preferences(source: Source, *, splits: Splits = (TRAIN,), margins: bool = False) -> Loaded:
+    """The same as `load_preferences`, with what was assumed and left out.
+
+    Args:
+        source: As there.
+        splits: The first of these that it has is read.
+        margins: Whether every row needs a ``margin``; else that column may hold anything.
+    """
+    name, dataset, notes = _open(source, splits)
     left_out: dict[str, int] = {}
     if {"response_a", "response_b", "label"} <= set(dataset.column_names):
         check_texts(name, dataset, "response_a", "response_b")
@@ -77,7 +91,6 @@ def read_preferences(source: Source) -> Loaded:
     _require(name, dataset, "chosen", "rejected")
     has_prompts = "prompt" in dataset.column_names
     check_texts(name, dataset, *(["prompt"] if has_prompts else []), "chosen", "rejected")
-    notes = []
     if has_prompts:
         dataset, taken_off = take_prompts_off(name, dataset, ("chosen", "rejected"))
         if taken_off:
@@ -89,23 +102,30 @@ def read_preferences(source: Source) -> Loaded:
         dataset = dataset.add_column("chosen_prob", [1.0] * len(dataset))
         notes.append("no chosen_prob column: every label is taken as certain (1.0)")
     _check_labels(name, dataset)
+    dataset = _cast_to_float(dataset, "chosen_prob")
+    if margins:
+        _check_margins(name, dataset)
     dataset, left_out["identical"] = _without_identical(name, dataset)
+    dataset, left_out["empty-chosen"] = _without_empty(name, dataset, "chosen")
     return Loaded(dataset, tuple(notes), {k: n for k, n in left_out.items() if n}, name)
 
 
-def read_demonstrations(source: Source, *, turns: Literal["last", "all"] = "last") -> Loaded:
+def read_demonstrations(
+    source: Source, *, turns: Literal["last", "all"] = "last", splits: Splits = (TRAIN,)
+) -> Loaded:
     """The same as `load_demonstrations`, with what was assumed and left out."""
-    name, dataset = _open(source)
+    name, dataset, notes = _open(source, splits)
     columns = dataset.column_names
     if "messages" in columns:
-        return _from_conversations(name, dataset, turns)
+        return _from_conversations(name, dataset, turns, notes)
     if "completion" not in columns and "response" in columns:
         dataset = dataset.rename_column("response", "completion")
     _require(name, dataset, "prompt", "completion")
     check_texts(name, dataset, "prompt", "completion")
     dataset, taken_off = take_prompts_off(name, dataset, ("completion",))
-    notes = ("completions began with the prompt: it was taken off",) if taken_off else ()
-    return Loaded(dataset, notes, {}, name)
+    notes += ["completions began with the prompt: it was taken off"] if taken_off else []
+    dataset, empty = _without_empty(name, dataset, "completion")
+    return Loaded(dataset, tuple(notes), {"empty-completion": empty} if empty else {}, name)
 
 
 def split_held_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
@@ -128,64 +148,35 @@ def split_held_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, 
     return train, dataset.select([i for i, out in enumerate(held) if out])
 
 
-def _open(source: Source) -> tuple[str, Dataset]:
-    if isinstance(source, Dataset):
-        name, dataset = "the data set", source
+def _open(source: Source, splits: Splits) -> tuple[str, Dataset, list[str]]:
+    """Return name, rows and notes of one split."""
+    if isinstance(source, Dataset | DatasetDict):
+        name, (dataset, notes) = "the data set", pick_split("the data set", source, splits)
+    elif Path(source).exists():
+        name, (dataset, notes) = str(source), read_path(Path(source), splits)
     else:
-        name, dataset = str(source), _read(str(source))
+        name, (dataset, notes) = (
+            str(source),
+            pick_split(str(source), _from_hub(str(source)), splits),
+        )
     if len(dataset) == 0:
         raise InputError(f"{name}: the data set is empty", hint="give at least one row")
-    return name, dataset
+    return name, dataset, list(notes)
 
 
-def _read(source: str) -> Dataset:
-    path = Path(source)
-    if not path.exists():
-        return _from_hub(source)
-    if path.is_file():
-        return _from_files([path])
-    if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
-        saved = load_from_disk(str(path))
-        return saved["train"] if isinstance(saved, DatasetDict) else saved
-    for pattern in ("data/*.parquet", "*.parquet", "*.jsonl"):
-        files = sorted(path.glob(pattern))
-        if files:
-            return _from_files(files)
-    raise InputError(
-        f"{path}: no Parquet or JSONL file in this folder",
-        hint="give a folder written by rlaif export",
-    )
-
-
-def _from_files(paths: Sequence[Path]) -> Dataset:
-    try:
-        if paths[0].suffix == ".parquet":
-            tables = [pq.read_table(path) for path in paths]
-        elif paths[0].suffix in (".jsonl", ".json"):
-            import pyarrow.json as pa_json
-
-            tables = [pa_json.read_json(path) for path in paths]
-        else:
-            raise InputError(
-                f"{paths[0]}: unknown file format", hint="use .parquet, .jsonl or .json"
-            )
-        return Dataset(pa.concat_tables(tables, promote_options="default"))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as problem:
-        first = str(problem).splitlines()[0]
-        raise RecordError(f"{paths[0]}: cannot be read as a data set: {first}") from problem
-
-
-def _from_hub(name: str) -> Dataset:
+def _from_hub(name: str) -> DatasetDict:
     is_path = name.count("/") != 1 or name.startswith((".", "~"))
     if is_path or Path(name).suffix in (".parquet", ".jsonl", ".json", ".csv"):
         raise InputError(f"{name}: no such file or folder")
     try:
-        return load_dataset(name, split="train")
+        loaded = load_dataset(name)
     except Exception as problem:
         first = (str(problem) or type(problem).__name__).splitlines()[0]
         raise InputError(
             f"{name}: not a local file, and cannot be loaded from the Hub: {first}"
         ) from problem
+    assert isinstance(loaded, DatasetDict)
+    return loaded
 
 
 def _require(name: str, dataset: Dataset, *needed: str) -> None:
@@ -228,6 +219,11 @@ def _with_prompts(name: str, dataset: Dataset) -> Dataset:
 def _check_labels(name: str, dataset: Dataset) -> None:
     ties = 0
     for place, p in enumerate(dataset["chosen_prob"], start=1):
+        if isinstance(p, bool) or not isinstance(p, int | float | None):
+            raise InputError(
+                f"{name}: row {place}: chosen_prob is {p!r:.40}, not a number",
+                hint="a probability in [0.5, 1] that chosen is better",
+            )
         if p is None or not math.isfinite(p) or not 0.5 <= p <= 1.0:
             hint = "below 0.5, swap chosen and rejected and use 1 − p"
             raise InputError(f"{name}: row {place}: chosen_prob is {p}, not in [0.5, 1]", hint=hint)
@@ -237,6 +233,38 @@ def _check_labels(name: str, dataset: Dataset) -> None:
             f"{name}: all {ties} pairs have chosen_prob 0.5: there is nothing to learn",
             hint="a judge that never prefers anything cannot teach; look at its audit",
         )
+
+
+def _check_margins(name: str, dataset: Dataset) -> None:
+    if "margin" not in dataset.column_names:
+        raise InputError("margin_scale needs a margin column", hint="set margin_scale to 0")
+    for place, margin in enumerate(dataset["margin"], start=1):
+        number = isinstance(margin, int | float) and not isinstance(margin, bool)
+        if not number or not math.isfinite(margin):
+            raise InputError(
+                f"{name}: row {place}: margin is {margin!r:.40}, not a number",
+                hint="give every row a margin, or set margin_scale to 0",
+            )
+
+
+def _cast_to_float(dataset: Dataset, column: str) -> Dataset:
+    """Turn integers into floats."""
+    whole = "int" in str(getattr(dataset.features[column], "dtype", ""))
+    return dataset.cast_column(column, Value("float64")) if whole else dataset
+
+
+def _without_empty(name: str, dataset: Dataset, column: str) -> tuple[Dataset, int]:
+    """Leave out rows that would teach to answer nothing."""
+    keep = [place for place, reply in enumerate(dataset[column]) if not _is_empty(reply)]
+    if not keep:
+        raise InputError(f"{name}: {column} is empty in every row")
+    left_out = len(dataset) - len(keep)
+    return (dataset.select(keep) if left_out else dataset), left_out
+
+
+def _is_empty(reply: Any) -> bool:
+    turns = turns_of(reply, "assistant")
+    return not any(turn["content"].strip() or "tool_calls" in turn for turn in turns)
 
 
 def _without_identical(name: str, dataset: Dataset) -> tuple[Dataset, int]:
@@ -249,7 +277,7 @@ def _without_identical(name: str, dataset: Dataset) -> tuple[Dataset, int]:
     return (dataset.select(keep) if left_out else dataset), left_out
 
 
-def _from_conversations(name: str, dataset: Dataset, turns: str) -> Loaded:
+def _from_conversations(name: str, dataset: Dataset, turns: str, notes: Sequence[str]) -> Loaded:
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
     check_texts(name, dataset, "messages", optional=True)
@@ -260,10 +288,13 @@ def _from_conversations(name: str, dataset: Dataset, turns: str) -> Loaded:
             left_out["no-assistant-turn"] += 1
         for place in places if turns == "all" else places[-1:]:
             prompt, completion = row["messages"][:place], row["messages"][place : place + 1]
-            rows.append({"prompt": prompt, "completion": completion, **rest})
+            if _is_empty(completion):
+                left_out["empty-reply"] += 1
+            else:
+                rows.append({**rest, "prompt": prompt, "completion": completion})
     if not rows:
         raise InputError(f"{name}: no conversation has a reply of the assistant after a prompt")
-    return Loaded(Dataset.from_list(rows), (), dict(left_out), name)
+    return Loaded(Dataset.from_list(rows), tuple(notes), dict(left_out), name)
 
 
 def _assistant_turns(messages: Sequence[Mapping[str, Any]]) -> Iterable[int]:

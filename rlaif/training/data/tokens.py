@@ -2,7 +2,11 @@
 
 The response starts where the tokenised prompt and the tokenised prompt-with-response part, as in
 TRL, so that templates which render a prompt differently alone are handled. Rows are cut at
-``max_length`` from the end; a row whose prompt alone fills it has nothing to learn and is left out.
+``max_length`` from the end; a row whose prompt alone fills it has nothing to learn and is left out,
+and so is a pair whose responses are then the same.
+
+A response of several turns may hold a user's or a tool's: ``chosen_learned`` and its like say which
+of its tokens are the assistant's. They are missing where all are.
 """
 
 from collections import Counter
@@ -11,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from rlaif.errors import InputError
-from rlaif.records import content_id
+from rlaif.records import Message, content_id
 from rlaif.records.tool_use import left_out
-from rlaif.training.data.chat import NO_TEMPLATE, ToolsLeftOut, render_chat
+from rlaif.training.data.chat import NO_TEMPLATE, ToolsLeftOut, render_chat, set_chat_template
 from rlaif.training.data.messages import tools_of, turns_of
 
 _BATCH = 1000
@@ -43,7 +48,7 @@ def tokenise_pairs(
         dataset: From `load_preferences`.
         tokenizer: With a chat template, unless ``plain``.
         max_length: Most tokens of prompt and response together.
-        plain: Strings are bare text, ended by the end-of-sequence token; else they become turns.
+        plain: Strings are bare text (``chat_template: none``); else they become turns.
 
     Raises:
         InputError: No row fits, the chat template refuses one, or chat messages with ``plain``.
@@ -66,6 +71,8 @@ def plain_strings(chat_template: str | None) -> bool:
 def _tokenise(
     dataset: Dataset, tokenizer: Any, replies: Sequence[str], max_length: int, *, plain: bool
 ) -> Tokenised:
+    if plain:
+        set_chat_template(tokenizer, NO_TEMPLATE)
     labels = [name for name in ("chosen_prob", "margin") if name in dataset.column_names]
     tables: list[pa.Table] = []
     counts: Counter[str] = Counter()
@@ -78,17 +85,23 @@ def _tokenise(
         ]
         if kept:
             digest = content_id("tokens", digest, kept)
-            tables.append(pa.Table.from_pylist(kept))
+            names = dict.fromkeys(name for row in kept for name in row)
+            tables.append(pa.table({name: [row.get(name) for row in kept] for name in names}))
     if not tables and counts["tools"]:
         raise InputError(
             f"of {len(dataset)} rows, {counts['tools']} have tools that the chat template leaves"
             f" out, and the prompts of the others fill max_length {max_length}",
             hint="choose a model whose chat template supports tools",
         )
-    if not tables:
+    if not tables and counts["prompt-too-long"] == len(dataset):
         raise InputError(
             f"all {len(dataset)} prompts fill max_length {max_length}: nothing is left to learn",
             hint="raise max_length or give shorter prompts",
+        )
+    if not tables:
+        why = "; ".join(_notes(counts, len(dataset), max_length, wrapped=False))
+        raise InputError(
+            f"nothing is left to learn: {why}", hint="raise max_length, or check the data"
         )
     wrapped = isinstance(dataset[0]["prompt"], str) and not plain
     notes = _notes(counts, len(dataset), max_length, wrapped=wrapped)
@@ -108,6 +121,15 @@ def _notes(counts: Counter[str], rows: int, max_length: int, *, wrapped: bool) -
             f"{counts['prompt-too-long']} of {rows} rows left out: the prompt alone fills"
             f" max_length {max_length}"
         )
+    if counts["same"]:
+        notes.append(
+            f"{counts['same']} of {rows} pairs left out: both responses are the same tokens, as far"
+            f" as max_length {max_length} goes"
+        )
+    if counts["no-prompt"]:
+        notes.append(f"{counts['no-prompt']} of {rows} rows left out: the prompt has no token")
+    if counts["no-response"]:
+        notes.append(f"{counts['no-response']} of {rows} rows left out: a response has no token")
     if counts["cut"]:
         notes.append(
             f"{counts['cut']} of {rows} rows have a response cut at max_length {max_length}"
@@ -129,40 +151,48 @@ def _token_rows(
     plain: bool,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield place and tokens of each row; those whose tools the template leaves out are counted."""
-    render = _plain_texts if plain else _chat_texts
-    texts: dict[int, list[str]] = {}
+    rows: dict[int, tuple[list[Message], list[list[Message]], list[str]]] = {}
     for place in range(len(batch["prompt"])):
         row = {name: batch[name][place] for name in ("prompt", "tools", *replies) if name in batch}
         try:
-            texts[place] = render(row, tokenizer, replies)
+            if plain:
+                _check_plain(row, replies)
+            prompt, turns = _turns(row, replies)
+            rows[place] = prompt, turns, _render(prompt, turns, tokenizer)
         except ToolsLeftOut:
             counts["tools"] += 1
-    special = {} if plain else {"add_special_tokens": False}
     columns = [
-        tokenizer(list(column), **special)["input_ids"]
-        for column in zip(*texts.values(), strict=True)
+        tokenizer(list(column), add_special_tokens=False)["input_ids"]
+        for column in zip(*(texts for _, _, texts in rows.values()), strict=True)
     ]
-    for place, prompt_ids, *whole in zip(texts, *columns, strict=True):
+    for (place, (prompt, turns, _)), prompt_ids, *whole in zip(rows.items(), *columns, strict=True):
         shared = min(_common(prompt_ids, ids) for ids in whole)
         row = {"prompt_ids": prompt_ids[:shared]}
-        for name, ids in zip(replies, whole, strict=True):
+        for name, reply, ids in zip(replies, turns, whole, strict=True):
             row[f"{name}_ids"] = ids[shared:]
+            if any(turn["role"] != "assistant" for turn in reply):
+                row[f"{name}_learned"] = _learned(tokenizer, prompt, reply, ids)[shared:]
         row["parted"] = shared < len(prompt_ids)
         yield place, row
 
 
-def _chat_texts(row: Mapping[str, Any], tokenizer: Any, replies: Sequence[str]) -> list[str]:
+def _turns(
+    row: Mapping[str, Any], replies: Sequence[str]
+) -> tuple[list[Message], list[list[Message]]]:
+    prompt = turns_of(row["prompt"], "user")
+    if tools := tools_of(row.get("tools")):
+        prompt[0] = {**prompt[0], "tools": tools}
+    return prompt, [turns_of(row[name], "assistant") for name in replies]
+
+
+def _render(prompt: list[Message], replies: list[list[Message]], tokenizer: Any) -> list[str]:
     """Return the prompt alone, and with each reply, as the chat template renders them.
 
     Raises:
         ToolsLeftOut: The template does not support the row's tools.
     """
-    prompt = turns_of(row["prompt"], "user")
-    if tools := tools_of(row.get("tools")):
-        prompt[0] = {**prompt[0], "tools": tools}
     texts = [render_chat(tokenizer, prompt, opened=True)]
-    for name in replies:
-        reply = turns_of(row[name], "assistant")
+    for reply in replies:
         whole = render_chat(tokenizer, [*prompt, *reply], opened=False)
         rendered = whole[_common(texts[0], whole) :]
         if lost := left_out(reply, rendered):
@@ -171,18 +201,32 @@ def _chat_texts(row: Mapping[str, Any], tokenizer: Any, replies: Sequence[str]) 
     return texts
 
 
-def _plain_texts(row: Mapping[str, Any], tokenizer: Any, replies: Sequence[str]) -> list[str]:
-    """Return the prompt alone, and with each reply and the end-of-sequence token."""
-    prompt, ends = row["prompt"], [row[name] for name in replies]
-    if not all(isinstance(value, str) for value in (prompt, *ends)):
+def _learned(
+    tokenizer: Any, prompt: list[Message], reply: list[Message], ids: Sequence[int]
+) -> list[bool]:
+    """Return which tokens of prompt and reply an assistant's turn of the reply says."""
+    learned = [False] * len(ids)
+    for place, turn in enumerate(reply):
+        if turn["role"] != "assistant":
+            continue
+        before = render_chat(tokenizer, [*prompt, *reply[:place]], opened=True)
+        after = render_chat(tokenizer, [*prompt, *reply[: place + 1]], opened=False)
+        start, end = (
+            _common(tokenizer(text, add_special_tokens=False)["input_ids"], ids)
+            for text in (before, after)
+        )
+        learned[start:end] = [True] * (end - start)
+    return learned
+
+
+def _check_plain(row: Mapping[str, Any], replies: Sequence[str]) -> None:
+    if not all(isinstance(row[name], str) for name in ("prompt", *replies)):
         raise InputError(
             "chat_template is none, but the data set holds chat messages",
             hint="set chat_template to chatml or leave it out",
         )
     if tools_of(row.get("tools")):
         raise ToolsLeftOut("chat_template is none, but the data set holds tools")
-    end = str(tokenizer.eos_token)
-    return [prompt, *(prompt + (reply if reply.endswith(end) else reply + end) for reply in ends)]
 
 
 def _fits(
@@ -195,10 +239,29 @@ def _fits(
         counts["prompt-too-long"] += 1
         return False
     names = [f"{name}_ids" for name in replies]
-    counts["cut"] += any(len(row[name]) > room for name in names)
-    for name in names:
+    if len(replies) > 1 and not row["prompt_ids"]:
+        counts["no-prompt"] += 1  # nothing would predict the first token
+        return False
+    cut = any(len(row[name]) > room for name in names)
+    for name in [name for name in row if name.partition("_")[0] in replies]:
         row[name] = row[name][:room]
+    if not all(
+        any(row.get(f"{name}_learned", [True] * len(row[f"{name}_ids"]))) for name in replies
+    ):
+        counts["no-response"] += 1
+        return False
+    if len(replies) > 1 and row[names[0]] == row[names[1]]:
+        counts["same"] += 1
+        return False
+    counts["cut"] += cut
     return True
+
+
+def largest_token(dataset: Dataset) -> int:
+    """Return the largest number among the tokens of all rows."""
+    columns = [name for name in dataset.column_names if name.endswith("_ids")]
+    found = (pc.max(pc.list_flatten(dataset.data[name])).as_py() for name in columns)
+    return int(max(number for number in found if number is not None))
 
 
 def _common(first: Sequence[Any], second: Sequence[Any]) -> int:

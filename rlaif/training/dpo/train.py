@@ -8,9 +8,11 @@ from typing import Any
 from trl.trainer.dpo_config import DPOConfig
 
 from rlaif.config.train import DpoConfig
+from rlaif.training.data.pairs import Layout
 from rlaif.training.data.read import Source, read_preferences
 from rlaif.training.data.tokens import tokenise_pairs
 from rlaif.training.dpo.trainer import PairLoss, PreferenceTrainer, choose_layout
+from rlaif.training.forward.dropout import disable_dropout
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
 from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
@@ -68,7 +70,7 @@ def pair_loss_of(settings: DpoConfig) -> PairLoss | None:
 
 
 def _read(settings: DpoConfig, source: Source) -> Inputs[Rows]:
-    return read_rows(settings, read_preferences(source), tokenise_pairs)
+    return read_rows(settings, read_preferences(source, splits=(settings.split,)), tokenise_pairs)
 
 
 def _load(settings: DpoConfig) -> Any:
@@ -84,10 +86,15 @@ def _build(
 ) -> TrlLoop:
     rows = inputs.data
     pair_loss = pair_loss_of(settings)
-    layout = choose_layout(policy, own_loss=pair_loss is not None)
+    disable_dropout(policy, adapters=False)
     precompute, reference = _reference_of(settings, len(rows.train.dataset))
-    if reference is not None and layout != "trl":
-        choose_layout(reference, own_loss=True)
+    layout = _common_layout(
+        *(
+            choose_layout(model, own_loss=pair_loss is not None, length=inputs.plan["max_length"])
+            for model in (policy, reference)
+            if model is not None
+        )
+    )
     trainer = PreferenceTrainer(
         pair_loss=pair_loss,
         layout=layout,
@@ -103,6 +110,7 @@ def _build(
             loss_weights=[1.0, settings.nll] if pair_loss is None and settings.nll else None,
             label_smoothing=settings.noise or 0.0,
             precompute_ref_log_probs=precompute,
+            disable_dropout=False,  # done above, but for that of adapters
         ),
         train_dataset=rows.train.dataset,
         eval_dataset=rows.held_out.dataset if rows.held_out else None,
@@ -132,6 +140,11 @@ DPO = Recipe(
         "grad_norm",
     ),
 )
+
+
+def _common_layout(*layouts: Layout) -> Layout:
+    """Return the layout that policy and reference both take."""
+    return next(layout for layout in ("trl", "apart", "shared") if layout in layouts)
 
 
 def _trl_losses(settings: DpoConfig) -> list[str]:

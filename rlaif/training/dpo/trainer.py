@@ -18,17 +18,18 @@ from typing_extensions import override
 
 from rlaif.errors import InputError
 from rlaif.runs.files import make_folder, write_whole
-from rlaif.training.data.pairs import Layout, PairCollator, Row, pair_length
+from rlaif.training.data.pairs import COLUMNS, Layout, PairCollator, Row, pair_length
 from rlaif.training.data.sampler import LengthSampler
 from rlaif.training.forward.logprobs import causal_model, find_head
 from rlaif.training.forward.reading import attach_scoring, shares_prompts
+from rlaif.training.harness.equal_rows import EqualRows
 from rlaif.training.losses import chosen_nll, log_ratio_difference
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 """``(h_B, p_B) -> losses_B``; see `rlaif.training.losses`."""
 
 
-class PreferenceTrainer(DPOTrainer):
+class PreferenceTrainer(EqualRows, DPOTrainer):
     """TRL's DPOTrainer, version 1.16, for token rows with ``chosen_prob``.
 
     Args:
@@ -75,8 +76,7 @@ class PreferenceTrainer(DPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
         columns: Any = self._signature_columns
-        if "chosen_prob" not in columns:
-            columns.append("chosen_prob")
+        columns.extend(name for name in COLUMNS if name not in columns)
 
     @override
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -117,9 +117,10 @@ class PreferenceTrainer(DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         p_B = inputs.pop("chosen_prob")
         if self._pair_loss is None:
-            return super()._compute_loss(  # type: ignore[no-untyped-call]
+            loss = super()._compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs
             )
+            return loss if return_outputs else loss * self.share_of(len(p_B))
         logprobs_2B, lengths_2B, output = score_pairs(model, inputs)
         if "ref_chosen_logps" in inputs:
             reference = (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
@@ -135,7 +136,7 @@ class PreferenceTrainer(DPOTrainer):
         self._measure(logprobs_2B.detach(), ref_2B, lengths_2B, p_B)
         if return_outputs:
             raise NotImplementedError("compute_metrics is not supported: no logits are computed")
-        return loss
+        return loss * self.share_of(len(p_B))
 
     def _drop_reference_copy(self) -> None:
         """Our adapters are always new, so the reference is the base; TRL copies them to be safe."""
@@ -191,10 +192,10 @@ class PreferenceTrainer(DPOTrainer):
             ),
             dim=1,
         )
-        means = self.accelerator.gather_for_metrics(values_BK).mean(dim=0).tolist()
+        rows_KB = self.gather_rows(values_BK)
         metrics = self._metrics["train" if torch.is_grad_enabled() else "eval"]
-        for name, value in zip(_NAMES, means, strict=True):
-            metrics[name].append(value)
+        for name, values in zip(_NAMES, rows_KB, strict=True):
+            metrics[name].extend(values)  # TRL takes the mean: every pair counts alike
 
 
 _NAMES = (
@@ -221,15 +222,13 @@ def _is_plain(arguments: Any) -> bool:
     return plain and arguments.ld_alpha is None
 
 
-def choose_layout(model: Any, *, own_loss: bool) -> Layout:
-    """Choose how pairs are laid out, and prepare the model for it.
-
-    Whether the architecture gives the same numbers with a shared prompt is *tried* on a few
-    tokens: recurrent, windowed or position-biased attention would not.
+def choose_layout(model: Any, *, own_loss: bool, length: int | None = None) -> Layout:
+    """Choose how pairs are laid out, and prepare the model for it; see `shares_prompts`.
 
     Args:
         model: The policy, adapted or not, on the CPU or a GPU.
         own_loss: False for a loss that TRL computes itself, which needs TRL's batch.
+        length: Most tokens of a prompt with one response.
     """
     whole = causal_model(model)
     on_cpu = next(whole.parameters()).device.type == "cpu" and not torch.cuda.is_available()
@@ -238,9 +237,8 @@ def choose_layout(model: Any, *, own_loss: bool) -> Layout:
     if head is None:
         return "trl"
     attach_scoring(model, head)
-    return (
-        "shared" if shares_prompts(model, lambda batch: score_pairs(model, batch)[0]) else "apart"
-    )
+    shared = shares_prompts(model, lambda batch: score_pairs(model, batch)[0], length=length)
+    return "shared" if shared else "apart"
 
 
 def score_pairs(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:

@@ -57,21 +57,54 @@ def attach_reading(scorer: Any) -> bool:
     return True
 
 
-def shares_prompts(model: Any, score: Callable[[dict[str, Tensor]], Tensor]) -> bool:
+_WINDOWS = (
+    "sliding_window",
+    "attention_chunk_size",
+    "window_size",
+    "attention_window",
+    "attention_window_size",
+    "local_attention",
+)
+"""How configurations call the number of tokens that a layer looks back."""
+
+
+def attention_reach(config: Any) -> int | None:
+    """Return how many tokens, itself included, a token sees in the narrowest layer.
+
+    None where all layers see everything before; 0 where some do not and no number is given.
+    """
+    text = config.get_text_config()
+    named = (getattr(text, name, None) for name in _WINDOWS)
+    narrow = [value for value in named if isinstance(value, int) and value > 0]
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if kinds and kinds <= {"full_attention"}:
+        return None
+    return min(narrow, default=0 if kinds else None)
+
+
+def shares_prompts(
+    model: Any, score: Callable[[dict[str, Tensor]], Tensor], *, length: int | None = None
+) -> bool:
     """Whether a pair gives the same numbers in one row as in two.
 
-    It is tried on a few tokens: recurrent, windowed or position-biased attention would not.
+    It is tried on a few tokens: recurrent or position-biased attention would not. No few tokens
+    show a window, whose mask the one row does not apply: there a pair must fit into it.
 
     Args:
         model: What is read; only for its mode and attention.
         score: From a batch to one number per response, chosen first.
+        length: Most tokens of a prompt with one response; None where that is not known.
     """
     config = causal_model(model).config
     if config._attn_implementation != "sdpa":
         return False
+    reach = attention_reach(config)
+    if reach is not None and (length is None or length > reach):
+        return False
     pad = config.get_text_config().pad_token_id or 0
     some = [token for token in range(1, 11) if token != pad]
-    row = {"prompt_ids": some[:4], "chosen_ids": some[4:7], "rejected_ids": some[7:9]}
+    prompt = some[:4] * (8 if reach is None else 1)  # where there is a window, within it
+    row = {"prompt_ids": prompt, "chosen_ids": some[4:7], "rejected_ids": some[7:9]}
     short = {"prompt_ids": some[2:3], "chosen_ids": some[1:2], "rejected_ids": some[3:4]}
     layouts: tuple[Layout, ...] = ("shared", "apart")
     training = model.training

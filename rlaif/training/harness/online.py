@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.config.online import OnlineConfig
+from rlaif.config.prompts import PromptsConfig
 from rlaif.errors import EngineMissing, InputError
 from rlaif.inputs import PromptSource, read_prompts
+from rlaif.inputs.files import find_files
 from rlaif.records import Failure, Prompt
+from rlaif.training.data.chat import check_vocabulary, end_tokens
+from rlaif.training.data.files import TRAIN, split_of
 from rlaif.training.data.prompts import AnyPrompt, PromptSet, read_prompt_set
 from rlaif.training.harness.inputs import Inputs
 from rlaif.training.harness.save import without_folders
-from rlaif.training.models import context_length, identify_model, load_tokenizer
+from rlaif.training.models import context_length, identify_model, load_tokenizer, vocabulary_size
 from rlaif.training.scorers import Scorer, identity_of, name_of
 
 ONE_SCORER = (
@@ -57,6 +61,7 @@ def read_online(settings: OnlineConfig, source: OnlineSource, *, tools: bool) ->
     tokenizer = load_tokenizer(
         settings.model, revision=settings.revision, chat_template=settings.chat_template
     )
+    end_tokens(tokenizer)
     prompts = read_prompt_set(
         given,
         tokenizer,
@@ -64,6 +69,11 @@ def read_online(settings: OnlineConfig, source: OnlineSource, *, tools: bool) ->
         max_new_tokens=settings.max_new_tokens,
         max_prompt_tokens=settings.max_prompt_tokens,
         tools=tools,
+    )
+    check_vocabulary(
+        tokenizer,
+        max(map(max, prompts.tokens)),
+        vocabulary_size(settings.model, revision=settings.revision),
     )
     if prompts.too_long:
         notes.append(f"left out, too long: {prompts.too_long} prompts")
@@ -82,6 +92,7 @@ def read_online(settings: OnlineConfig, source: OnlineSource, *, tools: bool) ->
 def _read(settings: OnlineConfig) -> tuple[list[Prompt], list[str]]:
     if settings.prompts is None:
         raise InputError("prompts are missing", hint="name a file: prompts: {path: prompts.jsonl}")
+    _check_splits(settings.prompts)
     prompts: list[Prompt] = []
     broken: list[Failure] = []
     for item in read_prompts(PromptSource(**dict(settings.prompts))):
@@ -93,6 +104,19 @@ def _read(settings: OnlineConfig) -> tuple[list[Prompt], list[str]]:
         return prompts, []
     first = f"{broken[0].record_id}: {broken[0].message}"
     return prompts, [f"left out: {len(broken)} records that are not prompts ({first})"]
+
+
+def _check_splits(prompts: PromptsConfig) -> None:
+    """Keep a folder's test set from being trained on with the rest."""
+    if prompts.path is None:
+        return
+    files = find_files(prompts.path, prompts.format, prompts.split)
+    splits = {split_of(file.name) or TRAIN for file in files}
+    if len(splits) > 1:
+        raise InputError(
+            f"{prompts.path}: its files belong to several splits: {', '.join(sorted(splits))}",
+            hint="name those to train on, such as path: FOLDER/train*.jsonl",
+        )
 
 
 def _facts(settings: OnlineConfig, source: OnlineSource, prompts: PromptSet) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 import orjson
 import torch
+from transformers import GenerationConfig
 
 from rlaif.runs.text import one_line, safe_json, safe_text
 from rlaif.training.data.chat import has_tools, render_chat
@@ -226,21 +227,23 @@ def keep_samples(out: Path, step: int, samples: Sequence[Sample]) -> None:
 
 @torch.no_grad()
 def _reply(model: Any, tokenizer: Any, prompt: Any, max_tokens: int) -> Sample:
-    if isinstance(prompt, str):
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
-        shown = prompt
-    else:
-        turns = turns_of(prompt, "user")
-        text = render_chat(tokenizer, turns, opened=True)
-        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
-        shown = turns[-1]["content"]
+    turns = turns_of(prompt, "user")
+    text = render_chat(tokenizer, turns, opened=True)
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
     ids = ids.to(model.device)
-    made = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=max_tokens,
-        use_cache=True,
-    )
+    own_settings = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:  # greedy and nothing else, whatever penalties the checkpoint asks for
+        made = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            eos_token_id=own_settings.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            use_cache=True,
+        )
+    finally:
+        model.generation_config = own_settings
     reply = tokenizer.decode(made[0, ids.size(1) :], skip_special_tokens=True)
-    return Sample(shown, str(reply))
+    return Sample(turns[-1]["content"], str(reply))

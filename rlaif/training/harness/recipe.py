@@ -24,7 +24,13 @@ from rlaif.training.harness.inputs import DataT, Inputs, is_main_process
 from rlaif.training.harness.metrics import Watch, need_trackers
 from rlaif.training.harness.progress import Style
 from rlaif.training.harness.save import publish, staging_folder, write_card
-from rlaif.training.harness.stopping import Diverged, Interrupts, is_out_of_memory, memory_hint
+from rlaif.training.harness.stopping import (
+    Diverged,
+    Interrupts,
+    is_disk_full,
+    is_out_of_memory,
+    memory_hint,
+)
 
 SettingsT = TypeVar("SettingsT", bound=TrainConfig | OnlineConfig)
 SourceT = TypeVar("SourceT")
@@ -151,6 +157,7 @@ def _run(
     step, checkpoint = folder.last_checkpoint() or (0, None)
     with (
         Interrupts() as interrupts,
+        _explaining_a_full_disk(loop, folder),
         Watch(folder, step, style=style, stopping=lambda: interrupts.requested) as watch,
         _rescuing(loop, recipe.kind),
     ):
@@ -168,6 +175,21 @@ def _run(
         seconds=time.monotonic() - began,
         resumed_from=step,
     )
+    with _explaining_a_full_disk(loop, folder):
+        _save(recipe, settings, loop, folder, inputs, result, ended.notes)
+    return result
+
+
+def _save(
+    recipe: Recipe[SettingsT, SourceT, DataT],
+    settings: SettingsT,
+    loop: Loop,
+    folder: TrainingFolder,
+    inputs: Inputs[DataT],
+    result: TrainResult,
+    notes: tuple[str, ...],
+) -> None:
+    """Write the final models and the card, then say that the training is finished."""
     staging = staging_folder(folder.out)
     if folder.is_main:
         shutil.rmtree(staging, ignore_errors=True)
@@ -175,20 +197,40 @@ def _run(
     loop.wait()
     loop.save(staging)
     if folder.is_main:
-        inputs.tokenizer.save_pretrained(staging)
+        for place in (staging, staging / "adapter"):
+            if place.is_dir():
+                inputs.tokenizer.save_pretrained(place)
         write_card(
             staging,
             result=result,
             settings=settings,
             inputs=inputs,
-            notes=(*inputs.notes, *ended.notes, *recipe.caveats),
+            notes=(*inputs.notes, *notes, *recipe.caveats),
             curves=recipe.curves,
             pipeline=recipe.pipeline,
         )
         publish(staging, folder.out)
         folder.finish(result, keep_checkpoints=settings.keep_checkpoints)
     loop.wait()
-    return result
+
+
+@contextlib.contextmanager
+def _explaining_a_full_disk(loop: Loop, folder: TrainingFolder) -> Iterator[None]:
+    """Say what is kept when a file cannot be written for want of space."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as problem:
+        if not is_disk_full(problem):
+            raise
+        if folder.is_main:  # half-written files hold the space that is missing
+            folder.drop_partial()
+            shutil.rmtree(staging_folder(folder.out), ignore_errors=True)
+        last = folder.last_checkpoint()
+        kept = f"the checkpoint of step {last[0]} is kept" if last else "no checkpoint is kept"
+        raise TrainingError(
+            f"{folder.out}: the disk is full, after step {loop.step}; {kept}",
+            hint="free some space, then repeat the command to resume",
+        ) from problem
 
 
 @contextlib.contextmanager
@@ -199,6 +241,8 @@ def _rescuing(loop: Loop, kind: str) -> Iterator[None]:
     except Diverged:
         raise
     except BaseException as problem:
+        if is_disk_full(problem):
+            raise  # saving would fail, too
         memory = is_out_of_memory(problem)
         if memory:
             gc.collect()  # the failed step's activations: saving needs some memory, too

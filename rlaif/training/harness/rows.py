@@ -10,10 +10,11 @@ from datasets import Dataset
 
 from rlaif.config.train import TrainConfig
 from rlaif.errors import InputError
+from rlaif.training.data.chat import check_vocabulary, end_tokens
 from rlaif.training.data.read import Loaded, Source, split_held_out
-from rlaif.training.data.tokens import Tokenised, plain_strings
+from rlaif.training.data.tokens import Tokenised, largest_token, plain_strings
 from rlaif.training.harness.inputs import Inputs
-from rlaif.training.models import context_length, identify_model, load_tokenizer
+from rlaif.training.models import context_length, identify_model, load_tokenizer, vocabulary_size
 
 _PROVENANCE = ("constitution", "run", "judges", "principles")
 _MOST_VALUES = 12
@@ -64,7 +65,7 @@ def read_rows(
         settings: The trainer's.
         loaded: Rows fit for training.
         tokenise: `tokenise_pairs` or `tokenise_demonstrations`.
-        separate_pad: See `load_tokenizer`.
+        separate_pad: For a scorer, which need not stop; see `load_tokenizer`.
     """
     tokenizer = load_tokenizer(
         settings.model,
@@ -72,11 +73,18 @@ def read_rows(
         chat_template=settings.chat_template,
         separate_pad=separate_pad,
     )
+    if not separate_pad:
+        end_tokens(tokenizer)
     max_length = usable_length(settings)
     plain = plain_strings(settings.chat_template)
 
+    known = vocabulary_size(settings.model, revision=settings.revision)
+    rows = max(known, len(tokenizer)) if known and separate_pad else known  # a scorer's grow
+
     def to_tokens(texts: Dataset) -> Tokenised:
-        return tokenise(texts, tokenizer, max_length=max_length, plain=plain)
+        tokens = tokenise(texts, tokenizer, max_length=max_length, plain=plain)
+        check_vocabulary(tokenizer, largest_token(tokens.dataset), rows)
+        return tokens
 
     texts, held_texts = split_held_out(loaded.dataset, settings.held_out, settings.seed)
     tokens = to_tokens(texts)

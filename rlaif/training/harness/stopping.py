@@ -1,5 +1,6 @@
-"""What ends a training early: a request to stop, memory that runs out, weights that are NaN."""
+"""What ends a training early: a request to stop, memory, disk, weights that are NaN."""
 
+import errno
 import signal
 import threading
 import time
@@ -94,3 +95,24 @@ def is_out_of_memory(problem: BaseException) -> bool:
 def memory_hint(kind: str) -> str:
     """Return what to change, for a `Recipe.kind`."""
     return _HINTS.get(kind, _PAIRS)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = (
+    "no space left on device",
+    "disk quota exceeded",
+    "file too large",
+    # torch keeps no errno
+    "pytorchstreamwriter failed writing",
+    "iostream error",
+)
+
+
+def is_disk_full(problem: BaseException | None) -> bool:
+    """Whether a file could not be written for want of space; libraries say so in several ways."""
+    while problem is not None:
+        said = str(problem).lower()
+        if getattr(problem, "errno", None) in _FULL or any(word in said for word in _FULL_WORDS):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlaif.errors import InputError
+from rlaif.training.forward.dropout import disable_dropout
 from rlaif.training.forward.logprobs import (
     can_share,
     causal_model,
@@ -226,17 +227,6 @@ class SharedBase:
         head = {name: p.detach().contiguous() for name, p in self._score.named_parameters()}
         save_file(head, folder / "score.safetensors")
         self.policy.delete_adapter("value")
-
-
-def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout probability to 0, also those that attention reads from an attribute."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("attention_dropout", "dropout", "attn_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-    model.eval()
 
 
 def enable_checkpointing(model: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from trl.trainer.reward_config import RewardConfig as TrlArguments
 
 from rlaif.config.train import RewardConfig
-from rlaif.errors import InputError
-from rlaif.training.data.read import Source, read_preferences
+from rlaif.training.data.read import GOLD_SPLITS, Source, read_preferences
 from rlaif.training.data.tokens import Tokenised, tokenise_pairs
+from rlaif.training.forward.dropout import disable_dropout
 from rlaif.training.harness.folder import TrainingFolder, TrainResult
 from rlaif.training.harness.inputs import Inputs, Said, read_settings
 from rlaif.training.harness.progress import Style
@@ -65,13 +65,11 @@ def gold_names(sources: Sequence[str]) -> dict[str, str]:
 
 
 def _read(settings: RewardConfig, source: Source) -> Inputs[RewardRows]:
-    loaded = read_preferences(source)
-    if settings.margin_scale and "margin" not in loaded.dataset.column_names:
-        raise InputError("margin_scale needs a margin column", hint="set margin_scale to 0")
+    loaded = read_preferences(source, splits=(settings.split,), margins=settings.margin_scale > 0)
     inputs = read_rows(settings, loaded, tokenise_pairs, separate_pad=True)
     rows = inputs.data
     gold = {
-        name: rows.tokenise(read_preferences(path).dataset)
+        name: rows.tokenise(read_preferences(path, splits=GOLD_SPLITS).dataset)
         for name, path in gold_names(settings.gold).items()
     }
     measured = {} if rows.held_out is None else {"held_out": rows.held_out}
@@ -98,13 +96,14 @@ def _build(
     settings: RewardConfig, folder: TrainingFolder, scorer: Any, inputs: Inputs[RewardRows]
 ) -> TrlLoop:
     held_out = inputs.data.measured.get("held_out")
+    disable_dropout(scorer, adapters=False)
     trainer = ScorerTrainer(
-        layout=choose_layout(scorer),
+        layout=choose_layout(scorer, length=inputs.plan["max_length"]),
         soft=settings.labels == "soft",
         margin_scale=settings.margin_scale,
         centring=settings.centring,
         model=scorer,
-        args=TrlArguments(**trainer_arguments(settings, folder, scorer)),
+        args=TrlArguments(**trainer_arguments(settings, folder, scorer), disable_dropout=False),
         train_dataset=inputs.data.train.dataset,
         eval_dataset=held_out.dataset if held_out and settings.measure_every else None,
         processing_class=inputs.tokenizer,

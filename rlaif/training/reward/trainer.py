@@ -13,19 +13,19 @@ from torch import Tensor
 from trl.trainer.reward_trainer import RewardTrainer
 from typing_extensions import override
 
-from rlaif.training.data.pairs import Layout, PairCollator, Row, pair_length
+from rlaif.training.data.pairs import COLUMNS, Layout, PairCollator, Row, pair_length
 from rlaif.training.data.sampler import LengthSampler
 from rlaif.training.forward.reading import attach_reading, shares_prompts
+from rlaif.training.harness.equal_rows import EqualRows
 from rlaif.training.losses import soft_reward_loss
 from rlaif.training.reward.measure import ScoredPairs
 
-_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_prob", "margin")
 
-
-def choose_layout(scorer: Any) -> Layout:
+def choose_layout(scorer: Any, *, length: int | None = None) -> Layout:
     """Choose how pairs are laid out (`rlaif.training.data.pairs`), and prepare the scorer for it.
 
     A shared prompt saves the most on a CPU. On a GPU the model's own forward is left alone.
+    ``length`` is the most tokens of a prompt with one response; see `shares_prompts`.
     """
     on_cpu = next(scorer.parameters()).device.type == "cpu" and not torch.cuda.is_available()
     if not on_cpu or not attach_reading(scorer):
@@ -34,7 +34,7 @@ def choose_layout(scorer: Any) -> Layout:
     def score(batch: dict[str, Tensor]) -> Tensor:
         return score_ends(scorer, batch, layout="shared" if "position_ids" in batch else "apart")
 
-    return "shared" if shares_prompts(scorer, score) else "apart"
+    return "shared" if shares_prompts(scorer, score, length=length) else "apart"
 
 
 def score_ends(scorer: Any, batch: dict[str, Tensor], *, layout: Layout) -> Tensor:
@@ -50,7 +50,7 @@ def score_ends(scorer: Any, batch: dict[str, Tensor], *, layout: Layout) -> Tens
     return scores_2B
 
 
-class ScorerTrainer(RewardTrainer):
+class ScorerTrainer(EqualRows, RewardTrainer):
     """TRL's RewardTrainer, version 1.16, for token rows with ``chosen_prob``.
 
     Args:
@@ -74,7 +74,7 @@ class ScorerTrainer(RewardTrainer):
         self._soft = soft
         self._margin_scale = margin_scale
         self._centring = centring
-        collator = PairCollator(trl["processing_class"].pad_token_id, layout)
+        collator = PairCollator(trl["processing_class"].pad_token_id, layout, margin_scale > 0)
         super().__init__(data_collator=collator, **trl)
 
     @override
@@ -84,7 +84,7 @@ class ScorerTrainer(RewardTrainer):
 
     @override
     def _set_signature_columns_if_needed(self) -> None:
-        columns: Any = list(_COLUMNS)
+        columns: Any = list(COLUMNS)
         self._signature_columns = columns
 
     @override
@@ -118,7 +118,7 @@ class ScorerTrainer(RewardTrainer):
             centring=self._centring,
         )
         self._measure(chosen_B.detach(), rejected_B.detach(), p_B)
-        return losses_B.mean()
+        return losses_B.mean() * self.share_of(len(p_B))
 
     @override
     def prediction_step(
@@ -164,8 +164,8 @@ class ScorerTrainer(RewardTrainer):
             ),
             dim=1,
         )
-        means = self.accelerator.gather_for_metrics(values_BK).mean(dim=0).tolist()
+        rows_KB = self.gather_rows(values_BK)
         names = ("accuracy", "agreement", "margin", "score/chosen", "score/rejected")
         metrics = self._metrics["train" if torch.is_grad_enabled() else "eval"]
-        for name, value in zip(names, means, strict=True):
-            metrics[name].append(value)
+        for name, values in zip(names, rows_KB, strict=True):
+            metrics[name].extend(values)  # TRL takes the mean: every pair counts alike

@@ -136,3 +136,36 @@ def test_a_reply_that_was_never_recorded_is_an_abstention_and_not_a_question(
     assert all(verdict.raw.startswith("not-recorded") for verdict in mute)
     with Ledger.open(tmp_path / "new" / "ledger.sqlite", read_only=True) as ledger:
         assert sum(total.calls for total in ledger.totals()) == 0
+
+
+@pytest.mark.parametrize(
+    ("judge", "field", "reaches"),
+    [
+        ({"method": "pairwise"}, "statement", ()),
+        ({"method": "pairwise"}, "comparison", ("main",)),
+        ({"method": "rubric"}, "statement", ("main",)),
+        ({"method": "rubric"}, "comparison", ()),
+        ({"pairwise": {"exemplars": 1}}, "examples", ("main",)),
+        ({"method": "pairwise"}, "examples", ()),
+    ],
+)
+def test_an_edit_reaches_the_judges_whose_prompts_show_it_and_flips_nothing_elsewhere(
+    judge: dict[str, object], field: str, reaches: tuple[str, ...], tmp_path: Path
+) -> None:
+    base = {"name": "main", "engine": "scripted", "model": "judge-random"}
+    run = make_run(tmp_path, prompts=8, judges=[{**base, **judge}])
+    old = load_constitution("hhh")
+    changed = old.principle(EDITED)
+    new = changed.examples[::-1] if field == "examples" else "Which is better, in other words?"
+    principles = tuple(
+        one.model_copy(update={field: new}) if one.id == EDITED else one for one in old.principles
+    )
+    path = write_constitution(
+        tmp_path / "new.yaml", old.model_copy(update={"principles": principles})
+    )
+    done = relabel(run.path, constitution=str(path), out=tmp_path / "new")
+    assert [(one.principle, one.field, one.reaches) for one in done.edits] == [
+        (EDITED, field, reaches)
+    ]
+    if not reaches:
+        assert (done.rejudged.asked, done.flips.same) == (0, done.flips.compared)

@@ -18,6 +18,7 @@ from rlaif.errors import (
     EngineUnavailable,
     RlaifError,
 )
+from rlaif.records import content_id
 from tests.engines.asking import MESSAGES
 from tests.engines.batch_server import BatchServer, serving_batches
 from tests.engines.faults import error, payload
@@ -436,3 +437,32 @@ async def test_pending_says_what_is_gathered_and_what_is_under_way(server):
 def test_what_batches_cannot_do_is_refused(options: dict[str, Any], words: str):
     with pytest.raises(ConfigError, match=words):
         build_openai_engine(model="m", options={"transport": "batch", **options})
+
+
+async def test_a_call_has_the_same_id_before_and_after_a_lesson(server, tmp_path: Path):
+    plain = batched(server, tmp_path)
+    taught = batched(server, tmp_path)
+    taught._dialect.note("seed", "omitted", "")
+    ids = set()
+    for engine in (plain, taught):
+        asking = asyncio.create_task(engine.ask(asked(1)))
+        await asyncio.sleep(0.05)
+        assert engine._batches is not None
+        ids |= set(engine._batches._waiting)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await engine.aclose()
+    assert len(ids) == 1
+
+
+async def test_a_batch_named_by_what_was_sent_is_still_recognised(server, tmp_path: Path):
+    engine = batched(server, tmp_path)
+    client = engine._batches
+    assert client is not None
+    body = {"messages": [], "seed": 1}
+    old = content_id("batch", {"messages": []}, [1])
+    client._sent.add(old)
+    assert client._id_of(body, {"messages": []}, [1]) == old
+    client._sent.add(content_id("batch", body, [1]))
+    assert client._id_of(body, {"messages": []}, [1]) != old
+    await engine.aclose()

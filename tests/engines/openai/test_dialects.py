@@ -11,6 +11,7 @@ from rlaif.engines import Generate, Label, Reply, Request, Sampling
 from rlaif.engines.openai import chat
 from rlaif.engines.openai.engine import OpenAIEngine, build_openai_engine
 from rlaif.engines.traffic import retries
+from rlaif.engines.traffic.transport import Answer
 from rlaif.errors import CallFailed, EngineError, EngineMissing
 from rlaif.records import Message
 from tests.engines.dialects import DIALECTS, Dialect, forbidden, having, plain_letter, unknown_name
@@ -395,3 +396,56 @@ async def test_a_complaint_about_one_prompt_teaches_nothing():
             assert engine.learned == {}
             assert len(server.chats()) == 1
             await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("stop", "Invalid 'stop': array too long. Expected an array with maximum length 4"),
+        ("stop", "stop: at most 2 stop sequences are allowed"),
+        ("seed", "seed must be less than or equal to 1000"),
+        ("seed", "seed: value out of range"),
+    ],
+)
+async def test_a_complaint_about_one_value_is_an_error_and_no_lesson(name: str, words: str):
+    async with serving("plain") as server:
+        server.script.append(error(400, words))
+        engine = engine_for(server)
+        with pytest.raises(CallFailed) as failed:
+            await engine.ask(request_of("samples", 1))
+        assert name in str(failed.value.hint)
+        assert engine.learned == {}
+        await engine.ask(request_of("samples", 2))
+        assert name in server.chats()[-1].body
+        await engine.aclose()
+
+
+async def test_a_list_of_models_that_failed_once_is_asked_for_again(monkeypatch):
+    async with serving("vllm") as server:
+        engine = engine_for(server, max_attempts=1)
+        transport, _ = engine._endpoint._opened()
+        get, failures = transport.get, [1]
+
+        async def sometimes(url: str, timeout_s: float) -> Answer:
+            return (
+                Answer(500, {}, b"{}") if failures and failures.pop() else await get(url, timeout_s)
+            )
+
+        monkeypatch.setattr(transport, "get", sometimes)
+        await engine.ask(request_of("label", 1))
+        await engine.ask(request_of("label", 2))
+        last = [seen.body for seen in server.chats()]
+        assert "top_logprobs" in last[0]
+        assert "logprob_token_ids" in last[-1]
+        await engine.aclose()
+
+
+async def test_many_first_labels_at_once_know_what_llama_cpp_allows():
+    async with serving("plain") as server:
+        server.owner = "llamacpp"
+        engine = engine_for(server)
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(engine.ask(request_of("label", number)))
+        assert {seen.body["top_logprobs"] for seen in server.chats()} == {200}
+        await engine.aclose()

@@ -1,5 +1,6 @@
 """The engine against a healthy server, by both transports, and what it must never show."""
 
+import gzip
 import logging
 import math
 from collections.abc import AsyncIterator
@@ -9,9 +10,10 @@ import pytest
 
 from rlaif.engines import Capability, Generate, Label, Reply, Sampling, Score, Usage
 from rlaif.engines.openai.engine import OpenAIEngine, build_openai_engine
-from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
+from rlaif.engines.traffic.transport import _unpacked
+from rlaif.errors import CallFailed, ConfigError, EngineMissing, EngineUnavailable
 from rlaif.records import Message
-from tests.engines.faults import FaultServer, error, refusal, serving
+from tests.engines.faults import Fault, FaultServer, error, refusal, serving
 
 MESSAGES: tuple[Message, ...] = ({"role": "user", "content": "Which is better, tea or coffee?"},)
 ONE = Generate(MESSAGES, Sampling(), (5,))
@@ -285,6 +287,19 @@ async def test_an_unknown_model_names_what_is_served(server, transport):
     assert missing.value.hint == ("did you mean 'other-model'? it serves: other-model, third-model")
 
 
+async def test_litellm_says_in_its_own_words_that_model_or_key_is_wrong(server):
+    words = "/chat/completions: Invalid model name passed in model=test-model."
+    server.models = ["other-model"]
+    body = {"message": words, "type": "invalid_request_error", "param": None, "code": "400"}
+    server.script.append(Fault("status", 400, payload={"error": body}))
+    with pytest.raises(EngineMissing, match="does not serve model 'test-model'"):
+        await ask(server, ONE)
+    body = {"message": "No connected db.", "type": "no_db_connection", "code": "400"}
+    server.script.append(Fault("status", 400, payload={"error": body}))
+    with pytest.raises(EngineMissing, match="does not accept the key"):
+        await ask(server, ONE)
+
+
 async def test_an_address_without_the_api_says_so(server, transport):
     server_root = server.base_url.removesuffix("/v1")
     engine = build_openai_engine(
@@ -407,3 +422,38 @@ async def test_a_packed_reply_within_the_limit_is_read(transport):
         server.flood = "packed"
         (reply,) = await ask(server, ONE, transport=transport)
         assert reply.text.startswith("This is reply")
+
+
+async def test_secrets_in_the_query_come_from_the_environment_and_are_not_shown(
+    server, monkeypatch
+):
+    monkeypatch.setenv("SIGNED", "wonder+ful/secret")
+    engine = engine_for(server, query={"version": "1.2"}, query_env={"sig": "SIGNED"})
+    server.script.append(
+        error(400, "bad sig=wonder%2Bful%2Fsecret or wonder+ful/secret or ul/secret")
+    )
+    with pytest.raises(CallFailed) as failed:
+        await engine.ask(ONE)
+    assert "secret" not in str(failed.value)
+    assert "sig=wonder%2Bful" in server.queries[-1]
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "access_token", "sig", "subscription-key"])
+def test_a_secret_in_a_file_is_refused_without_being_shown(name: str):
+    with pytest.raises(ConfigError, match="query_env") as refused:
+        build_openai_engine(model="m", base_url="http://h", options={"query": {name: "hidden-1"}})
+    assert "hidden-1" not in str(refused.value)
+    for url in ("http://me:hidden-1@h:port", "me:hidden-1@h/v1", "ftp://h?key=hidden-1"):
+        with pytest.raises(ConfigError) as refused:
+            build_openai_engine(model="m", base_url=url)
+        assert "hidden-1" not in str(refused.value)
+
+
+async def test_no_step_of_unpacking_is_larger_than_its_limit():
+    async def pieces() -> AsyncIterator[bytes]:
+        yield gzip.compress(bytes(50_000_000))
+
+    sizes = [len(one) async for one in _unpacked(pieces(), {"Content-Encoding": "gzip"})]
+    assert sum(sizes) == 50_000_000
+    assert max(sizes) <= 2**18

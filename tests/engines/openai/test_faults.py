@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 
 import pytest
 
-from rlaif.engines import Label, Reply, Score, Usage
+from rlaif.engines import Generate, Label, Reply, Score, Usage
 from rlaif.engines.openai.rejections import is_filtered
 from rlaif.engines.traffic import retries
 from rlaif.engines.traffic.outcomes import Rejected
@@ -301,4 +302,23 @@ async def test_steady_429_stops_the_run_with_what_the_server_said():
             await engine.ask(request())
         assert 0.5 <= time.monotonic() - begun < 20.0
         assert "max_throttle_s" in stopped.value.hint
+        await engine.aclose()
+
+
+async def test_samples_that_were_paid_for_are_booked_when_another_of_the_call_fails():
+    asked = request()
+    three = Generate(asked.messages, asked.sampling, (1, 2, 3))
+    async with serving("plain") as server:
+        server.fault_of = lambda body: error(400, "no") if body["seed"] == 1 else None
+        engine = engine_for(server, transport="fast", supports_n=False)
+        with pytest.raises(CallFailed):
+            await engine.ask(three)
+        server.fault_of = lambda _: None
+        kept = [
+            one.usage for seed in (2, 3) for one in await engine.ask(replace(asked, seeds=(seed,)))
+        ]
+        wasted = engine.take_wasted()
+        assert wasted is not None
+        assert wasted.prompt_tokens == sum(one.prompt_tokens for one in kept)
+        assert wasted.completion_tokens == sum(one.completion_tokens for one in kept)
         await engine.aclose()

@@ -130,3 +130,29 @@ def test_batches_and_prefilled_replies_are_refused():
             build_openai_engine(
                 model="m", base_url="http://127.0.0.1:1/v1", options={"api": "responses", **options}
             )
+
+
+async def test_tools_and_their_calls_go_out_and_come_back_in_the_form_of_the_api():
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    chat = {
+        "messages": [
+            {"role": "user", "content": "1 + 1?"},
+            {"role": "assistant", "content": "Let me see.", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "2"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}],
+        "tool_choice": {"type": "function", "function": {"name": "add"}},
+    }
+    body = responses.body_of(chat)
+    assert body["input"] == [
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": "Let me see."},
+        {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "2"},
+    ]
+    assert body["tools"] == [{"type": "function", "name": "add", "parameters": {}, "strict": False}]
+    assert body["tool_choice"] == {"type": "function", "name": "add"}
+    given = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
+    (choice,) = responses.chat_of({"status": "completed", "output": [given]})["choices"]
+    assert choice["message"]["tool_calls"] == [call]
+    assert choice["finish_reason"] == "tool_calls"

@@ -1,13 +1,22 @@
 import math
+from typing import Any
 
 import pytest
 
 from rlaif.constitution import Principle
 from rlaif.engines import Label, Reply, Request
 from rlaif.errors import CallFailed
-from rlaif.judging import Judge, Rubric, build_judge, judge_comparison, sigmoid
+from rlaif.judging import (
+    Judge,
+    Rubric,
+    aggregate_verdicts,
+    build_judge,
+    judge_comparison,
+    sigmoid,
+)
 from rlaif.judging.methods.rubric import proposition
-from rlaif.records import Choice, Order
+from rlaif.judging.reading import choose
+from rlaif.records import Choice, Judgment, Order, Verdict
 from rlaif.templates import TemplateSet
 from tests.judging.fake import BRIEF, COMPARISON, FIRST, KIND, PROMPT, FakeEngine
 
@@ -69,7 +78,8 @@ async def test_a_single_polarity_is_half_the_calls_and_keeps_the_leaning() -> No
 
 async def test_propositions_of_one_judge_are_a_weighted_sum_before_they_are_a_probability() -> None:
     # KIND: Δφ = 0.4621172 as above. BRIEF turned round: Δφ = −0.4621172.
-    # weights 3 and 1: 4·(3·0.4621172 − 1·0.4621172)/4 = 0.9242343; σ = 2.519939/3.519939 = 0.7159
+    # weights 3 and 1, relative to their mean 1.5 and 0.5: 4·(1.5 − 0.5)·0.4621172 = 1.8484686
+    # averaged: half of it, 0.9242343
     kind = KIND.model_copy(update={"weight": 3.0})
 
     def both(request: Request) -> Reply:
@@ -77,16 +87,64 @@ async def test_propositions_of_one_judge_are_a_weighted_sum_before_they_are_a_pr
         first = (FIRST.text in words) is (kind.statement in words)
         return odds(YES[first, "go against" in words])
 
-    judgment = await judge_comparison(
-        PROMPT,
-        COMPARISON,
-        judges=[(judge(FakeEngine(both)), 1.0)],
-        drawn=[kind, BRIEF],
-        candidates=[kind, BRIEF],
-    )
-    assert judgment.preference == pytest.approx(0.715904, abs=1e-6)
-    assert judgment.raw_preference == pytest.approx(0.715904, abs=1e-6)
-    assert judgment.agreement == 0.5
+    for settings, logit in ((Rubric(), 1.8484686), (Rubric(combine="mean"), 0.9242343)):
+        judgment = await judge_comparison(
+            PROMPT,
+            COMPARISON,
+            judges=[(judge(FakeEngine(both), settings), 0.7)],
+            drawn=[kind, BRIEF],
+            candidates=[kind, BRIEF],
+        )
+        assert judgment.preference == pytest.approx(sigmoid(logit), abs=1e-6)
+        assert judgment.raw_preference == pytest.approx(sigmoid(logit), abs=1e-6)
+        assert judgment.agreement == 0.5
+
+
+def part(logit: float | None, number: int) -> Verdict:
+    choice = Choice.ABSTAIN if logit is None else choose(logit)
+    return Verdict("main", "rubric", f"p{number}", Order.NONE, choice, logit=logit)
+
+
+def summed(*logits: float | None, **more: Any) -> Judgment:
+    verdicts = [part(logit, number) for number, logit in enumerate(logits)]
+    return aggregate_verdicts(COMPARISON, verdicts, **{"summed": ["main"], **more})
+
+
+def test_one_of_twenty_propositions_that_differs_fully_decides() -> None:
+    logits = [4.0, *[0.0] * 19]  # scale 4, φ 1 and 0
+    assert summed(*logits).preference == pytest.approx(0.9820138)  # σ(4)
+    assert summed(*logits, summed=()).preference == pytest.approx(0.5498340)  # σ(4/20)
+
+
+def test_the_cap_holds_the_sum_and_no_part_of_it() -> None:
+    # A factor of 15 on one proposition, which others contradict: 15 − 4 − 4 = 7, not 10 − 8 = 2.
+    assert summed(15.0, -4.0, -4.0).preference == pytest.approx(sigmoid(7.0))
+    assert summed(15.0, -4.0, -4.0).transforms == ()
+    far = summed(*[4.0] * 5)
+    assert far.preference == pytest.approx(sigmoid(10.0))
+    assert far.raw_preference == pytest.approx(sigmoid(20.0), abs=1e-12)
+    assert far.transforms == ("cap-logit(10)",)
+
+
+def test_a_proposition_that_abstains_adds_nothing_and_makes_no_other_heavier() -> None:
+    assert summed(4.0, None, None).preference == pytest.approx(sigmoid(4.0))
+    heavy = {("main", "p0"): 1.0, ("main", "p1"): 3.0}  # relative to their mean: 0.5 and 1.5
+    assert summed(4.0, None, weights=heavy).preference == pytest.approx(sigmoid(2.0))
+
+
+def test_weights_that_are_all_ten_times_as_large_are_the_same() -> None:
+    small = {("main", f"p{n}"): 1.0 + n for n in range(3)}
+    large = {source: 10.0 * weight for source, weight in small.items()}
+    one, other = (summed(1.0, -2.0, 0.5, weights=some) for some in (small, large))
+    assert one.preference == pytest.approx(other.preference)
+    assert one.preference == pytest.approx(sigmoid(0.5 * 1.0 - 2.0 + 1.5 * 0.5))
+
+
+def test_a_rubric_beside_another_judge_is_one_voice_with_its_weight() -> None:
+    other = Verdict("other", "pointwise", "p0", Order.NONE, Choice.B, logit=-1.0)
+    verdicts = [part(2.0, 0), part(2.0, 1), other]
+    judgment = aggregate_verdicts(COMPARISON, verdicts, summed=["main"])
+    assert judgment.preference == pytest.approx((2 * sigmoid(4.0) + sigmoid(-1.0)) / 3)
 
 
 async def test_fitted_weights_of_any_sign_are_factors_on_the_difference() -> None:

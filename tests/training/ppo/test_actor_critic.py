@@ -7,8 +7,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlaif.errors import InputError
+from rlaif.training.forward.dropout import disable_dropout
 from rlaif.training.forward.sequences import lay_out
-from rlaif.training.ppo.actor_critic import SeparateCritic, SharedBase, disable_dropout, value_head
+from rlaif.training.ppo.actor_critic import SeparateCritic, SharedBase, value_head
 from tests.training.ppo.small import make_critic, make_policy
 
 # PEFT 0.21 asks transformers 5.23 by the old name

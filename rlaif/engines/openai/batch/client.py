@@ -110,20 +110,26 @@ class BatchClient:
         return ", ".join(parts)
 
     async def chat(
-        self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T], *, seeds: Sequence[int]
+        self,
+        body: Mapping[str, Any],
+        read: Callable[[dict[str, Any]], T],
+        *,
+        asked: Mapping[str, Any],
+        seeds: Sequence[int],
     ) -> T | Rejected:
         """Ask for a chat completion, as `Endpoint.chat`; it may take a day.
 
         Args:
-            body: Without the model.
+            body: As this server takes it, without the model.
             read: Makes the value from the reply, or raises `BadReply`.
+            asked: The same before it was changed for the server: what the call is known by.
             seeds: What tells this call from another with the same body.
         """
         if not self._taken_up:
             await self._take_up()
         whole = self._endpoint.whole(body)
         try:
-            custom_id = content_id("batch", whole, list(seeds))
+            custom_id = self._id_of(self._endpoint.whole(asked), whole, seeds)
             line = wire.request_line(custom_id, whole)
         except TypeError as problem:
             raise CallFailed(
@@ -152,6 +158,14 @@ class BatchClient:
             words = f"{words} ({self._max_attempts} batches)"
             raise EngineUnavailable(words, hint="repeat the command later to resume")
         raise CallFailed(words, kind=failure.kind, attempts=attempts)
+
+    def _id_of(self, asked: Any, sent: Any, seeds: Sequence[int]) -> str:
+        """Return what a call is known by: by what was asked, whatever the server was sent.
+
+        Earlier versions took what was sent, so a batch of theirs is looked for as well.
+        """
+        ids = [content_id("batch", body, list(seeds)) for body in (asked, sent)]
+        return next((one for one in ids if one in self._unclaimed or one in self._sent), ids[0])
 
     async def aclose(self) -> None:
         """Stop waiting; what was submitted is taken up by the next process."""
