@@ -141,7 +141,7 @@ async def check_evaluation(
     async with Session.of(settings) as session:
         parts = build_parts(session, settings)
         if ask:
-            await session.preflight.ready()
+            await session.preflight.all_ready()
         prompts = check_models(parts.plan, parts.prompts, parts.models)
         return len(prompts), list_measures(parts.plan, prompts, models=len(parts.models))
 

@@ -138,4 +138,4 @@ async def _check_run(
         build_parts(session, run)
         await read_in_thread(partial(check_source, prompt_source(run)))
         if ask:
-            await session.preflight.ready()
+            await session.preflight.all_ready()

@@ -83,6 +83,7 @@ async def agenerate(
         parts = build_parts(session, settings)
         source = prompt_source(settings)
         await read_in_thread(partial(check_source, source))
+        session.preflight.budget = open_budget(settings.budget, ())
         await session.preflight.before(settings.out, settings.reuse)
         with RunWriter(
             settings.out, parts.manifest, reuse=settings.reuse, rows_per_shard=settings.shard_rows

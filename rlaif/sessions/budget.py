@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from rlaif.config.run import BudgetConfig
 from rlaif.engines import Engine, Generate, Label, Priced, Reply, Request, Score, Usage
-from rlaif.errors import ConfigError, StoppedEarly
+from rlaif.errors import CallFailed, ConfigError, StoppedEarly
 from rlaif.records.tool_use import spoken, tool_texts
 from rlaif.runs import Total
 
@@ -52,6 +52,9 @@ class Spend:
 
 
 NOTHING = Spend()
+
+NO_ROOM = "no-room"
+"""Kind of the failure of a call that the budget leaves no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,15 @@ class Budget:
     def add(self, spent: Spend) -> None:
         """Count what was spent elsewhere."""
         self._spent += spent
+
+    def check_room(self, most: Spend) -> None:
+        """See that a call that the work can do without fits into what is left.
+
+        Raises:
+            CallFailed: It does not.
+        """
+        if self._over is not None or not self._fits(most):
+            raise CallFailed("the budget leaves no room for a call ahead", kind=NO_ROOM)
 
     @asynccontextmanager
     async def item(self) -> AsyncIterator[None]:

@@ -6,6 +6,9 @@ whatever their method needs is tried; other roles say what they will ask (`Prefl
 Calls of the same form to one engine are made once. They answer no question of the run: the ledger
 counts what they cost under the purpose ``preflight``, and what they teach an engine about its
 server stays with the engine. Engines in this process are not asked: opening them read the files.
+
+A new command asks all servers at once. Where a ledger may answer, each engine is tried before the
+first call that goes to it, because a server whose part is done may have been shut down.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from rlaif.engines import (
     Capability,
     Engine,
     Generate,
+    Priced,
     Remote,
     Reply,
     Request,
@@ -36,6 +40,7 @@ from rlaif.errors import (
 from rlaif.judging.judge import FlowJudge
 from rlaif.runs.layout import Layout
 from rlaif.runs.stores import url_of
+from rlaif.sessions.budget import Budget, most_of
 from rlaif.sessions.engines import SessionEngine
 from rlaif.sessions.probe import PROMPT, PURPOSE, Probe
 from rlaif.sessions.role_checks import RoleCheck
@@ -55,10 +60,16 @@ _SWITCH_OFF = "preflight: false starts without asking"
 def tiny_sample(
     engine: Engine, sampling: Sampling, *, n: int = 1, system: str = ""
 ) -> tuple[Request, ...]:
-    """Return what a role that draws responses will ask, with a short prompt and short replies."""
-    drawn = min(n, _MOST_SAMPLES) if Capability.SAMPLES in engine.capabilities else 1
-    short = replace(sampling, max_tokens=min(sampling.max_tokens, _MOST_TOKENS))
-    return (Generate(PROMPT.with_system(system), short, tuple(range(drawn)), purpose=PURPOSE),)
+    """Return what a role that draws responses will ask, with a short prompt.
+
+    First with short replies, then with its own limit: some fields, such as ``min_tokens`` or a
+    number of tokens to think, are refused beside a lower one.
+    """
+    drawn = max(1, min(n, _MOST_SAMPLES)) if Capability.SAMPLES in engine.capabilities else 1
+    own = Generate(PROMPT.with_system(system), sampling, tuple(range(drawn)), purpose=PURPOSE)
+    if sampling.max_tokens <= _MOST_TOKENS:
+        return (own,)
+    return replace(own, sampling=replace(sampling, max_tokens=_MOST_TOKENS)), own
 
 
 def tiny_score() -> tuple[Request, ...]:
@@ -71,23 +82,27 @@ class Preflight:
 
     Args:
         on: Whether `ready` asks anything.
-        give_up: Whether replies of which nothing can be used end the command.
+        give_up: Whether calls that all fail end the command.
+
+    Attributes:
+        budget: What may be spent before there is a ledger; None: anything.
+        spent: What was answered before there was a ledger, by engine.
     """
 
     def __init__(self, *, on: bool, give_up: bool = True) -> None:
         self.on = on
         self._give_up = give_up
-        self._expected: dict[SessionEngine, list[Request]] = {}
+        self._expected: dict[SessionEngine, list[Sequence[Request]]] = {}
         self._judges: dict[SessionEngine, list[FlowJudge]] = {}
+        self.budget: Budget | None = None
         self.spent: list[tuple[SessionEngine, Sequence[Reply]]] = []
-        """What was answered before there was a ledger, by engine."""
-
         self._send: Send = self._send_directly
-        self._asking: asyncio.Task[tuple[RoleCheck, ...]] | None = None
+        self._checks: dict[SessionEngine, asyncio.Task[RoleCheck]] = {}
+        self._passed: set[SessionEngine] = set()
 
-    def expect(self, engine: SessionEngine, requests: Sequence[Request]) -> None:
-        """Note what will be asked of an engine."""
-        self._expected.setdefault(engine, []).extend(requests)
+    def expect(self, engine: SessionEngine, ways: Sequence[Request]) -> None:
+        """Note what will be asked of an engine; the next way is tried where one is refused."""
+        self._expected.setdefault(engine, []).append(ways)
 
     def expect_judge(self, engine: SessionEngine, judge: FlowJudge) -> None:
         """Note a judge that will ask an engine."""
@@ -98,48 +113,62 @@ class Preflight:
         self._send = send
 
     async def _send_directly(self, engine: SessionEngine, request: Request) -> Sequence[Reply]:
+        if self.budget is not None:
+            priced = engine.engine if isinstance(engine.engine, Priced) else None
+            most = most_of(request, priced)
+            self.budget.check_room(most)
+            self.budget.add(most)
         replies = await engine.engine.ask(request)
         self.spent.append((engine, replies))
         return replies
 
-    async def ready(self) -> None:
-        """Ask, unless that is switched off or was done; return when every role can work.
+    async def all_ready(self) -> None:
+        """Try every engine, unless that is switched off; return when all roles can work.
 
         Raises:
             EngineError: A role cannot work; of the class by which the run itself would have ended.
         """
-        if not self.on:
-            return
-        if self._asking is None:
-            self._asking = asyncio.create_task(self.check())
-        checks = await asyncio.shield(self._asking)
-        useless = [one for one in checks if isinstance(one.problem, NothingSucceeded)]
-        carried_on = [] if self._give_up else useless
-        raise_problems([one for one in checks if one not in carried_on])
         if self.on:
+            checks = await self.check()
+            raise_problems(checks)
             self.on = False
-            for one in checks:
-                more = [one.problem.message] if one in carried_on and one.problem else []
-                for words in (*one.warnings, *more):
-                    log.warning("%s: %s", one.label, words)
+            _warn(checks)
+
+    async def ready(self, engine: SessionEngine) -> None:
+        """Try one engine, unless that is switched off or was done; return when it can work.
+
+        Raises:
+            EngineError: See `all_ready`.
+        """
+        if not self.on or engine in self._passed:
+            return
+        if engine not in self._checks:
+            self._checks[engine] = asyncio.create_task(self._check(engine))
+        check = await asyncio.shield(self._checks[engine])
+        raise_problems([check])
+        if engine not in self._passed:
+            self._passed.add(engine)
+            _warn([check])
 
     async def before(self, folder: Path, reuse: Sequence[Path] = ()) -> None:
         """Ask before a new folder is created.
 
-        With a ledger in it, or others to reuse, there may be nothing to ask: then the first call
-        that no ledger answers does.
+        With a ledger in it, or others to reuse, there may be nothing to ask of some of them: each
+        is then tried before the first call that no ledger answers.
 
         Raises:
-            EngineError: See `ready`.
+            EngineError: See `all_ready`.
         """
         if not reuse and url_of(folder) is None and not Layout(folder).ledger.exists():
-            await self.ready()
+            await self.all_ready()
 
     async def aclose(self) -> None:
         """Stop asking."""
-        if self._asking is not None and not self._asking.done():
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        asking = [one for one in self._checks.values() if not one.done()]
+        for one in asking:
+            one.cancel()
+        if asking:
+            await asyncio.wait(asking)
 
     async def check(self) -> tuple[RoleCheck, ...]:
         """Ask all engines side by side; a role that cannot work is a check with a problem."""
@@ -147,7 +176,7 @@ class Preflight:
         return tuple(await run_together([self._check(one) for one in engines]))
 
     async def _check(self, engine: SessionEngine) -> RoleCheck:
-        probe = Probe(engine, partial(self._send, engine))
+        probe = Probe(engine, partial(self._send, engine), give_up=self._give_up)
         if not isinstance(engine.engine, Remote):
             return probe.checked()
         try:
@@ -169,6 +198,12 @@ class Preflight:
         return probe.checked()
 
 
+def _warn(checks: Sequence[RoleCheck]) -> None:
+    for one in checks:
+        for words in one.warnings:
+            log.warning("%s: %s", one.label, words)
+
+
 def raise_problems(checks: Sequence[RoleCheck]) -> None:
     """Raise what keeps roles from working, all in one message.
 
@@ -187,5 +222,6 @@ def raise_problems(checks: Sequence[RoleCheck]) -> None:
     message = "\n".join(f"{' and '.join(who)}: {what}" for what, who in words.items())
     hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
     order = (EngineMissing, NothingSucceeded, EngineUnavailable)
-    first = next(one for kind in order for one in problems if isinstance(one, kind))
+    ranked = [one for kind in order for one in problems if isinstance(one, kind)]
+    first = ranked[0] if ranked else problems[0]
     raise type(first)(message, hint="; ".join([*hints, _SWITCH_OFF]))

@@ -1,6 +1,7 @@
 """One engine before a run: each form of request is sent once, and its reply answers all alike."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,15 +25,16 @@ from rlaif.errors import (
     CallFailed,
     EngineError,
     EngineUnavailable,
+    InputError,
     KeyRefused,
     ModelUnknown,
     NothingSucceeded,
-    RenderError,
 )
 from rlaif.judging.judge import FlowJudge
-from rlaif.judging.reading import FAILED_REASON, UNREADABLE_REASON
+from rlaif.judging.reading import FAILED_REASON, LOW_MASS_REASON
 from rlaif.records import Comparison, Prompt, Response, Verdict
 from rlaif.runs.text import one_line
+from rlaif.sessions.budget import NO_ROOM
 from rlaif.sessions.engines import SessionEngine
 from rlaif.sessions.outset import UNREAD, hint_for, may_pass
 from rlaif.sessions.role_checks import RoleCheck, TinyCall
@@ -43,6 +45,9 @@ LIMIT_S = 20.0
 
 LEAST_MASS = 0.01
 """Labels that are less probable together are not what the judge says next."""
+
+_MAY_NOT_LIST = re.compile(r"\b(?:scopes?|permissions?)\b", re.IGNORECASE)
+"""Words of a server whose key is good, but not for its list of models."""
 
 _SHOWN = 500
 
@@ -59,13 +64,24 @@ _COMPARISON = Comparison(
 
 
 class Probe:
-    """One engine before a run: a call of each form is made once and answers all like it."""
+    """One engine before a run: a call of each form is made once and answers all like it.
+
+    Args:
+        engine: Is asked.
+        send: Sends one call to it.
+        give_up: Whether a call that fails is a problem; else it is a warning.
+    """
 
     def __init__(
-        self, engine: SessionEngine, send: Callable[[Request], Awaitable[Sequence[Reply]]]
+        self,
+        engine: SessionEngine,
+        send: Callable[[Request], Awaitable[Sequence[Reply]]],
+        *,
+        give_up: bool = True,
     ) -> None:
         self._engine = engine
         self._send = send
+        self._give_up = give_up
         self._asked: dict[Any, asyncio.Task[Sequence[Reply]]] = {}
         self._calls: list[TinyCall] = []
         self._warnings: list[str] = []
@@ -91,26 +107,31 @@ class Probe:
 
     async def ask(self, request: Request) -> Sequence[Reply]:
         """Answer, with an earlier reply to a request of the same form where there is one."""
+        return await self._ask([request])
+
+    async def try_call(self, ways: Sequence[Request]) -> None:
+        """Make a call, in the next way where the server refuses one; what goes wrong is noted."""
+        try:
+            await self._ask(ways)
+        except EngineError:
+            return
+
+    async def _ask(self, ways: Sequence[Request]) -> Sequence[Reply]:
+        request = ways[0]
         form = _form_of(request)
         if form not in self._asked:
-            self._asked[form] = asyncio.create_task(self._call(replace(request, purpose=PURPOSE)))
+            alike = [replace(one, purpose=PURPOSE) for one in ways]
+            self._asked[form] = asyncio.create_task(self._call(*alike))
         replies = await asyncio.shield(self._asked[form])
         count = len(request.seeds) if isinstance(request, Generate) else 1
         return [replies[place % len(replies)] for place in range(count)]
-
-    async def try_call(self, request: Request) -> None:
-        """Make a call; what goes wrong is noted."""
-        try:
-            await self.ask(request)
-        except EngineError:
-            return
 
     async def try_judge(self, judge: FlowJudge) -> None:
         """Let a judge decide an easy comparison; what goes wrong is noted."""
         tried = replace(judge, engine=self, watch=None)
         try:
             verdicts = await tried.judge(PROMPT, _COMPARISON, [_PRINCIPLE])
-        except RenderError as problem:
+        except InputError as problem:  # such as a template of the user's that cannot show it
             self._warnings.append(f"not tried with a tiny comparison: {problem.message}")
         except EngineError:
             return
@@ -118,35 +139,29 @@ class Probe:
             self._read(judge, verdicts)
 
     def _read(self, judge: FlowJudge, verdicts: Sequence[Verdict]) -> None:
-        """Note whether verdicts could be read."""
+        """Note whether verdicts could be read.
+
+        Those that could not are a warning: this judge may read other comparisons well, and
+        `VerdictOutset` ends a command whose first verdicts are all like that.
+        """
         known = [one for one in verdicts if one.reason != FAILED_REASON]
         if not known:
             return
         masses = [one.mass for one in known if one.mass is not None]
         mass = min(masses, default=None)
-        worst = next((one for one in known if one.reason), known[0])
+        unread = [one for one in known if one.reason]
         if mass is not None:
             self._mass = mass if self._mass is None else min(mass, self._mass)
-        answered = any(one.ok and one.kind.startswith("labels") for one in self._calls)
-        labelled = answered and judge.cost.labels > 0
-        lost = mass < LEAST_MASS if mass is not None else worst.reason == UNREADABLE_REASON
-        if labelled and lost:
+        if unread or (mass is not None and mass < LEAST_MASS):
+            worst = unread[0] if unread else known[0]
+            reason = worst.reason or LOW_MASS_REASON
             self._readable = False
-            share = "no" if mass is None else f"{mass:.1g}"
-            quoted = f"; it says {one_line(worst.raw, 80)!r}" if worst.raw.strip() else ""
-            self.note(
-                NothingSucceeded(
-                    f"the judge {judge.name!r} does not answer with a label: they have {share} "
-                    f"probability as its first token{quoted}",
-                    hint=UNREAD[UNREADABLE_REASON],
-                )
-            )
-        elif worst.reason:
-            self._readable = False
-            raw = f" ({one_line(worst.raw, 80)!r})" if worst.raw.strip() else ""
+            share = "" if mass is None else f", labels have {mass:.1g} probability"
+            raw = f", it says {one_line(worst.raw, 80)!r}" if worst.raw.strip() else ""
+            hint = UNREAD.get(reason, "")
             self._warnings.append(
-                f"the judge {judge.name!r} gave no verdict on an easy comparison: "
-                f"{worst.reason}{raw}"
+                f"the judge {judge.name!r} gives no clear verdict on an easy comparison "
+                f"({reason}{share}{raw}){f': {hint}' if hint else ''}"
             )
         elif self._readable is None:
             self._readable = True
@@ -162,14 +177,16 @@ class Probe:
         self._warnings.append("batches: only its list of models was asked for")
         served = self.served
         if served is not None and served.refused:
+            words = f"{served.address} does not accept the key ({served.refused})"
+            if _MAY_NOT_LIST.search(served.refused):
+                self._warnings.append(f"{words} for its list of models")
+                return
             self.note(
-                KeyRefused(
-                    f"{served.address} does not accept the key ({served.refused})",
-                    hint="check the environment variable that api_key_env names",
-                )
+                KeyRefused(words, hint="check the environment variable that api_key_env names")
             )
         elif isinstance(engine := self._engine.engine, Remote) and (missing := engine.unlisted()):
-            self.note(missing)
+            # Deployments and models of one's own need not be listed.
+            self._warnings.append(f"{missing.message}, by its list of models ({missing.hint})")
 
     def stop(self) -> None:
         """Cancel calls that are under way."""
@@ -203,7 +220,7 @@ class Probe:
             problem=self._problem,
         )
 
-    async def _call(self, request: Request) -> Sequence[Reply]:
+    async def _call(self, request: Request, *others: Request) -> Sequence[Reply]:
         engine, started = self._engine.engine, time.monotonic()
         replies: Sequence[Reply] = ()
         try:
@@ -215,8 +232,9 @@ class Probe:
             self._warnings.append(f"{words}: whether it works is not known")
             raise CallFailed(words, kind="timeout") from None
         except CallFailed as problem:
-            self._note_failed(problem)
-            raise
+            if not others or may_pass(problem) or problem.kind == NO_ROOM:
+                self._note_failed(problem)
+                raise
         except EngineError as problem:
             self.note(problem)
             raise
@@ -224,22 +242,27 @@ class Probe:
             seconds = time.monotonic() - started
             tokens = sum(one.usage.completion_tokens for one in replies)
             self._calls.append(TinyCall(_kind_of(request), seconds, tokens, len(replies)))
-        return replies
+        return replies or await self._call(*others)
 
     def _note_failed(self, problem: CallFailed) -> None:
         if "output limit was reached" in problem.message:  # a model that thinks; it does answer
             return
-        if problem.kind == "timeout":
+        if problem.kind in ("timeout", NO_ROOM):
             self._warnings.append(f"{problem.message}: whether it works is not known")
             return
-        engine = self._engine.engine
-        missing = engine.unlisted() if isinstance(engine, Remote) else None
-        if missing is not None and problem.kind.startswith("http-4"):
+        words = f"{problem.kind}: {one_line(problem.message, _SHOWN)}"
+        if not self._give_up:
+            self._warnings.append(words)
+            return
+        engine, passes = self._engine.engine, may_pass(problem)
+        refused = problem.kind.startswith("http-4") and not passes
+        unexplained = refused and not problem.hint  # else it is about a field, and says which
+        missing = engine.unlisted() if unexplained and isinstance(engine, Remote) else None
+        if missing is not None:
             self.note(ModelUnknown(f"{missing.message} ({problem.message})", hint=missing.hint))
             return
-        kind = EngineUnavailable if may_pass(problem) else NothingSucceeded
-        hint = hint_for(problem, self._engine.label)
-        self.note(kind(f"{problem.kind}: {one_line(problem.message, _SHOWN)}", hint=hint))
+        kind = EngineUnavailable if passes else NothingSucceeded
+        self.note(kind(words, hint=hint_for(problem, self._engine.label)))
 
 
 def _form_of(request: Request) -> Any:

@@ -255,7 +255,13 @@ class RecordedEngine:
         return self.book(request.purpose, [Reply(finish="unusable", usage=usage)])
 
     async def ask_apart(self, request: Request) -> Sequence[Reply]:
-        """Ask within the budget, and write down what it cost; no question is answered by it."""
+        """Ask within the budget, and write down what it cost; no question is answered by it.
+
+        Raises:
+            CallFailed: It failed, or the budget leaves no room for it.
+        """
+        if self._budget is not None:
+            self._budget.check_room(most_of(request, self._priced))
         replies, _ = await self._pay(request)
         self.book(request.purpose, replies)
         return replies

@@ -17,6 +17,7 @@ recorder (`open`, `record`), or through anything else that speaks the engine pro
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -245,26 +246,19 @@ class Session:
 
     def record(self, ledger: Memory, budget: Budget | None = None) -> None:
         """Record all calls in a ledger that is open already, within a budget if there is one."""
-        recorded: list[RecordedEngine] = []
-
-        def through(label: str, engine: Engine) -> Engine:
-            recorded.append(
-                RecordedEngine(
-                    engine,
-                    ledger,
-                    label=label,
-                    budget=budget,
-                    give_up_after=self.give_up_after,
-                    before=self.preflight.ready if self.preflight.on else None,
-                )
+        by_role: dict[SessionEngine, RecordedEngine] = {}
+        for opened in self._opened:
+            by_role[opened] = RecordedEngine(
+                opened.engine,
+                ledger,
+                label=opened.label,
+                budget=budget,
+                give_up_after=self.give_up_after,
+                before=partial(self.preflight.ready, opened) if self.preflight.on else None,
             )
-            return recorded[-1]
-
-        self.connect(through)
+            opened.send_through(by_role[opened])
         self.watch_verdicts()
-        self.recorded = tuple(recorded)
-        by_role = dict(zip(self._opened, recorded, strict=True))
-
+        self.recorded = tuple(by_role.values())
         for engine, replies in self.preflight.spent:
             spent = by_role[engine].book(PURPOSE, replies)
             if budget is not None:

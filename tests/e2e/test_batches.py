@@ -68,7 +68,8 @@ async def test_a_run_through_batches_has_the_rows_of_single_calls_at_half_the_pr
     assert len(server.batches) == 2  # a wave of samples, a wave of judgments
     assert not list((tmp_path / "run" / "batches").iterdir())
     options = {"transport": "fast", "price": {"input_per_million": 1, "output_per_million": 10}}
-    both = {"student.options": options, "judges.0.options": options}
+    # Of batches, only the list of models is asked for.
+    both = {"student.options": options, "judges.0.options": options, "preflight": False}
     plain = await rlaif.agenerate(config, overrides={**both, "out": str(tmp_path / "plain")})
     assert row_bytes(run.path) == row_bytes(plain.path)
     price, whole = run.status().price, plain.status().price

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import rlaif
-from rlaif.errors import ConfigError, EngineUnavailable, ModelUnknown
+from rlaif.errors import ConfigError, EngineUnavailable, KeyRefused
 from tests.e2e.project import write_project
 from tests.e2e.test_nothing_achieved import command
 from tests.engines.faults import FaultServer, serving
@@ -134,8 +134,16 @@ async def test_batches_are_asked_for_their_models_alone(tmp_path: Path):
         assert done.ok
         assert server.chats() == []
         assert any("batches" in words for one in done.roles for words in one.warnings)
+        # Deployments and models of one's own are in no list.
         server.models = ["test-modal"]
-        with pytest.raises(ModelUnknown, match="test-model"):
+        done = await rlaif.acheck(config)
+        assert done.ok
+        assert any("did you mean 'test-modal'" in words for words in done.roles[-1].warnings)
+        # A key may be good for everything but the list.
+        server.instead_of_models = (401, b'{"error": {"message": "Missing scopes: model.read"}}')
+        assert (await rlaif.acheck(config)).ok
+        server.instead_of_models = (401, b'{"error": {"message": "Incorrect API key"}}')
+        with pytest.raises(KeyRefused, match="Incorrect API key"):
             (await rlaif.acheck(config)).raise_problems()
 
 

@@ -96,6 +96,9 @@ class FaultServer:
         self.flavour = flavour
         self.models = ["test-model"]
         self.owner = "someone"
+        self.instead_of_models: tuple[int, bytes] | None = None
+        """Status and body that /models answers with in place of the list."""
+
         self.queries: list[str] = []
         self.flood = ""
         """``endless``, ``bomb`` or ``long``: more than anyone should read; ``packed``: gzip."""
@@ -256,6 +259,9 @@ class FaultServer:
 
     async def _models(self, request: web.Request) -> web.Response:
         self._note(request, b"{}")
+        if self.instead_of_models is not None:
+            status, text = self.instead_of_models
+            return web.Response(status=status, body=text)
         owner = "vllm" if self.flavour == "vllm" else self.owner
         data = [{"id": name, "object": "model", "owned_by": owner} for name in self.models]
         return _json({"object": "list", "data": data})

@@ -81,6 +81,7 @@ async def test_a_dead_judge_is_found_before_anything_is_sampled(tmp_path: Path, 
         assert isinstance(problem, EngineUnavailable)
         assert "judge:main: no response from" in problem.message
         assert "base_url" in problem.hint
+        assert "max_outage_s" in problem.hint
         assert "preflight: false" in problem.hint
         assert len(server.chats()) == len(tiny(server)) == 1
 
@@ -140,23 +141,31 @@ def first_token(token: str, logprob: float, *others: tuple[str, float]) -> dict[
     return {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        first_token("<think>", -0.0001),
-        first_token("Sure", -0.0001),
-        first_token("Sure", -0.0001, ("A", -11.0), ("B", -12.0)),
-    ],
-)
-async def test_a_judge_whose_first_token_is_no_label_is_found(
-    tmp_path: Path, reply: dict[str, Any]
-):
+async def test_a_judge_that_thinks_before_its_label_is_found(tmp_path: Path):
     async with serving("plain") as server:
-        server.fault_of = lambda _: payload(reply)
+        server.fault_of = lambda _: payload(first_token("<think>", -0.0001))
         problem = await refused(settings(tmp_path, judges=judged_by(server)))
         assert isinstance(problem, NothingSucceeded)
         assert problem.exit_code == 1
         assert "words: true" in f"{problem.message} {problem.hint}"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        first_token("Sure", -0.0001),
+        first_token("Sure", -0.0001, ("A", -11.0), ("B", -12.0)),
+    ],
+)
+async def test_a_judge_that_reads_only_the_easy_comparison_badly_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reply: dict[str, Any]
+):
+    async with serving("plain") as server:
+        server.fault_of = lambda body: payload(reply) if "capital of France" in str(body) else None
+        run = await rlaif.agenerate(settings(tmp_path, judges=judged_by(server)))
+        assert run.status().rows == 4
+    assert "gives no clear verdict on an easy comparison" in caplog.text
+    assert "words: true" in caplog.text
 
 
 async def test_what_a_students_server_does_not_take_is_learned_once(tmp_path: Path):

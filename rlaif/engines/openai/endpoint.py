@@ -5,6 +5,7 @@ says about itself, and turns refusals into errors. Knows nothing about requests 
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,12 +35,15 @@ from rlaif.engines.traffic.transport import (
 )
 from rlaif.errors import CallFailed, EngineError, EngineUnavailable, ModelUnknown
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Keep = Callable[[bytes], None]
 
 CHAT = "/chat/completions"
-_PATIENCE_S = 3.0
-"""How long `Endpoint.look` tries to reach a server, unless ``max_outage_s`` was set."""
+_PATIENCE_S = 5.0
+"""How long `Endpoint.look` tries to reach a server, unless ``max_outage_s`` was set: as long as a
+run waits for one that never answered."""
 
 VLLM = "vllm"
 """The owner that vLLM names in its list of models."""
@@ -204,17 +208,19 @@ class Endpoint:
             EngineUnavailable: None can be reached.
         """
         looked = await run_together([self._reach(url) for url in self.urls])
-        answer = next((one for one in looked if isinstance(one, Answer)), None)
+        answers = [one for one in looked if isinstance(one, Answer)]
+        answer = min(answers, key=lambda one: one.status, default=None)
         if answer is None:
             down = "; ".join(f"{url} ({why})" for url, why in zip(self.urls, looked, strict=True))
             raise EngineUnavailable(
                 f"no response from {down}",
-                hint="check base_url, and that the server runs",
+                hint="check base_url, and that the server runs; options.max_outage_s says for how "
+                "many seconds one that is still starting is waited for",
             )
         outcome = read_answer(answer, wire.read_models, time.time())
         if isinstance(outcome, Success):
             self._served = outcome.value
-        elif isinstance(outcome, Rejected):
+        elif isinstance(outcome, Rejected) or answer.status < 300:  # what it says is no list
             self._served = {}
         words = self.redact(explain(answer.body).words)
         refused = f"HTTP {answer.status}: {words}" if answer.status == 401 else ""
@@ -223,7 +229,7 @@ class Endpoint:
     def unlisted(self) -> ModelUnknown | None:
         """Return the error for a model that is not among those that /models listed."""
         served = list(self._served or ())
-        if not served or self.model in served:
+        if not served or rejections.is_listed(self.model, served):
             return None
         return rejections.unserved(self.model, base_url=self.urls[0], served=served)
 
@@ -232,7 +238,8 @@ class Endpoint:
         transport, sender = self._opened()
         options = self._options
         unset = "max_outage_s" not in options.model_fields_set
-        until = time.monotonic() + (_PATIENCE_S if unset else options.max_outage_s)
+        patience = _PATIENCE_S if unset else options.max_outage_s
+        until, told = time.monotonic() + patience, patience <= _PATIENCE_S
         while True:
             try:
                 return await transport.get(sender.url_of(url, "/models"), options.connect_timeout_s)
@@ -241,6 +248,9 @@ class Endpoint:
                     return Answer(504, {}, b"")  # it is there, and slow or broken
                 if time.monotonic() >= until:
                     return self.redact(nothing.words)
+                if not told:
+                    log.warning("%s does not respond yet: waiting up to %g s", url, patience)
+                    told = True
             await asyncio.sleep(0.5)
 
     async def error_for(self, rejected: Rejected) -> EngineError:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rlaif.engines.openai.dialect import complains
@@ -89,7 +90,20 @@ def missing_model(
             f"{base_url} does not answer chat completions for model {model!r}: {rejected.words}",
             hint="check model, and base_url, which usually ends in /v1",
         )
-    return None if model in served else unserved(model, base_url=base_url, served=served)
+    if is_listed(model, served):
+        return None
+    return unserved(model, base_url=base_url, served=served)
+
+
+def is_listed(model: str, served: Sequence[str]) -> bool:
+    """Return whether a model is in a list, perhaps by a pattern (LiteLLM's ``openai/*``).
+
+    Gemini lists its models as ``models/NAME`` and serves them as ``NAME``.
+    """
+    return any(
+        name in (model, f"models/{model}") or ("*" in name and fnmatchcase(model, name))
+        for name in served
+    )
 
 
 def unserved(model: str, *, base_url: str, served: Sequence[str]) -> ModelUnknown:
