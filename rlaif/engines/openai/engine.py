@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.engines.ask import run_together
-from rlaif.engines.openai import rejections, responses, vllm_extensions, wire
+from rlaif.engines.openai import rejections, responses, wire
 from rlaif.engines.openai.batch.client import BatchClient
 from rlaif.engines.openai.batch.folders import load
 from rlaif.engines.openai.chat import Chat
@@ -28,6 +28,7 @@ from rlaif.engines.openai.options import (
     read_urls,
 )
 from rlaif.engines.openai.prices import price_of
+from rlaif.engines.openai.scoring import score_continuation
 from rlaif.engines.protocol import Capability, Generate, Label, Reply, Request, Score, Served, Usage
 from rlaif.engines.traffic.lane_stats import LaneStats, tell_trouble
 from rlaif.engines.traffic.outcomes import BadReply, Rejected
@@ -335,35 +336,7 @@ class OpenAIEngine:
             raise EngineMissing(
                 "this engine cannot score continuations", hint="set options.score to vllm"
             )
-        prompt, continuation = await run_together(
-            [
-                self._tokenize(vllm_extensions.prompt_body(request, self._options.extra_body)),
-                self._tokenize(vllm_extensions.tokenize_body(request.continuation)),
-            ]
-        )
-        if not continuation:
-            raise CallFailed("the continuation is empty: there is nothing to score", kind="empty")
-        sent = await self._endpoint.send(
-            "/completions",
-            {"model": self._endpoint.model, **vllm_extensions.score_body(prompt, continuation)},
-            lambda payload: vllm_extensions.read_score(payload, continuation),
-            tokens=1,
-        )
-        if isinstance(sent, Rejected):
-            raise await self._endpoint.error_for(sent)
-        self._endpoint.worked()
-        return sent
-
-    async def _tokenize(self, body: dict[str, Any]) -> list[int]:
-        sent = await self._endpoint.tokenize(body)
-        if isinstance(sent, Rejected):
-            if sent.status == 404 and self._endpoint.model in (await self._endpoint.models() or ()):
-                raise EngineMissing(
-                    f"{self._endpoint.urls[0]} has no /tokenize, which scoring needs",
-                    hint="serve the model with vLLM, or choose a method that needs no scores",
-                )
-            raise await self._endpoint.error_for(sent)
-        return sent
+        return await score_continuation(self._endpoint, request, self._options.extra_body)
 
     def _check(self, request: Generate | Label) -> None:
         """Refuse what the options say the server cannot do, before anything is sent."""
