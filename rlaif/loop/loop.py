@@ -18,11 +18,12 @@ from rlaif.config import RunConfig, load_config
 from rlaif.config.evaluate import EvaluateConfig, LoopConfig
 from rlaif.config.train import DpoConfig
 from rlaif.constitution import load_constitution
-from rlaif.errors import ConfigError, RunMismatch
+from rlaif.errors import ConfigError, RunError, RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
-from rlaif.evaluation.scorecard import Scorecard, write_whole
+from rlaif.evaluation.scorecard import Estimate, Scorecard, write_whole
 from rlaif.loop.round import Round, decide, read_round
 from rlaif.pipeline import export, generate
+from rlaif.pipeline.achieved import RETRY, check_run, why_nothing
 from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.records import content_seed
 from rlaif.sessions.concurrent import run_sync
@@ -66,11 +67,19 @@ class Outcome:
 
     why: str
 
+    @property
+    def nothing(self) -> str:
+        """Why the loop achieved nothing: no round was trained and measured; empty if one was."""
+        if any(each.change is not None for each in self.rounds):
+            return ""
+        return f"no round was trained and measured: {self.rounds[-1].why}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the last model, why the loop ended, and all rounds."""
         return {
             "model": self.model,
             "why": self.why,
+            "nothing": self.nothing,
             "rounds": [each.to_json() for each in self.rounds],
         }
 
@@ -101,6 +110,8 @@ def run_loop(
     Raises:
         InputError: One of the files is invalid; nothing was started.
         RunMismatch: ``out`` contains a loop with other settings.
+        RunError: A round has no rows, no readable verdict or no measurement; it stays undecided.
+        TooManyFailed: Of a run or evaluation more failed than ``max_failed_share``; likewise.
     """
     settings = load_config(LoopConfig, config, overrides)
     switches = {} if preflight else {"preflight": False}
@@ -193,8 +204,14 @@ def _round(
                 "out": str(folder / "run"),
             },
             on_progress=on_generated,
+            # Of a round that resumes. A new one has nothing to retry.
+            retry_failed=True,
         )
-    if run.status().pairs == 0:
+    status = run.status()
+    if nothing := why_nothing(run, status):
+        raise RunError(f"{run.path}: {nothing}", hint=RETRY)
+    check_run(status, run_file.max_failed_share, retry=RETRY)
+    if status.pairs == 0:
         why = "no preference pairs to train on"
         return Round(number, model, "", False, why, 0, None, None, None)
     exported = export(run, folder / "pairs", force=True)
@@ -213,7 +230,9 @@ def _round(
     )
     shown.on_stage(number, "evaluate")
     card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), switches, shown)
-    change = card.change("round", settings.measure)
+    if card.nothing:
+        raise RunError(f"{folder / 'evaluation'}: {card.nothing}", hint=RETRY)
+    change = _change(card, settings.measure, folder)
     promoted, why = decide(
         change.estimate,
         change.low,
@@ -232,6 +251,18 @@ def _round(
         change.low,
         change.high,
     )
+
+
+def _change(card: Scorecard, measure: str, folder: Path) -> Estimate:
+    try:
+        return card.change("round", measure)
+    except KeyError:
+        taken = sorted({one.measure for one in card.changes})
+        raise RunError(
+            f"{folder / 'evaluation'}: parent and round cannot be compared by {measure!r}",
+            hint=f"measured of both: {', '.join(taken) or 'nothing'}; set measure in a loop with "
+            "another out",
+        ) from None
 
 
 def _evaluate(
