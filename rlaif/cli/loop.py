@@ -54,3 +54,6 @@ def loop(
         print_event("done", **outcome.to_json())
     else:
         print(outcome.summary())
+    if outcome.nothing:
+        print(f"error: {outcome.nothing}", file=sys.stderr)
+        raise typer.Exit(1)

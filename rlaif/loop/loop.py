@@ -16,12 +16,13 @@ import orjson
 from rlaif.config import RunConfig, load_config
 from rlaif.config.evaluate import LoopConfig
 from rlaif.config.train import DpoConfig
-from rlaif.errors import RunMismatch
+from rlaif.errors import RunError, RunMismatch
 from rlaif.evaluation import OnProgress as OnEvaluated, evaluate
 from rlaif.evaluation.scorecard import Scorecard, write_whole
 from rlaif.loop.checks import ROUND, check_files, check_rounds, evaluation_overrides
 from rlaif.loop.round import Round, decide, read_round
 from rlaif.pipeline import export, generate
+from rlaif.pipeline.achieved import RETRY, check_run, why_nothing
 from rlaif.pipeline.tally import OnProgress as OnGenerated
 from rlaif.records import content_seed
 from rlaif.training import train_dpo
@@ -63,11 +64,19 @@ class Outcome:
 
     why: str
 
+    @property
+    def nothing(self) -> str:
+        """Why the loop achieved nothing: no round was trained and measured; empty if one was."""
+        if any(each.change is not None for each in self.rounds):
+            return ""
+        return f"no round was trained and measured: {self.rounds[-1].why}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the last model, why the loop ended, and all rounds."""
         return {
             "model": self.model,
             "why": self.why,
+            "nothing": self.nothing,
             "rounds": [each.to_json() for each in self.rounds],
         }
 
@@ -98,6 +107,8 @@ def run_loop(
     Raises:
         InputError: One of the files is invalid, or the measure cannot decide; nothing was started.
         RunMismatch: ``out`` contains a loop with other settings.
+        RunError: A round has no rows, no readable verdict or no measurement; it stays undecided.
+        TooManyFailed: Of a run or evaluation more failed than ``max_failed_share``; likewise.
     """
     settings = load_config(LoopConfig, config, overrides)
     switches = {} if preflight else {"preflight": False}
@@ -179,8 +190,14 @@ def _round(
                 "out": str(folder / "run"),
             },
             on_progress=on_generated,
+            # Of a round that resumes. A new one has nothing to retry.
+            retry_failed=True,
         )
-    if run.status().pairs == 0:
+    status = run.status()
+    if nothing := why_nothing(run, status):
+        raise RunError(f"{run.path}: {nothing}", hint=RETRY)
+    check_run(status, run_file.max_failed_share, retry=RETRY)
+    if status.pairs == 0:
         why = "no preference pairs to train on"
         return Round(number, model, "", False, why, 0, None, None, None)
     exported = export(run, folder / "pairs", force=True)
@@ -199,6 +216,8 @@ def _round(
     )
     shown.on_stage(number, "evaluate")
     card = _evaluate(settings, folder / "evaluation", model, str(checkpoint), switches, shown)
+    if card.nothing:
+        raise RunError(f"{folder / 'evaluation'}: {card.nothing}", hint=RETRY)
     gain = card.gain(ROUND, settings.measure)
     change, low, high = (None, None, None) if gain is None else (gain.estimate, gain.low, gain.high)
     promoted, why = decide(

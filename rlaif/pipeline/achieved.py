@@ -65,12 +65,13 @@ def why_nothing(run: Run, found: RunStatus) -> str:
     return NO_VERDICT + why_failed(run)
 
 
-def check_run(found: RunStatus, most: float) -> None:
+def check_run(found: RunStatus, most: float, *, retry: str = RETRY_RUN) -> None:
     """Check the share of failures of a finished run.
 
     Args:
         found: Its status.
         most: The largest share, of prompts or of the calls of one role, that is acceptable.
+        retry: How to ask again what failed.
 
     Raises:
         TooManyFailed: The share is larger.
@@ -82,7 +83,7 @@ def check_run(found: RunStatus, most: float) -> None:
         kind, count = failures.most_common(1)[0]
         words = next((one.message for one in messages if one.kind == kind), "see failures.jsonl")
         messages = (*messages, Message("prompts", kind, words, count))
-    check_shares(shares, messages, most, retry=RETRY_RUN)
+    check_shares(shares, messages, most, retry=retry)
 
 
 def check_verdicts(judgments: Iterable[Judgment], most: float) -> None:

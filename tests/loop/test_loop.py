@@ -12,7 +12,7 @@ import rlaif
 from rlaif.cli.main import app
 from rlaif.errors import ConfigError, ModelUnknown, RunMismatch
 from rlaif.loop import Round, Shown, Stage
-from tests.engines.faults import serving
+from tests.engines.faults import error, serving
 from tests.training.tiny import COLOURS, make_tiny
 
 
@@ -150,3 +150,35 @@ async def test_judges_of_an_evaluation_are_tried_before_the_first_round(tmp_path
         with pytest.raises(ModelUnknown, match="judge:main"):
             await asyncio.to_thread(rlaif.run_loop, config)
         assert not (tmp_path / "loop").exists()
+
+
+def edit(path: Path, **changes: Any) -> None:
+    write(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_a_loop_in_which_no_round_has_pairs_ends_with_1(tmp_path: Path) -> None:
+    config = project(tmp_path, rounds=3, stop_after=1)
+    rule = json.loads((tmp_path / "red.yaml").read_text())["principles"][0]
+    edit(tmp_path / "red.yaml", principles=[rule | {"rule": {"must_match": "never said"}}])
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["loop", str(config)])
+        assert done.exit_code == 1, done.output
+        assert "error: no round was trained and measured: no preference pairs" in done.stderr
+
+
+async def test_a_round_whose_judge_fails_stays_undecided_and_asks_it_again(tmp_path: Path) -> None:
+    async with serving("vllm") as server:
+        server.fault_of = lambda _: error(400, "not supported")
+        judge = {"name": "main", "engine": "openai", "model": "m", "base_url": server.base_url}
+        config = project(tmp_path, rounds=1)
+        changes = {"constitution": "hhh", "judges": [judge], "give_up_after": 0}
+        edit(tmp_path / "run.yaml", **changes, preflight=False)
+        for _ in range(2):
+            server.seen.clear()
+            done = await asyncio.to_thread(CliRunner().invoke, app, ["loop", str(config)])
+            assert done.exit_code == 1, done.output
+            assert "no judge gave a readable verdict; most frequent failure: " in str(
+                done.exception
+            )
+            assert server.chats()
+    assert not list((tmp_path / "loop").glob("*/round.json"))
