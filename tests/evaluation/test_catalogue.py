@@ -17,7 +17,7 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 def documented() -> dict[str, str]:
     """Names in the table, written out, with what its last column says."""
     section = DOCS.read_text("utf-8").split("## The measures")[1].split("\n## ")[0]
-    directions = {}
+    directions: dict[str, str] = {}
     for line in section.splitlines():
         if line.startswith("| `"):
             names, _, direction = (cell.strip() for cell in line.strip("|").split("|"))
