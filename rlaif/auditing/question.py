@@ -8,6 +8,7 @@ from rlaif.constitution import (
     HowMany,
     Principle,
     choose_principles,
+    count_asked,
     load_constitution,
 )
 from rlaif.errors import ConfigError
@@ -47,8 +48,7 @@ class Question:
     @property
     def asked(self) -> int:
         """How many principles stand behind a label."""
-        drawn = choose_principles(self.candidates, how_many=self.how_many, seed=0, subject="")
-        return len(drawn)
+        return count_asked(self.candidates, self.how_many)
 
     def ids(self) -> Sequence[str]:
         """Return the ids of the candidates."""

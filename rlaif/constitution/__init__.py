@@ -1,6 +1,6 @@
 """Constitutions: the principles a model should follow, from YAML files to frozen values."""
 
-from rlaif.constitution.choose import HowMany, choose_principles
+from rlaif.constitution.choose import HowMany, choose_principles, count_asked
 from rlaif.constitution.diff import Change, ConstitutionDiff, diff_constitutions
 from rlaif.constitution.file_format import Finding
 from rlaif.constitution.lint import lint_constitution
@@ -22,6 +22,7 @@ __all__ = [
     "choose_principles",
     "constitution_from_mapping",
     "constitution_schema",
+    "count_asked",
     "diff_constitutions",
     "explain_rule",
     "lint_constitution",

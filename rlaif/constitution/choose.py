@@ -45,3 +45,9 @@ def choose_principles(
         return (min(candidates, key=arrival),) if candidates else ()
     winners = {p.id for p in sorted(candidates, key=arrival)[:how_many]}
     return tuple(p for p in candidates if p.id in winners)
+
+
+def count_asked(principles: Sequence[Principle], how_many: HowMany) -> int:
+    """Return how many principles stand behind a label, for prompts without tags."""
+    plain = [principle for principle in principles if principle.applies(())]
+    return len(choose_principles(plain, how_many=how_many, seed=0, subject=""))

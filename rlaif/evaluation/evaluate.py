@@ -8,7 +8,7 @@ from typing import Any
 
 from rlaif.config import load_config
 from rlaif.config.evaluate import EvaluateConfig
-from rlaif.constitution import Constitution, load_constitution
+from rlaif.constitution import Constitution, count_asked, load_constitution
 from rlaif.engines import Engine
 from rlaif.errors import ConfigError, RecordError, RunMismatch
 from rlaif.evaluation.catalogue import list_measures
@@ -222,6 +222,7 @@ def _panel(session: Session, settings: EvaluateConfig, constitution: Constitutio
     judging = settings.judging
     judges = session.judges(
         settings.judges,
+        asked=count_asked(constitution.judged(), judging.principles.how_many),
         orders=judging.orders,
         min_mass=judging.min_mass,
         principles=[principle.id for principle in constitution.judged()],

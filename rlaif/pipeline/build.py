@@ -6,7 +6,7 @@ from typing import Any
 
 from rlaif.config import RunConfig
 from rlaif.config.judge import Rubric
-from rlaif.constitution import Constitution, load_constitution
+from rlaif.constitution import Constitution, count_asked, load_constitution
 from rlaif.engines import Capability, Engine, Sampling, require
 from rlaif.errors import ConfigError
 from rlaif.generation import ContrastSampler, Reviser, contrast
@@ -99,6 +99,7 @@ def open_judges(
     """Build the judges of a run for the judged principles of a constitution."""
     return session.judges(
         settings.asked_judges,
+        asked=count_asked(constitution.judged(), settings.judging.principles.how_many),
         orders=settings.judging.orders,
         min_mass=settings.judging.min_mass,
         principles=[principle.id for principle in constitution.judged()],

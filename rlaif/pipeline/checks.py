@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rlaif.config import RunConfig
 from rlaif.config.run import EngineConfig, JudgeConfig
-from rlaif.constitution import Constitution, choose_principles
+from rlaif.constitution import Constitution, count_asked
 from rlaif.errors import ConfigError
 from rlaif.judging.build import panel_fingerprint
 from rlaif.judging.calibration import check_asked, check_calibration, read_calibration
@@ -45,16 +45,14 @@ def _calibration_notices(
     """Check that calibrations fit the labels of this run, and say on what they rest."""
     panel = settings.judging.calibration
     named = [(f"the judge {one.name!r}", one.calibration) for one in settings.judges]
-    plain = [one for one in constitution.judged() if one.applies(())]
-    how_many = settings.judging.principles.how_many
-    asked = len(choose_principles(plain, how_many=how_many, seed=0, subject=""))
     notices = []
     for who, path in (*named, ("the panel", panel)):
         if path is None:
             continue
         calibration = read_calibration(path)
-        check_asked(calibration, asked, who=who)
         if path is panel:
+            asked = count_asked(constitution.judged(), settings.judging.principles.how_many)
+            check_asked(calibration, asked, who=who)
             together = panel_fingerprint((one.fingerprint, one.config) for one in judges)
             check_calibration(calibration, judge="panel", fingerprint=together)
         if calibration.of_opinions:

@@ -25,7 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config.reward import JudgedConfig
-from rlaif.constitution import HowMany, Principle, choose_principles, load_constitution
+from rlaif.constitution import (
+    HowMany,
+    Principle,
+    choose_principles,
+    count_asked,
+    load_constitution,
+)
 from rlaif.engines.ask import run_together
 from rlaif.errors import ConfigError
 from rlaif.judging import (
@@ -256,6 +262,7 @@ def build_panel(session: Session, config: JudgedConfig) -> Panel:
         )
     judges = session.judges(
         config.judges,
+        asked=count_asked(candidates, config.principles.how_many),
         orders=config.orders,
         min_mass=config.min_mass,
         principles=[principle.id for principle in candidates],

@@ -2,7 +2,9 @@
 
     async with Session(settings.templates) as session:
         student = session.engine(settings.student, "student")
-        judges = session.judges(settings.judges, orders="both", min_mass=0.0, principles=ids)
+        judges = session.judges(
+            settings.judges, asked=1, orders="both", min_mass=0.0, principles=ids
+        )
         ...  # check everything: nothing is written and nothing can be asked yet
         await session.preflight.before(settings.out, settings.reuse)  # asks every server once
         session.open(settings.out, reuse=settings.reuse)  # the folder, its lock, its ledger
@@ -27,6 +29,7 @@ from rlaif.config.run import EngineConfig
 from rlaif.engines import Engine, Remote, is_batching
 from rlaif.judging import Judge, Orders, build_configured_judge
 from rlaif.judging.build import configured_fingerprint
+from rlaif.judging.calibration import check_asked, read_calibration
 from rlaif.runs import Ledger
 from rlaif.runs.files import check_results_folder, make_folder
 from rlaif.runs.layout import Layout
@@ -155,6 +158,7 @@ class Session:
         self,
         configs: Sequence[JudgeConfig],
         *,
+        asked: int,
         orders: Orders,
         min_mass: float,
         principles: Collection[str],
@@ -164,15 +168,20 @@ class Session:
 
         Args:
             configs: The entries of ``judges:``.
+            asked: How many principles stand behind a label.
             orders: In which orders they are asked.
             min_mass: Label mass below which they abstain.
             principles: Ids of the judged principles; settings may name no others.
             student: The model that ``same-as-student`` means.
 
         Raises:
-            InputError: Settings or a template cannot be used.
+            InputError: Settings, a template or a calibration cannot be used.
             EngineMissing: A model is missing, or cannot do what its judge needs.
         """
+        for config in configs:
+            if config.calibration is not None:
+                fitted = read_calibration(config.calibration)
+                check_asked(fitted, asked, who=f"the judge {config.name!r}")
         return tuple(
             self.judge(
                 config,

@@ -91,7 +91,7 @@ async def ajudge(
     )
     async with Session() as session:
         (opened,) = session.judges(
-            [config], orders=orders, min_mass=MIN_MASS, principles=[principle.id]
+            [config], asked=1, orders=orders, min_mass=MIN_MASS, principles=[principle.id]
         )
         if out is None:
             session.connect(lambda _, engine: engine)

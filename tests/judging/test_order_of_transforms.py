@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+import rlaif
 from rlaif.config.judge import JudgeConfig, Pairwise
 from rlaif.constitution import Principle
 from rlaif.engines import Reply
@@ -199,3 +200,10 @@ def test_weights_and_calibrations_make_another_panel(tmp_path: Path) -> None:
     heavy = one.model_copy(update={"weight": 2.0})
     tuned = one.model_copy(update={"calibration": written(tmp_path / "c.json")})
     assert len({panel_fingerprint([("f", some)]) for some in (one, heavy, tuned)}) == 3
+
+
+async def test_a_calibration_of_more_principles_is_refused_for_one_of_them(tmp_path: Path) -> None:
+    path = written(tmp_path / "c.json", asked=16, format=2)
+    judge = {"name": "j", "engine": "scripted", "model": "judge-random", "calibration": str(path)}
+    with pytest.raises(ConfigError, match=r"labels of 16 principle\(s\), and labels here are of 1"):
+        await rlaif.ajudge("What?", "a", "b", "Be kind.", judge=judge)

@@ -16,8 +16,8 @@ from rlaif.records import Choice, Comparison, Judgment, Order, Prompt, Response,
 PROMPT = Prompt.build("What?")
 FIRST, SECOND = (Response.build(PROMPT.id, "word " * n, index=n) for n in (1, 2))
 CANDIDATES = tuple(
-    Principle(id=f"weighs-{weight:.0%}"[:-1], statement="Be good.", weight=weight)
-    for weight in (0.5, 1.0, 3.0)
+    Principle(id=name, statement="Be good.", weight=weight)
+    for name, weight in (("light", 0.5), ("plain", 1.0), ("heavy", 3.0))
 )
 RULES = tuple(
     Principle(id=f"brief-{most}", statement="Be brief.", kind="rule", rule=Rule(max_words=most))

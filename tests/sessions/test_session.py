@@ -59,7 +59,7 @@ def judge(name: str, **more: Any) -> JudgeConfig:
 
 
 def build(session: Session, *configs: JudgeConfig, **more: Any) -> Sequence[OpenedJudge]:
-    return session.judges(configs, orders="both", min_mass=0.0, principles=(), **more)
+    return session.judges(configs, asked=1, orders="both", min_mass=0.0, principles=(), **more)
 
 
 async def test_roles_with_the_same_model_share_one_engine_and_one_recorder(
