@@ -19,7 +19,6 @@ single order carries the position bias; without an opinion the preference is Non
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from rlaif.judging.methods import METHODS
 from rlaif.judging.methods.rules import RULES_JUDGE
@@ -100,7 +99,7 @@ def aggregate_verdicts(  # noqa: PLR0913 - verdicts, and all that is done to the
         first_id=comparison.first.id,
         second_id=comparison.second.id,
         preference=preference,
-        raw_preference=_Pool(weights, pool.times, math.inf).preference(uncapped)
+        raw_preference=_Pool(weights, pool.times, math.inf, {}, ()).preference(uncapped)
         if capped or transforms or done
         else preference,
         transforms=(
@@ -206,10 +205,10 @@ class _Pool:
 
     cap: float
 
-    of_judges: Mapping[str, Sequence[Transform]] = MappingProxyType({})
+    of_judges: Mapping[str, Sequence[Transform]]
     """Judge to what is done to the pool of its opinions."""
 
-    of_panel: Sequence[Transform] = ()
+    of_panel: Sequence[Transform]
     """What is done to the pool of all judges, before rules enter it."""
 
     def preference(self, opinions: Sequence[Opinion]) -> float | None:
