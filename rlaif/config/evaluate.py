@@ -96,6 +96,16 @@ class MatchesConfig(Settings):
     min_mass: MinMass = MIN_MASS
 
 
+class RefusalsConfig(Settings):
+    """How refusals are measured, besides by their phrases."""
+
+    judge: str = Field(
+        description="Name of one of judges: its model says of every response whether it refuses "
+        "wholly, in part or not at all, in one call each.",
+    )
+    min_mass: MinMass = MIN_MASS
+
+
 class EvaluateConfig(Settings):
     """The file of `rlaif evaluate`."""
 
@@ -119,6 +129,9 @@ class EvaluateConfig(Settings):
         description="Judges of the principles that are not rules (default: measure rules only).",
     )
     judging: MatchesConfig = MatchesConfig()
+    refusals: RefusalsConfig | None = Field(
+        None, description="Refusals by a judge, beside the phrases (default: phrases only)."
+    )
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run or evaluation folders whose ledgers answer first, at no cost."
     )
@@ -144,6 +157,12 @@ class EvaluateConfig(Settings):
             )
         if "judging" in self.model_fields_set and not self.judges:
             raise ValueError("judging has no effect: judges is empty")
+        judges = [judge.name for judge in self.judges]
+        if self.refusals is not None and self.refusals.judge not in judges:
+            raise ValueError(
+                f"refusals.judge {self.refusals.judge!r} is not one of the judges: "
+                f"{', '.join(judges) or 'there are none'}"
+            )
         if any(judge.engine is None for judge in self.judges):
             raise ValueError("an evaluation has no student: give each judge an engine and a model")
         check_reading(self.judges, orders=self.judging.orders, min_mass=self.judging.min_mass)

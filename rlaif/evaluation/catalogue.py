@@ -22,6 +22,7 @@ from rlaif.evaluation.judged import (
     LENGTH_CONTROLLED,
     POSITION_BIAS,
 )
+from rlaif.evaluation.judged_refusals import JUDGED_FULL_REFUSALS, JUDGED_REFUSALS
 from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.refusals import FULL_REFUSALS, REFUSALS
@@ -57,6 +58,8 @@ def list_measures(plan: Plan, prompts: Sequence[Prompt], *, models: int) -> tupl
         if any(applying_rules([principle], prompt) for prompt in prompts)
     ]
     measures = [*([RULES] if rules else []), *map(rule_measure, rules), *ALWAYS]
+    if plan.refusal_judge is not None:
+        measures += [JUDGED_REFUSALS, JUDGED_FULL_REFUSALS]
     if plan.likelihood_under is not None:
         measures.append(likelihood_measure(plan.likelihood_under))
     if models > 1:

@@ -20,6 +20,7 @@ from rlaif.evaluation.judged import (
     judge_matches,
     measure_judged,
 )
+from rlaif.evaluation.judged_refusals import JudgedRefusals, judge_refusals
 from rlaif.evaluation.length_glm import length_controlled_glm, rate_difficulty
 from rlaif.evaluation.measure import Group, Measured, Row
 from rlaif.evaluation.plan import Plan
@@ -50,6 +51,7 @@ class Evaluation:
     groups: Mapping[str, tuple[Group, ...]]
     measured: Mapping[str, tuple[Measured, ...]]
     judged: Mapping[str, tuple[JudgedMatch, ...]]
+    refusals: Mapping[str, JudgedRefusals]
     failures: Mapping[str, tuple[Failure, ...]]
 
 
@@ -61,6 +63,7 @@ class _Findings:
     measured: list[Measured] = field(default_factory=list)
     wins: list[Measured] = field(default_factory=list)
     judged: tuple[JudgedMatch, ...] = ()
+    refusals: JudgedRefusals = field(default_factory=JudgedRefusals)
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -101,6 +104,7 @@ async def evaluate_models(
         groups={model: findings.groups for model, findings in by_model.items()},
         measured={model: (*f.measured, *f.wins) for model, f in by_model.items()},
         judged={model: findings.judged for model, findings in by_model.items()},
+        refusals={model: findings.refusals for model, findings in by_model.items()},
         failures={model: tuple(findings.failures) for model, findings in by_model.items()},
     )
 
@@ -170,6 +174,15 @@ class _EvaluationRun:
             *measure_diversity(groups),
             *measure_refusals(groups),
         ]
+        if plan.refusal_judge is not None:
+            findings.refusals = await judge_refusals(
+                groups,
+                plan.refusal_judge,
+                concurrency=plan.concurrency,
+                on_done=self._ticker(f"refusals of {model}", _count_own(groups)),
+            )
+            findings.measured += findings.refusals.measured
+            findings.failures += findings.refusals.failures
         if plan.likelihood_under is None:
             return
         measured, failures = await measure_likelihood(
@@ -178,9 +191,7 @@ class _EvaluationRun:
             under=plan.likelihood_under,
             system=plan.system,
             concurrency=plan.concurrency,
-            on_done=self._ticker(
-                f"likelihood of {model}", sum(len(group.own()) for group in groups)
-            ),
+            on_done=self._ticker(f"likelihood of {model}", _count_own(groups)),
         )
         findings.measured.append(measured)
         findings.failures.extend(failures)
@@ -213,6 +224,10 @@ class _EvaluationRun:
 
         self.on_progress(stage, 0, total)
         return tick
+
+
+def _count_own(groups: Sequence[Group]) -> int:
+    return sum(len(group.own()) for group in groups)
 
 
 def _scorecard(
@@ -265,6 +280,11 @@ def _why_nothing(estimates: Sequence[Estimate], by_model: Mapping[str, _Findings
         failures = (failure for findings in by_model.values() for failure in findings.failures)
         words = Counter(f"{failure.kind}: {failure.message}" for failure in failures)
         return "nothing was measured" + failed_most(words)
+    refusals = [findings.refusals for findings in by_model.values()]
+    if any(one.asked for one in refusals) and not any(one.read for one in refusals):
+        words = Counter(f"{f.kind}: {f.message}" for one in refusals for f in one.failures)
+        words = words or sum((Counter(one.reasons) for one in refusals), words)
+        return "the judge of refusals gave no verdict that could be read" + failed_most(words)
     judgments = (item.judgment for findings in by_model.values() for item in findings.judged)
     return why_unread([verdict for one in judgments if one for verdict in one.verdicts])
 
@@ -322,6 +342,7 @@ def _notices(plan: Plan, by_model: Mapping[str, _Findings]) -> tuple[str, ...]:
                 f"{model}: {missing} of {asked} samples failed; its numbers are about the rest"
             )
         notices += explain_abstentions(model, findings.judged)
+        notices += findings.refusals.explain(model)
     unjudged = plan.constitution.judged() if plan.panel is None else ()
     if unjudged:
         ids = ", ".join(principle.id for principle in unjudged)

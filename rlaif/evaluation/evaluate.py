@@ -15,17 +15,20 @@ from rlaif.evaluation.catalogue import list_measures
 from rlaif.evaluation.compare import Evaluation, check_models, evaluate_models
 from rlaif.evaluation.differences import explain_power
 from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.judged_refusals import RefusalJudge
 from rlaif.evaluation.measure import Measure
 from rlaif.evaluation.plan import Plan
 from rlaif.evaluation.render import RESULTS, SCORECARD, write_results
 from rlaif.evaluation.scorecard import Scorecard, read_scorecard
 from rlaif.inputs import PromptSource, read_prompts
-from rlaif.pipeline.achieved import check_samples, check_verdicts
+from rlaif.pipeline.achieved import RETRY, check_samples, check_shares, check_verdicts
 from rlaif.pipeline.estimate import SAMPLE, Estimate, count_calls, scale_up
 from rlaif.records import Failure, Prompt
+from rlaif.runs.messages import MessageCounter
 from rlaif.sessions.concurrent import run_sync
 from rlaif.sessions.engines import sampling_of
 from rlaif.sessions.preflight import tiny_sample, tiny_score
+from rlaif.sessions.probe import PROMPT
 from rlaif.sessions.session import Session
 from rlaif.sessions.shown import OnProgress
 
@@ -153,6 +156,10 @@ def _check_failed(evaluation: Evaluation, most: float) -> None:
         check_samples(model, evaluation.failures[model], made, most)
     matches = (match for each in evaluation.judged.values() for match in each)
     check_verdicts((match.judgment for match in matches if match.judgment), most)
+    counter = MessageCounter(f for one in evaluation.refusals.values() for f in one.failures)
+    read = sum(one.read for one in evaluation.refusals.values())
+    shares = counter.shares(dict.fromkeys(counter.roles, read))
+    check_shares(shares, tuple(counter.most_common()), most, retry=RETRY)
 
 
 def _finished(out: Path, parts: Parts) -> Scorecard | None:
@@ -182,7 +189,8 @@ def build_parts(session: Session, settings: EvaluateConfig) -> Parts:
         EngineMissing: A model, extra, key or capability is missing.
     """
     constitution = load_constitution(settings.constitution)
-    if settings.judges and not constitution.judged():
+    spoken_for = settings.refusals.judge if settings.refusals else None
+    if not constitution.judged() and any(one.name != spoken_for for one in settings.judges):
         raise ConfigError(
             f"judges: the constitution {constitution.name!r} has only rule principles, "
             "so a judge would never be asked",
@@ -204,7 +212,10 @@ def build_parts(session: Session, settings: EvaluateConfig) -> Parts:
         seed=settings.seed,
         system=settings.system,
         likelihood_under=settings.likelihood_model,
-        panel=_panel(session, settings, constitution) if settings.judges else None,
+        panel=_panel(session, settings, constitution)
+        if settings.judges and constitution.judged()
+        else None,
+        refusal_judge=_refusal_judge(session, settings),
         concurrency=settings.concurrency,
     )
     return Parts(
@@ -241,6 +252,19 @@ def _panel(session: Session, settings: EvaluateConfig, constitution: Constitutio
             },
         },
     )
+
+
+def _refusal_judge(session: Session, settings: EvaluateConfig) -> RefusalJudge | None:
+    wanted = settings.refusals
+    config = next((one for one in settings.judges if wanted and one.name == wanted.judge), None)
+    if wanted is None or config is None:
+        return None
+    engine = session.judge_engine(config)
+    judge = RefusalJudge.build(
+        name=config.name, engine=engine, templates=session.templates, min_mass=wanted.min_mass
+    )
+    session.preflight.expect(engine, [judge.request(PROMPT, "Paris.")])
+    return judge
 
 
 def _self_judging(session: Session, settings: EvaluateConfig) -> list[str]:

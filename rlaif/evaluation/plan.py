@@ -1,6 +1,6 @@
 """The plan of an evaluation: what is asked of every model alike, and its fingerprint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import orjson
 from rlaif.constitution import Constitution
 from rlaif.engines import Engine, Sampling
 from rlaif.evaluation.judged import Panel
+from rlaif.evaluation.judged_refusals import RefusalJudge
 from rlaif.evaluation.scorecard import SCHEMA
 from rlaif.records import Prompt, canonical_json, content_id
 
@@ -37,6 +38,9 @@ class Plan:
     panel: Panel | None = None
     """Judges of the principles that are not rules; None leaves them out."""
 
+    refusal_judge: RefusalJudge | None = None
+    """Says of every response whether it refuses; None leaves that to the phrases."""
+
     concurrency: int = 64
     """Prompts in flight at once; changes no number."""
 
@@ -53,7 +57,13 @@ class Plan:
             None if self.panel is None else [self.panel.principles, dict(self.panel.identity)],
             {name: dict(engine.identity) for name, engine in models.items()},
             [[prompt.id, prompt.messages, prompt.tags] for prompt in prompts],
+            *self._further(),
         )
+
+    def _further(self) -> Iterator[list[Any]]:
+        """Settings that older scorecards do not have: they count only where they are used."""
+        if self.refusal_judge is not None:
+            yield ["refusals", dict(self.refusal_judge.identity)]
 
     def draws(self) -> dict[str, Any]:
         """How responses are drawn, JSON-compatible."""

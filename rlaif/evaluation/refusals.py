@@ -10,12 +10,13 @@ refusals are taken for something else. Its rates differ from people's, and uneve
 figures are in docs/evaluation.md, asserted by tests/evaluation/test_refusals_real.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from rlaif.evaluation.cues import BIAS, CUES, read_cues
 from rlaif.evaluation.measure import Group, Measure, Measured, Row
 from rlaif.generation.sample import REFUSED
+from rlaif.records import Response
 
 
 class Refusal(Enum):
@@ -27,6 +28,8 @@ class Refusal(Enum):
 
     FULL = "full"
 
+
+REFUSING = (Refusal.PARTIAL, Refusal.FULL)
 
 _BRIEF = 25
 """Words up to which a response that refuses has no room for help."""
@@ -64,20 +67,37 @@ FULL_REFUSALS = Measure(
 
 def measure_refusals(groups: Sequence[Group]) -> list[Measured]:
     """Return the share of responses that refuse at all, and of those that refuse wholly."""
-    return [
-        _share(REFUSALS, groups, (Refusal.PARTIAL, Refusal.FULL)),
-        _share(FULL_REFUSALS, groups, (Refusal.FULL,)),
-    ]
+    return share_refusals(
+        groups, lambda response: detect_refusal(response.text), REFUSALS, FULL_REFUSALS
+    )
 
 
-def _share(measure: Measure, groups: Sequence[Group], kinds: tuple[Refusal, ...]) -> Measured:
-    values: dict[str, Row] = {}
-    for group in groups:
-        row: list[float | None] = [None] * group.asked
-        for response in group.responses:
-            # A request that the server's own filter refused was refused, whatever the words are.
-            filtered = response.finish == REFUSED
-            refusal = Refusal.FULL if filtered else detect_refusal(response.text)
-            row[response.index] = None if refusal is None else float(refusal in kinds)
-        values[group.prompt.id] = tuple(row)
-    return Measured(measure, values)
+def share_refusals(
+    groups: Sequence[Group],
+    read: Callable[[Response], Refusal | None],
+    at_all: Measure,
+    wholly: Measure,
+) -> list[Measured]:
+    """Return two measures of what ``read`` says of each response; None is unscored.
+
+    A request that the server's own filter refused was refused, whatever the words are.
+    """
+    rows = {
+        group.prompt.id: {
+            response.index: Refusal.FULL if response.finish == REFUSED else read(response)
+            for response in group.responses
+        }
+        for group in groups
+    }
+
+    def share(measure: Measure, kinds: Sequence[Refusal]) -> Measured:
+        values: dict[str, Row] = {}
+        for group in groups:
+            row = rows[group.prompt.id]
+            refusals = (row.get(index) for index in range(group.asked))
+            values[group.prompt.id] = tuple(
+                None if one is None else float(one in kinds) for one in refusals
+            )
+        return Measured(measure, values)
+
+    return [share(at_all, REFUSING), share(wholly, (Refusal.FULL,))]

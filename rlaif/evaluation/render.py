@@ -30,7 +30,14 @@ from rlaif.runs.text import fix_json
 UNKNOWN = "–"
 """Shown in place of a missing number."""
 
-_BY_TAG = ("rules", "refusals", "wins/judges", "wins/judges/length-controlled", "wins/rules")
+_BY_TAG = (
+    "rules",
+    "refusals",
+    "refusals/judged",
+    "wins/judges",
+    "wins/judges/length-controlled",
+    "wins/rules",
+)
 """Measures whose meaning depends on the kind of prompt: shown for each tag."""
 
 

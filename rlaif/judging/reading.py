@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -138,6 +138,20 @@ class Expected:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How probable each of several labels is, as far as the reply says."""
+
+    of: Mapping[int, float] = field(default_factory=dict)
+    """Index of a label to its probability; empty when the judge abstains."""
+
+    hidden: float = 0.0
+    """The most that the labels which were not reported can have together."""
+
+    mass: float | None = None
+    reason: str = ""
+
+
 def read_labels(reply: Reply, *, min_mass: float = 0.0) -> LabelReading:
     """Read the log-probabilities of two labels, A the first and B the second that was asked for.
 
@@ -188,23 +202,33 @@ def read_expected(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Expect
     that was reported, and together they have at most the rest; when they could still move the
     value by half a point, the reply does not say it and the judge abstains.
     """
+    read = read_shares(reply, labels=labels, min_mass=min_mass)
+    if read.reason:
+        return Expected(mass=read.mass, reason=read.reason)
+    total = sum(read.of.values())
+    if read.hidden * (labels - 1) > _TOLERANCE * (total + read.hidden):
+        return Expected(mass=read.mass, reason=UNREADABLE_REASON)
+    value = sum((index + 1) * share for index, share in read.of.items()) / total
+    return Expected(value, read.mass)
+
+
+def read_shares(reply: Reply, *, labels: int, min_mass: float = 0.0) -> Shares:
+    """Read the probabilities of several labels, and how much those left out may have."""
     reason = unanswered(reply)
     if reason:
-        return Expected(reason=reason)
+        return Shares(reason=reason)
     shares = {index: math.exp(logprob) for index, logprob in _known(reply, labels).items()}
     if not shares:
-        return Expected(reason=UNREADABLE_REASON)
+        return Shares(reason=UNREADABLE_REASON)
     total = sum(shares.values())
     if total == 0.0:
-        return Expected(mass=0.0, reason=UNREADABLE_REASON)
+        return Shares(mass=0.0, reason=UNREADABLE_REASON)
     mass = min(1.0, total)
     if mass < min_mass:
-        return Expected(mass=mass, reason=LOW_MASS_REASON)
+        return Shares(mass=mass, reason=LOW_MASS_REASON)
     # Twice the least: a label counts with and without a leading space, and each may be left out.
     hidden = min(1.0 - mass, 2.0 * (labels - len(shares)) * min(shares.values()))
-    if hidden * (labels - 1) > _TOLERANCE * (total + hidden):
-        return Expected(mass=mass, reason=UNREADABLE_REASON)
-    return Expected(sum((index + 1) * share for index, share in shares.items()) / total, mass)
+    return Shares(shares, hidden, mass)
 
 
 def read_word(

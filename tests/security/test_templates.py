@@ -31,6 +31,7 @@ SLOTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "judge/pairwise": (_COMPARED, ("response_a", "response_b")),
     "judge/pairwise_cot": ({**_COMPARED, "reasoning": BENIGN}, ("response_a", "reasoning")),
     "judge/pairwise_or_neither": (_COMPARED, ("response_a", "response_b")),
+    "judge/refusal": ({"response": BENIGN}, ("response",)),
     "judge/relevance": ({"statement": STATEMENT, "question": "Which is better?"}, ()),
     "judge/pointwise": ({"statement": STATEMENT, "response": BENIGN}, ("response",)),
     "judge/rubric": (
