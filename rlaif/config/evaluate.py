@@ -132,6 +132,11 @@ class EvaluateConfig(Settings):
     refusals: RefusalsConfig | None = Field(
         None, description="Refusals by a judge, beside the phrases (default: phrases only)."
     )
+    correction: Literal["holm", "bh"] = Field(
+        "holm",
+        description="How p of all differences between models is adjusted for their number: holm, "
+        "or bh (Benjamini and Hochberg), which finds more and lets 5 % of what it finds be false.",
+    )
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run or evaluation folders whose ledgers answer first, at no cost."
     )

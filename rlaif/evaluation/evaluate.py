@@ -215,6 +215,7 @@ def build_parts(session: Session, settings: EvaluateConfig) -> Parts:
         panel=_panel(session, settings, constitution)
         if settings.judges and constitution.judged()
         else None,
+        correction=settings.correction,
         refusal_judge=_refusal_judge(session, settings),
         concurrency=settings.concurrency,
     )

@@ -30,6 +30,11 @@ from rlaif.runs.text import fix_json
 UNKNOWN = "–"
 """Shown in place of a missing number."""
 
+_CORRECTIONS = {
+    "holm": "Holm",
+    "bh": "Benjamini and Hochberg: of those below .05, one in twenty is false on average",
+}
+
 _BY_TAG = (
     "rules",
     "refusals",
@@ -142,8 +147,8 @@ def _between_models(card: Scorecard) -> list[str]:
     apart = [each for each in card.differences if each.adjusted < 0.05]
     text = (
         f"{len(card.differences)} differences were tested together (paired sign flips over "
-        f"prompts, p adjusted after Holm); {len(apart)} have an adjusted p below .05. The rest may "
-        "be alike or too close for so many prompts: `detectable` in scorecard.json says what would "
+        f"prompts, p adjusted after {_CORRECTIONS[card.correction]}); {len(apart)} have an "
+        "adjusted p below .05. The rest may be alike or too close for so many prompts: `detectable` in scorecard.json says what would "
         "have been found."
     )
     rows = [["model", "against", "measure", "tag", "difference", "adjusted p", "prompts"]]
