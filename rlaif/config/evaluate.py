@@ -91,6 +91,12 @@ class EvaluatedConfig(EngineConfig):
 class MatchesConfig(Settings):
     """How judges compare a model's responses with the baseline's."""
 
+    compare: Literal["all", "baseline"] = Field(
+        "baseline",
+        description="Which models judges compare: each with the baseline, or all with each other, "
+        "which asks for every further pair of models as much again.",
+    )
+
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
     min_mass: MinMass = MIN_MASS

@@ -76,6 +76,7 @@ def compare_models(
     baseline: str,
     seed: int,
     correction: Correction = "holm",
+    between: Mapping[tuple[str, str], Sequence[Measured]] | None = None,
 ) -> tuple[Difference, ...]:
     """Return every difference between two models, in every measure and slice that has both.
 
@@ -86,10 +87,12 @@ def compare_models(
         baseline: The other side of ``wins``.
         seed: For flips and intervals.
         correction: How p is adjusted.
+        between: Comparisons of (model, other) where neither is the baseline.
     """
     drafts: list[Difference] = []
     columns: list[Mapping[str, float]] = []
-    for pair, item, before, after in _pairs(measured, wins, baseline):
+    compared = {(model, baseline): items for model, items in wins.items()} | dict(between or {})
+    for pair, item, before, after in _pairs(measured, compared, baseline):
         for name, prompt_ids in slices.items():
             old, new = (
                 {key: row for key, row in side.items() if key in prompt_ids}
@@ -171,7 +174,7 @@ def explain_power(prompts: int) -> str:
 
 def _pairs(
     measured: Mapping[str, Sequence[Measured]],
-    wins: Mapping[str, Sequence[Measured]],
+    wins: Mapping[tuple[str, str], Sequence[Measured]],
     baseline: str,
 ) -> Iterator[tuple[tuple[str, str], Measured, Mapping[str, Row], Mapping[str, Row]]]:
     models = [baseline, *(model for model in measured if model != baseline)]
@@ -180,7 +183,7 @@ def _pairs(
         for item in measured[model]:
             if item.measure.name in before:
                 yield (model, other), item, before[item.measure.name], item.values
-        for item in wins.get(model, ()) if other == baseline else ():
+        for item in wins.get((model, other), ()):
             if item.measure.even:  # 0 is even for what tells about judges, not about models
                 level = dict.fromkeys(item.values, (item.measure.even,))
                 yield (model, other), item, level, item.values

@@ -42,6 +42,9 @@ class Plan:
     refusal_judge: RefusalJudge | None = None
     """Says of every response whether it refuses; None leaves that to the phrases."""
 
+    all_pairs: bool = False
+    """Whether judges compare all models with each other, and not only with the baseline."""
+
     correction: Correction = "holm"
     """How the p of all differences are adjusted for their number."""
 
@@ -68,6 +71,8 @@ class Plan:
         """Settings that older scorecards do not have: they count only where they are used."""
         if self.refusal_judge is not None:
             yield ["refusals", dict(self.refusal_judge.identity)]
+        if self.all_pairs:
+            yield ["compare", "all"]
         if self.correction != "holm":
             yield ["correction", self.correction]
 
