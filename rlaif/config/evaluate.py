@@ -91,6 +91,12 @@ class EvaluatedConfig(EngineConfig):
 class MatchesConfig(Settings):
     """How judges compare a model's responses with the baseline's."""
 
+    compare: Literal["all", "baseline"] = Field(
+        "baseline",
+        description="Which models judges compare: each with the baseline, or all with each other, "
+        "which asks for every further pair of models as much again.",
+    )
+
     orders: Literal["both", "one"] = "both"
     principles: PrinciplesConfig = PrinciplesConfig()
     min_mass: MinMass = MIN_MASS
@@ -131,6 +137,11 @@ class EvaluateConfig(Settings):
     judging: MatchesConfig = MatchesConfig()
     refusals: RefusalsConfig | None = Field(
         None, description="Refusals by a judge, beside the phrases (default: phrases only)."
+    )
+    correction: Literal["holm", "bh"] = Field(
+        "holm",
+        description="How p of all differences between models is adjusted for their number: holm, "
+        "or bh (Benjamini and Hochberg), which finds more and lets 5 % of what it finds be false.",
     )
     reuse: tuple[FilePath, ...] = Field(
         (), description="Run or evaluation folders whose ledgers answer first, at no cost."

@@ -6,6 +6,7 @@ Nothing here touches a disk. Give it recorded engines and repeating it costs not
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from rlaif.engines import Capability, Engine, require
 from rlaif.errors import ConfigError, RecordError
@@ -51,6 +52,9 @@ class Evaluation:
     groups: Mapping[str, tuple[Group, ...]]
     measured: Mapping[str, tuple[Measured, ...]]
     judged: Mapping[str, tuple[JudgedMatch, ...]]
+    between: Mapping[tuple[str, str], tuple[JudgedMatch, ...]]
+    """Comparisons of (model, other), neither of which is the baseline."""
+
     refusals: Mapping[str, JudgedRefusals]
     failures: Mapping[str, tuple[Failure, ...]]
 
@@ -99,8 +103,16 @@ async def evaluate_models(
     for model, findings in by_model.items():
         if model != plan.baseline:
             await work.compare(model, by_model[plan.baseline], findings)
+    between = {
+        (model, other): await work.judge(
+            f"judge {model} against {other}", by_model[other], by_model[model]
+        )
+        for other, model in combinations([one for one in models if one != plan.baseline], 2)
+        if plan.all_pairs
+    }
     return Evaluation(
-        scorecard=_scorecard(plan, checked, models, by_model, name),
+        scorecard=_scorecard(plan, checked, models, by_model, between, name),
+        between=between,
         groups={model: findings.groups for model, findings in by_model.items()},
         measured={model: (*f.measured, *f.wins) for model, f in by_model.items()},
         judged={model: findings.judged for model, findings in by_model.items()},
@@ -202,17 +214,25 @@ class _EvaluationRun:
         after.wins = list(measure_rule_wins(matches, plan.constitution.rules()))
         if plan.panel is None:
             return
-        after.judged = tuple(
-            await judge_matches(
-                matches,
-                plan.constitution,
-                plan.panel,
-                seed=plan.seed,
-                concurrency=plan.concurrency,
-                on_done=self._ticker(f"judge {model}", len(matches)),
-            )
-        )
+        after.judged = await self.judge(f"judge {model}", before, after)
         after.wins += measure_judged(after.judged)
+
+    async def judge(
+        self, stage: str, before: _Findings, after: _Findings
+    ) -> tuple[JudgedMatch, ...]:
+        plan = self.plan
+        if plan.panel is None:
+            return ()
+        matches = list(match_responses(before.groups, after.groups))
+        judged = await judge_matches(
+            matches,
+            plan.constitution,
+            plan.panel,
+            seed=plan.seed,
+            concurrency=plan.concurrency,
+            on_done=self._ticker(stage, len(matches)),
+        )
+        return tuple(judged)
 
     def _ticker(self, stage: str, total: int) -> Callable[[], None]:
         done = 0
@@ -235,6 +255,7 @@ def _scorecard(
     prompts: Sequence[Prompt],
     models: Mapping[str, Engine],
     by_model: Mapping[str, _Findings],
+    between: Mapping[tuple[str, str], Sequence[JudgedMatch]],
     name: str,
 ) -> Scorecard:
     slices = slice_prompts(prompts)
@@ -268,9 +289,19 @@ def _scorecard(
             slices,
             baseline=plan.baseline,
             seed=plan.seed,
+            correction=plan.correction,
+            between={pair: measure_judged(judged) for pair, judged in between.items()},
         ),
+        correction=plan.correction,
         failures=_count_failures(by_model),
-        notices=_notices(plan, by_model),
+        notices=(
+            *_notices(plan, by_model),
+            *(
+                line
+                for (model, other), judged in between.items()
+                for line in explain_abstentions(f"{model} against {other}", judged)
+            ),
+        ),
         nothing=_why_nothing(estimates, by_model),
     )
 

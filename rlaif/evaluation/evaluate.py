@@ -154,7 +154,8 @@ def _check_failed(evaluation: Evaluation, most: float) -> None:
     for model, groups in evaluation.groups.items():
         made = sum(len(group.responses) for group in groups)
         check_samples(model, evaluation.failures[model], made, most)
-    matches = (match for each in evaluation.judged.values() for match in each)
+    judged = (*evaluation.judged.values(), *evaluation.between.values())
+    matches = (match for each in judged for match in each)
     check_verdicts((match.judgment for match in matches if match.judgment), most)
     counter = MessageCounter(f for one in evaluation.refusals.values() for f in one.failures)
     read = sum(one.read for one in evaluation.refusals.values())
@@ -215,6 +216,8 @@ def build_parts(session: Session, settings: EvaluateConfig) -> Parts:
         panel=_panel(session, settings, constitution)
         if settings.judges and constitution.judged()
         else None,
+        all_pairs=settings.judging.compare == "all",
+        correction=settings.correction,
         refusal_judge=_refusal_judge(session, settings),
         concurrency=settings.concurrency,
     )
@@ -242,7 +245,7 @@ def _panel(session: Session, settings: EvaluateConfig, constitution: Constitutio
         judges=tuple(judge.weighted for judge in judges),
         principles=judging.principles.how_many,
         identity={
-            "judging": judging.model_dump(mode="json"),
+            "judging": judging.model_dump(mode="json", exclude={"compare"}),
             "judges": {
                 judge.config.name: {
                     **judge.plan(),

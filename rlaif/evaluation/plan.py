@@ -8,6 +8,7 @@ import orjson
 
 from rlaif.constitution import Constitution
 from rlaif.engines import Engine, Sampling
+from rlaif.evaluation.differences import Correction
 from rlaif.evaluation.judged import Panel
 from rlaif.evaluation.judged_refusals import RefusalJudge
 from rlaif.evaluation.scorecard import SCHEMA
@@ -41,6 +42,12 @@ class Plan:
     refusal_judge: RefusalJudge | None = None
     """Says of every response whether it refuses; None leaves that to the phrases."""
 
+    all_pairs: bool = False
+    """Whether judges compare all models with each other, and not only with the baseline."""
+
+    correction: Correction = "holm"
+    """How the p of all differences are adjusted for their number."""
+
     concurrency: int = 64
     """Prompts in flight at once; changes no number."""
 
@@ -64,6 +71,10 @@ class Plan:
         """Settings that older scorecards do not have: they count only where they are used."""
         if self.refusal_judge is not None:
             yield ["refusals", dict(self.refusal_judge.identity)]
+        if self.all_pairs:
+            yield ["compare", "all"]
+        if self.correction != "holm":
+            yield ["correction", self.correction]
 
     def draws(self) -> dict[str, Any]:
         """How responses are drawn, JSON-compatible."""

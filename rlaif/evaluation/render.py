@@ -30,6 +30,11 @@ from rlaif.runs.text import fix_json
 UNKNOWN = "–"
 """Shown in place of a missing number."""
 
+_CORRECTIONS = {
+    "holm": "Holm",
+    "bh": "Benjamini and Hochberg: of those below .05, one in twenty is false on average",
+}
+
 _BY_TAG = (
     "rules",
     "refusals",
@@ -142,9 +147,9 @@ def _between_models(card: Scorecard) -> list[str]:
     apart = [each for each in card.differences if each.adjusted < 0.05]
     text = (
         f"{len(card.differences)} differences were tested together (paired sign flips over "
-        f"prompts, p adjusted after Holm); {len(apart)} have an adjusted p below .05. The rest may "
-        "be alike or too close for so many prompts: `detectable` in scorecard.json says what would "
-        "have been found."
+        f"prompts, p adjusted after {_CORRECTIONS[card.correction]}); {len(apart)} have an "
+        "adjusted p below .05. The rest may be alike or too close for so many "
+        "prompts: `detectable` in scorecard.json says what would have been found."
     )
     rows = [["model", "against", "measure", "tag", "difference", "adjusted p", "prompts"]]
     for each in apart:
@@ -259,12 +264,14 @@ def _responses(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 
 def _judgments(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    for model, judged in evaluation.judged.items():
+    baseline = evaluation.scorecard.baseline
+    with_baseline = {(model, baseline): each for model, each in evaluation.judged.items()}
+    for (model, other), judged in (with_baseline | dict(evaluation.between)).items():
         for item in judged:
             if item.judgment is not None:
                 yield {
                     "model": model,
-                    "baseline": evaluation.scorecard.baseline,
+                    "baseline": other,
                     "prompt_id": item.match.prompt.id,
                     "index": item.match.index,
                     "longer_by": item.match.longer_by,

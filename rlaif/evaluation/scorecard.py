@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from rlaif.errors import RecordError
-from rlaif.evaluation.differences import Difference
+from rlaif.evaluation.differences import Correction, Difference
 from rlaif.evaluation.intervals import (
     Figure,
     estimate_difference,
@@ -99,6 +99,9 @@ class Scorecard(Plain):
 
     differences: tuple[Difference, ...] = ()
     """Every model against every other, with p adjusted over all of them."""
+
+    correction: Correction = "holm"
+    """How p was adjusted: ``holm``, or ``bh`` (Benjamini and Hochberg)."""
 
     schema: int = SCHEMA
 

@@ -249,6 +249,7 @@ def test_the_fingerprint_changes_with_what_changes_numbers_and_with_nothing_else
         replace(plan, sampling=Sampling(temperature=0.5)),
         replace(plan, constitution=constitution(KIND)),
         replace(plan, likelihood_under="base"),
+        replace(plan, correction="bh"),
         replace(plan, panel=Panel((), "one", {"judge": "x"})),
     ):
         assert other.fingerprint(PROMPTS, models) != same

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from rlaif.evaluation.differences import (
+    adjust_bh,
     adjust_holm,
     compare_models,
     detectable_difference,
@@ -11,6 +12,7 @@ from rlaif.evaluation.differences import (
 from rlaif.evaluation.measure import Measure, Measured
 
 SHARE = Measure("good", "", better="higher", kind="share", cannot_tell="")
+RATES = {"base": 0.1, "a": 0.3, "b": 0.6}
 WINS = Measure("wins/judges", "", better="higher", kind="share", cannot_tell="", even=0.5)
 
 
@@ -19,6 +21,27 @@ def test_holm_is_what_is_worked_by_hand() -> None:
     assert adjust_holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert adjust_holm([0.6, 0.7]) == [1.0, 1.0]
     assert adjust_holm([]) == []
+
+
+def test_benjamini_hochberg_is_what_is_worked_by_hand() -> None:
+    # sorted .01, .02, .03, .04 times 4/1, 4/2, 4/3, 4/4: .04, .04, .04, .04
+    assert adjust_bh([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.04] * 4)
+    # .001·3 = .003; .5·3/2 = .75, not above the next, .6·3/3 = .6
+    assert adjust_bh([0.5, 0.001, 0.6]) == pytest.approx([0.6, 0.003, 0.6])
+    assert adjust_bh([]) == []
+
+
+def test_the_correction_that_was_chosen_adjusts_all_differences() -> None:
+    measured = {m: [Measured(SHARE, values(r, seed=i))] for i, (m, r) in enumerate(RATES.items())}
+    slices = {"all": frozenset(map(str, range(40)))}
+    holm, bh = (
+        compare_models(measured, {}, slices, baseline="base", seed=0, correction=one)
+        for one in ("holm", "bh")
+    )
+    assert [one.p for one in holm] == [one.p for one in bh]
+    assert [one.adjusted for one in bh] == adjust_bh([one.p for one in bh])
+    assert [one.adjusted for one in holm] == adjust_holm([one.p for one in holm])
+    assert [one.adjusted for one in holm] != [one.adjusted for one in bh]
 
 
 def test_sign_flips_are_the_exact_test_of_mcnemar() -> None:
