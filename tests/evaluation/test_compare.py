@@ -136,7 +136,7 @@ class Prefers:
         self.asked = 0
 
     def transforms(self, principle: str) -> tuple[Transform, ...]:
-        assert principle
+        del principle  # the same under each
         return ()
 
     async def judge(
