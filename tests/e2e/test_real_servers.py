@@ -1,5 +1,6 @@
 """llama.cpp's server as it really is, with the weights of the embedded engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,8 +9,8 @@ import pytest
 
 from rlaif.engines import Engine, Generate, Label, Sampling, open_engine
 from rlaif.errors import CallFailed, EngineMissing, EngineUnavailable
-from rlaif.records import Message
-from tests.engines import real_servers
+from rlaif.records import Message, Verdict
+from tests.engines import agreement, real_servers
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,6 +18,11 @@ pytestmark = [
     pytest.mark.timeout(900),
     real_servers.needs_llama_cpp,
 ]
+EMBEDDED = {
+    "engine": "transformers",
+    "model": real_servers.MODEL,
+    "options": {"dtype": "float32"},
+}
 KEY = "sk-right-0123456789"
 QUESTION: tuple[Message, ...] = ({"role": "user", "content": "Which is better, A or B?"},)
 LONG: tuple[Message, ...] = ({"role": "user", "content": "the lazy dog " * 3000},)
@@ -40,6 +46,26 @@ async def opened(server: dict[str, Any], **changes: Any) -> AsyncIterator[Engine
     engine = open_engine(**{**server, **changes})
     yield engine
     await engine.aclose()
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Verdict]:
+    async def judge() -> list[Verdict]:
+        async with opened(EMBEDDED) as engine:
+            return await agreement.judge_examples(engine)
+
+    return asyncio.run(judge())
+
+
+async def test_labels_are_near_those_of_the_embedded_engine(server, expected):
+    async with opened(server) as engine:
+        found = await agreement.judge_examples(engine)
+    assert len(found) == 6
+    assert max(agreement.differences(found, expected)) < 0.5
+
+
+async def test_a_run_of_three_kinds_of_judging_finishes(server, tmp_path):
+    await agreement.check_run(tmp_path / "project", server)
 
 
 async def test_a_prompt_that_is_too_long_is_one_failure(server):
