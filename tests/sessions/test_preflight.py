@@ -109,10 +109,10 @@ async def test_a_wrong_model_behind_a_proxy_is_found_with_the_nearest_name(tmp_p
         assert isinstance(problem, EngineMissing)
         assert "did you mean 'team/Test-Model'?" in problem.hint
         # A proxy that has words of its own for it.
-        server.fault_of = lambda _: error(400, "Invalid model name passed in model=test-model")
+        server.fault_of = lambda _: error(400, "no healthy deployment for test-model")
         problem = await refused(settings(tmp_path, judges=judged_by(server)))
         assert isinstance(problem, EngineMissing)
-        assert problem.message.count("Invalid model name") == 1
+        assert problem.message.count("no healthy deployment") == 1
         assert "did you mean 'team/Test-Model'?" in problem.hint
 
 
