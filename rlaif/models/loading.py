@@ -4,6 +4,7 @@ By default, transformers asks on the terminal whether to run custom code, and fa
 ``.bin`` weights if there are no others.
 """
 
+from pathlib import Path
 from typing import Any
 
 from rlaif.errors import EngineMissing
@@ -63,6 +64,27 @@ def load_weights(
         if "file named model.safetensors" not in str(problem):
             raise
         raise _no_safetensors(place, "model") from problem
+
+
+def read_adapter(folder: str) -> Any:
+    """Return the configuration of a PEFT adapter in a folder."""
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(folder)
+
+
+def load_adapter(model: Any, folder: str, config: Any) -> Any:
+    """Put an adapter from safetensors weights on a model.
+
+    Raises:
+        EngineMissing: The folder has only pickled weights.
+        RuntimeError, ValueError, …: Any other error of PEFT.
+    """
+    from peft import PeftModel
+
+    if not (Path(folder) / _ADAPTER_WEIGHTS).is_file():
+        raise _no_safetensors(folder, "adapter")
+    return PeftModel.from_pretrained(model, folder, config=config)
 
 
 def _has(place: str, name: str, hub: dict[str, Any]) -> bool:

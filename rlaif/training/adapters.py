@@ -11,6 +11,7 @@ import torch
 
 from rlaif.config.train import LoraSettings
 from rlaif.errors import EngineMissing, InputError
+from rlaif.models.loading import load_adapter, read_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,16 @@ def merge_adapter(model: Any, folder: str) -> Any:
     Raises:
         InputError: It does not fit.
     """
-    from peft import PeftConfig, PeftModel
-
     if getattr(model, "is_loaded_in_4bit", False):
         raise InputError(
             f"{folder}: an adapter cannot be merged into a base in 4 bits",
             hint="set lora.quantize to false, or name a whole model",
         )
-    config = PeftConfig.from_pretrained(folder)
+    config = read_adapter(folder)
     if not model.can_generate() and config.task_type == "CAUSAL_LM":
         config.task_type = None  # a policy's adapter as the start of a scorer
     try:
-        merged = PeftModel.from_pretrained(model, folder, config=config).merge_and_unload()
+        merged = load_adapter(model, folder, config).merge_and_unload()
         return merged.requires_grad_(True)
     except (RuntimeError, ValueError, KeyError) as problem:
         first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
