@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import rlaif
 from rlaif.cli.main import app
+from rlaif.errors import TooManyFailed
 from rlaif.runs import Run
 from tests.e2e.project import write_project
 
@@ -23,5 +24,5 @@ def test_a_run_file_that_is_moved_during_the_run_still_decides_how_it_ends(
 
     monkeypatch.setattr("rlaif.cli.generate.run_generate", generate)
     result = CliRunner().invoke(app, ["generate", str(config)])
-    assert result.exit_code == 5, result.output
-    assert "more than max_failed_share: 0" in result.stderr
+    assert isinstance(result.exception, TooManyFailed), result.output
+    assert "more than max_failed_share: 0" in result.exception.message
