@@ -6,6 +6,7 @@ from pathlib import Path
 from rlaif.evaluation.catalogue import ALWAYS, BY_JUDGES
 from rlaif.evaluation.diversity import likelihood_measure
 from rlaif.evaluation.judged import LENGTH_CONTROLLED
+from rlaif.evaluation.judged_refusals import JUDGED_FULL_REFUSALS, JUDGED_REFUSALS
 from rlaif.evaluation.rules import RULES, rule_measure
 from rlaif.evaluation.wins import RULE_WINS
 from tests.evaluation.factories import BRIEF
@@ -37,6 +38,8 @@ def test_the_documentation_lists_every_measure_and_its_direction() -> None:
         RULE_WINS,
         *BY_JUDGES,
         LENGTH_CONTROLLED,
+        JUDGED_REFUSALS,
+        JUDGED_FULL_REFUSALS,
     ]
     directions = {
         one.name.replace(BRIEF.id, "<id>"): "by tag"
